@@ -1,0 +1,101 @@
+# Everything is done in .venv, from hash-pinned requirement files. `make` alone lists the targets.
+# Works with GNU make >= 3.81 and any POSIX shell, also where the path of the checkout has spaces.
+
+# The interpreter that makes .venv; if empty, the first suitable one of CANDIDATES.
+PYTHON     ?=
+CANDIDATES := python3 python3.13 python3.12 python3.11 python
+# What `make train` runs, e.g. make train TRAIN='train tiny --test'
+TRAIN      ?= train quick --test
+# The tests that are run a second time on JAX, each backend in a process of its own.
+BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/test_microbatch.py \
+                            tests/test_training.py)
+PYTEST_OPTIONS ?=
+LOCK_OPTIONS   ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+UV  := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet $(LOCK_OPTIONS) pyproject.toml
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help train test lint unit bench lock clean venv install-train install-dev
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+train: install-train ## install what is missing, train the recipe `quick`, score it on the test images
+	@$(BIN)/fmnist $(TRAIN)
+
+test: lint unit ## lint, types and the test suite, on TensorFlow and on JAX (the tools come into .venv)
+
+lint: install-dev ## ruff and mypy alone
+	@echo "ruff and mypy ..."
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { $(BIN)/ruff format --check; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
+	@echo "tests on TensorFlow ..."
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	@files="$(BACKEND_TESTS)"; if [ -n "$$files" ]; then \
+	    echo "tests on JAX: $$files ..."; \
+	    KERAS_BACKEND=jax $(BIN)/python -m pytest $(PYTEST_OPTIONS) $$files; \
+	fi
+
+bench: install-train ## the benchmarks, each prints a table
+	@found=; for file in benchmarks/*.py; do \
+	    [ -f "$$file" ] || continue; \
+	    found=1; echo "$$file ..."; $(BIN)/python "$$file" || exit 1; \
+	done; [ -n "$$found" ] || echo "no benchmarks yet"
+
+lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
+	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt
+	@$(UV) --constraints requirements/dev.txt --extra train --group build --output-file requirements/train.txt
+	@$(UV) --constraints requirements/dev.txt --output-file requirements/base.txt
+	@echo "requirements/*.txt are up to date; commit them"
+
+clean: ## remove .venv, builds and caches (runs/ stays)
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .venv/made-in holds where .venv was made: scripts in it name that folder, so a moved checkout
+# gets a new one, and so does one whose interpreter is gone or whose making was cut short.
+venv:
+	@if [ "$$(cat .venv/made-in 2>/dev/null)" = "$$(pwd)" ] && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
+	why=; \
+	for candidate in "$(PYTHON)" $(if $(PYTHON),,$(CANDIDATES)); do \
+	    [ -n "$$candidate" ] || continue; \
+	    version=$$("$$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) \
+	        || { why="$${why:-$$candidate: not found or does not start}"; continue; }; \
+	    case $$version in \
+	        3.11.*|3.12.*|3.13.*) ;; \
+	        *) why="$$candidate is Python $$version"; continue;; \
+	    esac; \
+	    "$$candidate" -c 'import ensurepip, venv' 2>/dev/null \
+	        || { why="$$candidate lacks the venv module; on Debian and Ubuntu: apt install python3-venv"; continue; }; \
+	    echo "making .venv with $$candidate (Python $$version) ..."; \
+	    rm -rf .venv && "$$candidate" -m venv .venv && pwd >.venv/made-in; exit; \
+	done; \
+	echo "fmnist needs Python 3.11, 3.12 or 3.13 ($$why); name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	exit 1
+
+# $(call install,NAME,WHAT): brings .venv to requirements/NAME.txt, unless the copy kept of what was
+# installed says that it is there already.
+define install
+@if cmp -s requirements/$(1).txt .venv/installed-$(1).txt; then exit 0; fi; \
+echo "installing $(2) ..."; \
+$(PIP) install --quiet --require-hashes --only-binary :all: --requirement requirements/$(1).txt && \
+cp requirements/$(1).txt .venv/installed-$(1).txt
+endef
+packages = $(shell grep -c '^[a-z].*==' requirements/$(1).txt)
+
+# The checkout itself is installed editable; --no-deps and --no-build-isolation: nothing that is not
+# pinned is ever fetched.
+install-train: venv
+	$(call install,train,$(call packages,train) pinned packages into .venv (0.5 GB to fetch and 2.3 GB on disk; a minute or two))
+	@if cmp -s pyproject.toml .venv/installed-pyproject.toml; then exit 0; fi; \
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
+	cp pyproject.toml .venv/installed-pyproject.toml
+
+install-dev: install-train
+	$(call install,dev,the tools for tests into .venv (another 0.2 GB on disk))

@@ -1,0 +1,35 @@
+"""The errors that a user can cause or meet, each with the exit code of the command that meets it.
+
+A message says what was expected, what was received and what to do, in one line; the command line
+prints it without a traceback. Every other exception is a bug.
+"""
+
+
+class FmnistError(Exception):
+    """Something went wrong that the user can act on. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(FmnistError, ValueError):
+    """An option, recipe field or argument that cannot be. Exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(FmnistError):
+    """Data that could not be had, or was refused. Exit code 3."""
+
+    exit_code = 3
+
+
+class NonFiniteLossError(FmnistError):
+    """Training produced a loss that is not a number; the last good checkpoint is kept. Exit code 4."""
+
+    exit_code = 4
+
+
+class RunError(FmnistError):
+    """A run folder that is missing, damaged, incomplete or in use. Exit code 5."""
+
+    exit_code = 5

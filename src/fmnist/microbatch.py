@@ -1,0 +1,223 @@
+"""One optimiser update out of as many micro-batches as the memory asks for.
+
+`micro_batched(model, 16)` returns the same network (layers and weights shared) whose every update
+goes through its batch 16 images at a time and then applies the gradient of the loss over the whole
+batch, once: the sum of the micro-batches' gradients, each weighted by its share of the images. For a
+model without batch statistics the division changes nothing but rounding, a short last micro-batch
+included, and the schedule, weight decay, moving average and counters advance once an update.
+
+Keras' own `gradient_accumulation_steps` weighs a short micro-batch like a full one, advances the
+schedule and the moving average every micro-batch, carries leftovers into the next epoch and drops
+the last window (measured on 3.15.1).
+"""
+
+from typing import Any
+
+from fmnist import augment, backend
+from fmnist.errors import UsageError
+
+import keras  # isort: skip
+from keras import tree  # isort: skip
+
+if backend.name() == "tensorflow":
+    import tensorflow as tf
+else:
+    import jax
+    import jax.numpy as jnp
+
+__all__ = ["MicroBatched", "micro_batched"]
+
+
+def micro_batched(
+    model: keras.Model, micro_batch: int | None = None, *, seed: int = 0
+) -> "MicroBatched":
+    """The same network with updates in micro-batches, for `compile` and `fit` as usual.
+
+    Args:
+        model: a functional or sequential model that has its input shape.
+        micro_batch: images on the device at once; None for the whole batch.
+        seed: of the draws of fmnist's random layers, with the update's number and the place in the
+            batch. (The order of the images is the caller's, or `fit`'s.)
+
+    Raises UsageError for a micro-batch below 1 or a model without inputs and outputs.
+    """
+    if micro_batch is not None and micro_batch < 1:
+        raise UsageError(f"micro_batch: expected at least 1 image, received {micro_batch}")
+    if not getattr(model, "inputs", None):
+        raise UsageError("micro_batched: expected a functional or built sequential model")
+    wrapped = MicroBatched(inputs=model.inputs, outputs=model.outputs[0], name=model.name)
+    wrapped.micro_batch, wrapped.seed = micro_batch, seed
+    return wrapped
+
+
+class MicroBatched(keras.Model):
+    """A functional model whose `train_step` is one update in micro-batches. See `micro_batched`."""
+
+    micro_batch: int | None = None
+    seed: int = 0
+
+    if backend.name() == "tensorflow":
+
+        def train_step(self, data: Any) -> Any:
+            """One update from one logical batch: (x, y) or (x, y, sample_weight)."""
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+            n = tf.shape(y)[0]
+            variables = self.trainable_variables
+
+            def micro(start: Any, stop: Any) -> Any:
+                part = tree.map_structure(
+                    lambda t: None if t is None else t[start:stop], (x, y, weight)
+                )
+                draws = augment.step(self.seed, self.optimizer.iterations, tf.range(start, stop))
+                with draws, tf.GradientTape() as tape:
+                    y_pred = self(part[0], training=True)
+                    loss = self.compute_loss(*part[:2], y_pred, part[2], training=True)
+                    # The shares add up to 1, so the mean loss and the regularisers both count once.
+                    loss *= tf.cast(stop - start, loss.dtype) / tf.cast(n, loss.dtype)
+                gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+                return loss, y_pred, gradients
+
+            static = tree.flatten(x)[0].shape[0]
+            if self.micro_batch is None or (static is not None and static <= self.micro_batch):
+                loss, y_pred, gradients = micro(0, n)
+            else:
+                loss, y_pred, gradients = self._tensorflow_loop(micro, n, y)
+            self.optimizer.apply(gradients, variables)
+            self._loss_tracker.update_state(loss, sample_weight=n)
+            return self.compute_metrics(x, y, y_pred, weight)
+
+        def _tensorflow_loop(self, micro: Any, n: Any, y: Any) -> Any:
+            def body(start: Any, loss: Any, outputs: Any, sums: Any) -> Any:
+                stop = tf.minimum(start + self.micro_batch, n)
+                part_loss, y_pred, gradients = micro(start, stop)
+                outputs = outputs.write(start // self.micro_batch, tf.cast(y_pred, tf.float32))
+                sums = [total + part for total, part in zip(sums, gradients, strict=True)]
+                return stop, loss + tf.cast(part_loss, tf.float32), outputs, sums
+
+            outputs = tf.TensorArray(
+                tf.float32, size=0, dynamic_size=True, infer_shape=False,
+                element_shape=tf.TensorShape([None, *self.output_shape[1:]]),
+            )  # fmt: skip
+            start = (
+                tf.constant(0), tf.constant(0.0), outputs,
+                [tf.zeros_like(v.value) for v in self.trainable_variables],
+            )  # fmt: skip
+            _, loss, outputs, gradients = tf.while_loop(
+                lambda start, *_: start < n, body, start, parallel_iterations=1
+            )
+            y_pred = outputs.concat()
+            y_pred.set_shape([y.shape[0], *self.output_shape[1:]])
+            return loss, y_pred, gradients
+
+    else:
+
+        def train_step(self, state: Any, data: Any) -> Any:
+            """One update from one logical batch: (state, data) -> (logs, state), a pure function."""
+            trainable, non_trainable, optimizer, metrics = state
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+            n = tree.flatten(x)[0].shape[0]
+            size = min(self.micro_batch or n, n)
+            place = next(
+                i for i, v in enumerate(self.optimizer.variables) if v is self.optimizer.iterations
+            )
+            differentiate = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
+
+            def micro(carry: Any, part: Any) -> Any:
+                sums, total, non_trainable = carry
+                positions, x, y, weight = part
+                with augment.step(self.seed, optimizer[place], positions):
+                    (loss, (_, y_pred, non_trainable, _)), gradients = differentiate(
+                        trainable, non_trainable, metrics, x, y, weight,
+                        training=True, optimizer_variables=optimizer,
+                    )  # fmt: skip
+                # The shares add up to 1, so the mean loss and the regularisers both count once.
+                share = positions.shape[0] / n
+                sums = [a + b * share for a, b in zip(sums, gradients, strict=True)]
+                return (sums, total + loss * share, non_trainable), y_pred
+
+            def parts(first: int, last: int, *lead: int) -> Any:
+                def cut(t: Any) -> Any:
+                    return None if t is None else t[first:last].reshape(*lead, *t.shape[1:])
+
+                return tree.map_structure(cut, (jnp.arange(n), x, y, weight))
+
+            carry = ([jnp.zeros_like(v) for v in trainable], jnp.float32(0), non_trainable)
+            full = n // size
+            if full > 1:
+                carry, y_pred = jax.lax.scan(micro, carry, parts(0, full * size, full, size))
+                y_pred = y_pred.reshape(full * size, *y_pred.shape[2:])
+            else:
+                carry, y_pred = micro(carry, parts(0, size, size))
+            if n % size:
+                carry, last = micro(carry, parts(full * size, n, n % size))
+                y_pred = jnp.concatenate([y_pred, last])
+            gradients, loss, non_trainable = carry
+            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+            logs, metrics = self._update_metrics_variables(metrics, loss, x, y, y_pred, weight)
+            return logs, (trainable, non_trainable, optimizer, metrics)
+
+
+class Updater:
+    """A compiled model with its state, ready for one update after the other.
+
+    Args:
+        model: compiled with optimiser, loss and metrics.
+        mean, deviation: of the training images' pixel / 255, taken out before the model proper.
+    """
+
+    def __init__(self, model: MicroBatched, mean: float, deviation: float) -> None:
+        self.model = model
+        model.optimizer.build(model.trainable_variables)
+        # Metrics make their variables at their first call.
+        y = keras.ops.zeros((1,), "int32")
+        model.compute_metrics(None, y, keras.ops.zeros((1, *model.output_shape[1:])))
+        model.reset_metrics()
+
+        if backend.name() == "tensorflow":
+
+            @tf.function(reduce_retracing=True)
+            def step(images: Any, labels: Any) -> Any:
+                return model.train_step((augment.standardise(images, mean, deviation), labels))
+
+        else:
+
+            def pure(state: Any, images: Any, labels: Any) -> Any:
+                return model.train_step(
+                    state, (augment.standardise(images, mean, deviation), labels)
+                )
+
+            step = jax.jit(pure, donate_argnums=0)
+        self._step = step
+        self._state: Any = None
+
+    def __call__(self, images: Any, labels: Any) -> dict[str, Any]:
+        """One update from uint8 (n, h, w, 1) and int32 (n,); running means of loss and metrics."""
+        if backend.name() == "tensorflow":
+            return dict(self._step(images, labels))
+        if self._state is None:
+            groups = self._groups()
+            # Copies, since the step gives its arguments' memory to its results.
+            self._state = tuple([jnp.array(v.value) for v in group] for group in groups)
+        logs, self._state = self._step(self._state, images, labels)
+        return dict(logs)
+
+    def variables(self) -> list[keras.Variable]:
+        """Everything that changes in training, brought up to date: weights to metric sums."""
+        if self._state is not None:
+            for group, values in zip(self._groups(), self._state, strict=True):
+                for variable, value in zip(group, values, strict=True):
+                    variable.assign(value)
+            self._state = None
+        return [variable for group in self._groups() for variable in group]
+
+    def reset_metrics(self) -> None:
+        """Start the running means anew, as at the start of an epoch."""
+        self.variables()
+        self.model.reset_metrics()
+
+    def _groups(self) -> tuple[list[keras.Variable], ...]:
+        model = self.model
+        return (
+            model.trainable_variables, model.non_trainable_variables,
+            model.optimizer.variables, model.metrics_variables,
+        )  # fmt: skip

@@ -1,0 +1,148 @@
+"""The networks: MODELS maps a name to build(options, shape, classes, recipe) -> keras.Model.
+
+Inputs are standardised float32 images (n, height, width, 1), outputs float32 logits (n, classes).
+Every model starts with the augmentation layers that its recipe asks for, which are the identity
+outside training. Options are the dataclasses of `recipes.py`, checked there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fmnist import augment, backend
+from fmnist.recipes import Plain, Recipe, Residual
+
+import keras  # isort: skip
+from keras import layers, ops  # isort: skip
+
+Shape = tuple[int, int, int]
+
+
+@keras.saving.register_keras_serializable("fmnist")
+class BatchNorm(layers.Layer):
+    """Batch normalisation over all axes but the last, in one pass where the engine has one.
+
+    The same result as `keras.layers.BatchNormalization` but for rounding and for the running
+    variance, which here is the unbiased one. Weights and statistics are float32.
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-3, **options: Any) -> None:
+        super().__init__(**options)
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def build(self, input_shape: Any) -> None:
+        width = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=width, initializer="ones", dtype="float32",
+                                     autocast=False)  # fmt: skip
+        self.beta = self.add_weight(name="beta", shape=width, dtype="float32", autocast=False,
+                                    initializer="zeros")  # fmt: skip
+        self.mean = self.add_weight(name="mean", shape=width, initializer="zeros", dtype="float32",
+                                    trainable=False, autocast=False)  # fmt: skip
+        self.variance = self.add_weight(name="variance", shape=width, initializer="ones",
+                                        dtype="float32", trainable=False, autocast=False)  # fmt: skip
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        if training:
+            y, mean, variance = backend.normalise_batch(x, self.gamma.value, self.beta.value, self.epsilon)
+            share = 1 - self.momentum
+            self.mean.assign(self.mean + (mean - self.mean) * share)
+            self.variance.assign(self.variance + (variance - self.variance) * share)
+            return y
+        scale = self.gamma / ops.sqrt(self.variance + self.epsilon)
+        offset = self.beta - self.mean * scale
+        return x * ops.cast(scale, x.dtype) + ops.cast(offset, x.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def _augmentation(recipe: Recipe) -> list[layers.Layer]:
+    chain = [
+        augment.RandomCrop(recipe.crop, name="random_crop"),
+        augment.RandomFlip(recipe.flip, name="random_flip"),
+    ]
+    if recipe.cutout:
+        chain.append(augment.RandomCutout(recipe.cutout, name="random_cutout"))
+    return chain
+
+
+def _numbered(kind: str, index: int) -> str:
+    """Keras' way to name the layers of a kind: conv2d, conv2d_1, …"""
+    return f"{kind}_{index}" if index else kind
+
+
+def _seed_of(recipe: Recipe, layer: int) -> int:
+    """The initialiser's seed of the model's layer number `layer`."""
+    return recipe.seed * 1000 + layer
+
+
+def plain(options: Plain, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
+    """The reference network and its kin: see `recipes.Plain`. He-normal kernels, a head of zeros."""
+    model = keras.Sequential([layers.Input(shape, name="image"), *_augmentation(recipe)], name="plain")
+    pools = 0
+    for i, filters in enumerate(options.filters):
+        model.add(layers.Conv2D(
+            filters, 3, padding="same", activation="relu", name=_numbered("conv2d", i),
+            kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, i)),
+        ))  # fmt: skip
+        if i + 1 in options.pool_after:
+            model.add(layers.MaxPooling2D(2, name=_numbered("max_pooling2d", pools)))
+            pools += 1
+    model.add(layers.Flatten(name="flatten"))
+    if options.dense_units:
+        model.add(layers.Dense(
+            options.dense_units, activation="relu", name="dense",
+            kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, 900)),
+        ))  # fmt: skip
+    model.add(augment.Dropout(options.dropout, name="dropout"))
+    head = _numbered("dense", 1 if options.dense_units else 0)
+    model.add(layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name=head))
+    return model
+
+
+def residual(options: Residual, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
+    """Stem, then stages of convolution, pooling and residual blocks: see `recipes.Residual`."""
+    image = layers.Input(shape, name="image")
+    x = image
+    for layer in _augmentation(recipe):
+        x = layer(x)
+    made = 0
+
+    def convolution(x: Any, filters: int, name: str) -> Any:
+        nonlocal made
+        made += 1
+        x = layers.Conv2D(
+            filters, 3, padding="same", use_bias=False, name=f"{name}_conv",
+            kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, made)),
+        )(x)  # fmt: skip
+        return BatchNorm(options.norm_momentum, name=f"{name}_norm")(x)
+
+    for stage, (filters, blocks) in enumerate(zip(options.filters, options.blocks, strict=True)):
+        name = f"stage{stage}" if stage else "stem"
+        x = convolution(x, filters, name)
+        if stage:
+            x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+        x = layers.ReLU(name=f"{name}_relu")(x)
+        for block in range(blocks):
+            inner = f"{name}_block{block}"
+            y = layers.ReLU(name=f"{inner}_a_relu")(convolution(x, filters, f"{inner}_a"))
+            y = layers.ReLU(name=f"{inner}_b_relu")(convolution(y, filters, f"{inner}_b"))
+            x = layers.Add(name=f"{inner}_add")([x, y])
+    x = layers.GlobalMaxPooling2D(name="pool")(x)
+    logits = layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name="residual")
+
+
+MODELS: dict[str, Callable[[Any, Shape, int, Recipe], keras.Model]] = {
+    "plain": plain,
+    "residual": residual,
+}
+
+
+def build(recipe: Recipe, shape: Shape = (28, 28, 1), classes: int = 10) -> keras.Model:
+    """The recipe's model for images of `shape` (height, width, 1), weights drawn from its seed.
+
+    Raises UsageError where the model cannot take such images.
+    """
+    recipe.check_shape(shape, classes)
+    with backend.policy(backend.resolve_precision(recipe.precision)):
+        return MODELS[recipe.model](recipe.options, shape, classes, recipe)

@@ -1,0 +1,341 @@
+"""The run folder and the ledger: everything that a report or a comparison needs, written safely.
+
+A run folder holds `recipe.json`, `env.json`, `metrics.jsonl`, `checkpoint/` while training goes on,
+then `weights.safetensors`, `val_logits.npz`, `test_logits.npz` and `score.json`. The ledger,
+`ledger.jsonl` beside the run folders, gets a line each time a test split is scored.
+
+Files appear whole or not at all (temporary name, fsync, rename); JSON lines are appended under a
+lock, and a torn last line, which a crash can leave, is ignored.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.errors import RunError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows has no flock; there, two writers are not kept apart.
+    fcntl = None  # type: ignore[assignment]
+
+SCHEMA = 1
+Arrays = Mapping[str, NDArray[Any]]
+LEDGER = "ledger.jsonl"
+KEPT_CHECKPOINTS = 2
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in its place in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system lets a folder be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one JSON line, whole even when many processes append at once."""
+    line = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with path.open("ab") as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if file.tell() and not _ends_with_newline(path):
+                line = "\n" + line  # after a torn line, start on a new one
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file, torn ones left out; none where there is no file."""
+    lines = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    lines.append(value)
+    return lines
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Run:
+    """A run folder. `Run(path)` opens one; `Run.create` makes one. Raises RunError."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not (self.path / "recipe.json").is_file():
+            expected = "a run folder (with a recipe.json)"
+            raise RunError(f"{self.path}: expected {expected}, found none; see fmnist runs")
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str] | None, recipe: Mapping[str, Any], env: Mapping[str, Any]
+    ) -> "Run":
+        """A new folder with its `recipe.json` and `env.json`; a name is made up where none is given.
+
+        Refuses a folder that exists, unless it is empty.
+        """
+        if path is None:
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            folder = first = Path("runs") / f"{stamp}-{recipe.get('name', 'run')}"
+            count = 1
+            while folder.exists():
+                count += 1
+                folder = first.with_name(f"{first.name}-{count}")
+        else:
+            folder = Path(path)
+        try:
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise RunError(
+                    f"{folder}: exists already and a run never writes into another; choose another "
+                    f"name, or go on with it by fmnist train --resume {folder}"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        # The recipe comes last, since a folder with a recipe is a run.
+        write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
+        write_json(folder / "recipe.json", recipe)
+        return cls(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """`recipe.json` as an object; `Recipe.from_json` makes a recipe of it."""
+        return read_json(self.path / "recipe.json")
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """`env.json`: versions, device, precision, data hash, and what else the result rests on."""
+        return read_json(self.path / "env.json")
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """`score.json`: the latest score by split, empty before the first."""
+        path = self.path / "score.json"
+        return read_json(path) if path.exists() else {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether training went through and the weights are there."""
+        return self.weights_path.exists()
+
+    @property
+    def weights_path(self) -> Path:
+        """The file of the resulting weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger, beside the run folders."""
+        return self.path.resolve().parent / LEDGER
+
+    # metrics
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`, one an epoch, oldest first."""
+        return read_lines(self.path / "metrics.jsonl")
+
+    def append_metrics(self, values: Mapping[str, Any]) -> None:
+        """Append a line to `metrics.jsonl`."""
+        append_line(self.path / "metrics.jsonl", values)
+
+    def keep_metrics(self, until: int) -> None:
+        """Drop the lines after update number `until`, from which training is resumed."""
+        kept = [line for line in self.metrics() if line.get("update", 0) <= until]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        write_whole(self.path / "metrics.jsonl", lambda p: p.write_text(text, encoding="utf-8"))
+
+    # weights, scores
+
+    def save_weights(self, weights: Arrays, about: Mapping[str, Any]) -> None:
+        """Write `weights.safetensors`; `about` goes into its metadata as JSON."""
+        _save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
+
+    def load_weights(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """The arrays of `weights.safetensors` by name, and what is written about them."""
+        if not self.finished:
+            raise RunError(
+                f"{self.path}: has no weights yet; finish it by fmnist train --resume {self.path}"
+            )
+        arrays, metadata = _load_arrays(self.weights_path)
+        try:
+            about = json.loads(metadata["about"])
+        except (KeyError, ValueError):
+            raise RunError(f"{self.weights_path}: says nothing about its weights") from None
+        return arrays, about
+
+    def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
+        """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez_compressed(file, logits=logits, labels=labels)
+
+        write_whole(self.path / f"{split}_logits.npz", write)
+
+    def save_score(self, split: str, score: Mapping[str, Any]) -> None:
+        """Put a split's score into `score.json`."""
+        write_json(self.path / "score.json", self.scores | {split: dict(score)})
+
+    # checkpoints
+
+    def save_checkpoint(self, update: int, arrays: Arrays, about: Mapping[str, Any]) -> None:
+        """Keep the whole training state after `update` updates, and drop all but the newest two.
+
+        The manifest, which holds the file's SHA-256, is written last: without it there is none.
+        """
+        folder = self.path / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{update:09}.safetensors"
+        _save_arrays(file, arrays, {})
+        manifest = {"schema": SCHEMA, "update": update, "sha256": sha256(file)} | dict(about)
+        write_json(file.with_suffix(".json"), manifest)
+        for old in sorted(folder.glob("*.safetensors"))[:-KEPT_CHECKPOINTS]:
+            old.with_suffix(".json").unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, report: Callable[[str], object] = print
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The newest checkpoint that is whole, as (arrays, manifest); None where there is none."""
+        for path in sorted((self.path / "checkpoint").glob("*.json"), reverse=True):
+            file = path.with_suffix(".safetensors")
+            try:
+                manifest = read_json(path)
+                if sha256(file) != manifest.get("sha256"):
+                    raise RunError(f"{file}: does not match its manifest")
+                return _load_arrays(file)[0], manifest
+            except (OSError, RunError) as error:
+                report(f"checkpoint skipped: {error}")
+        return None
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints of a finished run."""
+        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for training; the lock dies with the process. Raises RunError if it is held."""
+        with (self.path / "lock").open("w") as file:
+            if fcntl:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise RunError(f"{self.path}: another process is training this run") from None
+            yield
+
+    # the ledger
+
+    def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
+        """Note that the test split was scored; returns how often it has been for this run."""
+        entry = {"when": now(), "run": self.name} | dict(values)
+        append_line(self.ledger_path, entry)
+        return self.times_opened()
+
+    def times_opened(self) -> int:
+        """How often the test split was scored for this run, by the ledger."""
+        return sum(line.get("run") == self.name for line in read_lines(self.ledger_path))
+
+
+def all_runs(folder: str | os.PathLike[str] = "runs") -> list[Run]:
+    """The runs in a folder, by name."""
+    return [Run(p.parent) for p in sorted(Path(folder).glob("*/recipe.json"))]
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write an object as indented JSON, whole or not at all."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file. Raises RunError for anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: expected a JSON object ({error})") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    def write(temporary: Path) -> None:
+        temporary.touch()  # with the usual permissions, which safetensors would narrow
+        try:
+            save_file(
+                {k: np.ascontiguousarray(v) if v.ndim else v for k, v in arrays.items()},
+                temporary, metadata=metadata,
+            )  # fmt: skip
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_whole(path, write)
+
+
+def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: expected safetensors ({error})") from None
+
+

@@ -1,0 +1,385 @@
+"""train(recipe, data, run): the loop, its checkpoints and how it goes on after an interruption."""
+
+import contextlib
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fmnist
+from fmnist import backend, evaluation, memory, microbatch, models, optimizers, runs
+from fmnist.data import Data, mean_and_deviation
+from fmnist.errors import FmnistError, NonFiniteLossError, RunError, UsageError
+from fmnist.progress import Progress
+from fmnist.recipes import Recipe
+
+import keras  # isort: skip
+from keras import ops  # isort: skip
+
+CHECKPOINT_SECONDS = 300.0
+SCORING_BATCH = 250
+
+
+class Interrupted(FmnistError):
+    """Training was asked to stop and did, after an update and with a checkpoint."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+def cross_entropy(smoothing: float) -> Any:
+    """Cross-entropy of integer labels and logits, the target spread by `smoothing` over all classes.
+
+    With smoothing s and k classes the target is 1 - s + s/k for the label and s/k for the others
+    (Szegedy et al. 2016).
+    """
+
+    def loss(labels: Any, logits: Any) -> Any:
+        logits = ops.cast(logits, "float32")
+        chosen = ops.one_hot(ops.reshape(labels, (-1,)), logits.shape[-1], dtype="float32")
+        target = (1 - smoothing) * chosen + smoothing / logits.shape[-1]
+        return -ops.sum(target * ops.log_softmax(logits), axis=-1)
+
+    return loss
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """The order of n images in an epoch, by seed and epoch alone (NumPy's frozen legacy stream)."""
+    return np.random.RandomState([seed, epoch]).permutation(n)
+
+
+def train(
+    recipe: Recipe, data: Data, run: str | Path | None = None, *,
+    micro_batch: int | None = None, memory_limit: int | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS, progress: Progress | None = None,
+) -> runs.Run:  # fmt: skip
+    """Train a recipe and return its run folder, with the weights of the last update or their average.
+
+    Args:
+        recipe: what to train, and how.
+        data: from `load_data`; only `data.train` and `data.val` are looked at.
+        run: the folder to make; None makes up a name under `runs/`.
+        micro_batch: images on the device at once; None lets memory decide. Not for a model with
+            batch statistics, for which it belongs to the recipe.
+        memory_limit: the resident memory to stay within, in bytes (Linux).
+        checkpoint_seconds: how often to keep the whole state.
+        progress: what shows the progress; None shows a bar, or lines where there is no terminal.
+
+    Raises UsageError for what cannot be trained, NonFiniteLossError where the loss is no number,
+    Interrupted after SIGINT (Ctrl-C) or SIGTERM; `resume` goes on from there.
+    """
+    if recipe.batch_statistics and micro_batch:
+        raise UsageError(
+            f"--micro-batch: model {recipe.model} has batch statistics, so it changes the result; "
+            f"use --set micro_batch={micro_batch}"
+        )
+    if micro_batch is not None and not 1 <= micro_batch <= recipe.batch_size:
+        raise UsageError(
+            f"--micro-batch: expected 1 to the batch size {recipe.batch_size}, received {micro_batch}"
+        )
+    recipe.check_shape(data.shape, len(data.classes))
+    split = data.fitting(recipe.fit_on)
+    mean, deviation = mean_and_deviation(split.images)
+    env = {
+        "created": runs.now(), "fmnist": fmnist.__version__, **_commit(), "command": sys.argv,
+        "backend": backend.name(), "versions": backend.versions(), "device": backend.device(),
+        "threads": backend.threads(), "precision": backend.resolve_precision(recipe.precision),
+        "data": {
+            "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash, "n": len(split),
+            "val_index_hash": data.val_index_hash,
+        },
+        "shape": list(data.shape), "classes": list(data.classes),
+        "mean": mean, "deviation": deviation,
+    }  # fmt: skip
+    session = _Session(recipe, env, data)
+    env["parameters"] = session.model.count_params()
+    env["micro_batch"], env["probe"] = session.choose_micro_batch(micro_batch, memory_limit)
+    folder = runs.Run.create(run, recipe.to_json(), env)
+    return session.fit(folder, checkpoint_seconds, progress or Progress())
+
+
+def resume(
+    run: runs.Run | str, data: Data, *,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS, progress: Progress | None = None,
+) -> runs.Run:  # fmt: skip
+    """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
+
+    Raises RunError for a finished run, one that another process trains, or other data.
+    """
+    folder = run if isinstance(run, runs.Run) else runs.Run(run)
+    if folder.finished:
+        raise RunError(f"{folder.path}: is finished; fmnist evaluate {folder.path} scores it")
+    env = folder.env
+    for what, before, now in (
+        ("data", env["data"]["hash"], data.hash),
+        ("validation split", env["data"]["val_index_hash"], data.val_index_hash),
+        ("backend", env["backend"], backend.name()),
+    ):
+        if before != now:
+            raise RunError(
+                f"{folder.path}: was trained with {what} {before[:16]}, now it is {now[:16]}"
+            )
+    backend.use_threads(env["threads"])
+    session = _Session(Recipe.from_json(folder.recipe), env, data)
+    return session.fit(folder, checkpoint_seconds, progress or Progress())
+
+
+class _Session:
+    """A model in training: what `train` and `resume` have in common."""
+
+    def __init__(self, recipe: Recipe, env: dict[str, Any], data: Data) -> None:
+        self.recipe, self.env = recipe, env
+        split = data.fitting(recipe.fit_on)
+        self.images, self.labels = split.images, split.labels
+        self.val = data.val if recipe.fit_on == "train" else None
+        self.updates_per_epoch = math.ceil(len(split) / recipe.batch_size)
+        self.updates = self.updates_per_epoch * recipe.epochs
+        recipe = recipe.changed(precision=env["precision"])
+        self.model = models.build(recipe, tuple(env["shape"]), len(env["classes"]))
+        self.first_weights = [_copy(v) for v in self.model.variables]
+        self.seconds = self.scoring_seconds = 0.0
+
+    def make_updater(self, size: int | None) -> microbatch.Updater:
+        """The update step with micro-batches of `size`, from the first weights."""
+        for variable, value in zip(self.model.variables, self.first_weights, strict=True):
+            variable.assign(value)
+        wrapped = microbatch.micro_batched(self.model, size, seed=self.recipe.seed)
+        wrapped.compile(
+            optimizer=optimizers.build(self.recipe, self.updates, self.model.layers[-1].name),
+            loss=cross_entropy(self.recipe.label_smoothing),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        return microbatch.Updater(wrapped, self.env["mean"], self.env["deviation"])
+
+    def choose_micro_batch(
+        self, asked: int | None, limit: int | None
+    ) -> tuple[int, dict[str, int] | None]:
+        """The micro-batch to use, and the peaks in bytes by micro-batch where they were measured."""
+        batch = min(self.recipe.batch_size, len(self.images))
+        if self.recipe.batch_statistics:
+            return self.recipe.micro_batch or self.recipe.batch_size, None
+        if asked:
+            return asked, None
+        room = limit or int(0.8 * (memory.available() or 2**62))
+        if limit is None and self.estimate(batch) < room / 2:
+            return batch, None
+
+        def try_out(size: int) -> None:
+            updater = self.make_updater(size)
+            for _ in range(2):
+                logs = updater(self.images[: 2 * size + 1], self.labels[: 2 * size + 1])
+                float(logs["loss"])
+
+        size, peaks = memory.largest_micro_batch(try_out, batch, room)
+        memory.reset_peak()
+        return size, {str(k): v for k, v in peaks.items()}
+
+    def estimate(self, batch: int) -> int:
+        """A generous guess at the bytes one update needs undivided: weights, state, activations."""
+        elements = sum(
+            math.prod(d or 1 for d in out.shape) for layer in self.model.layers
+            for out in keras.tree.flatten(layer.output)
+        )  # fmt: skip
+        return 8 * 4 * int(self.env["parameters"]) + batch * elements * 4 * 4
+
+    def fit(self, run: runs.Run, checkpoint_seconds: float, progress: Progress) -> runs.Run:
+        """All the updates that are left, then weights, logits and score of val into the folder."""
+        with run.locked(), _stop_signals() as stop, progress:
+            size = self.env["micro_batch"]
+            undivided = size >= min(self.recipe.batch_size, len(self.images))
+            self.updater = self.make_updater(None if undivided else size)
+            self.first_weights.clear()
+            self.forward = evaluation.compile_forward(
+                self.updater.model, self.env["mean"], self.env["deviation"]
+            )
+            update = self.restore(run, progress)
+            progress.start(run, self.recipe, self.env, self.updates, update)
+            saved = begin = time.perf_counter()
+            while update < self.updates:
+                logs = self.one_update(update)
+                update += 1
+                loss = float(logs["loss"])
+                if not math.isfinite(loss):
+                    raise NonFiniteLossError(
+                        f"update {update}: expected a finite loss, received {loss}; the last good "
+                        f"checkpoint of {run.path} is kept; try a lower learning_rate or clip_norm=1"
+                    )
+                now = time.perf_counter()
+                self.seconds, begin = self.seconds + now - begin, now
+                progress.update(update, loss, float(logs["accuracy"]), self.seconds)
+                if update % self.updates_per_epoch == 0:
+                    self.end_epoch(run, update, logs, progress)
+                    begin = time.perf_counter()
+                if stop or (update < self.updates and now - saved >= checkpoint_seconds):
+                    self.save(run, update)
+                    saved = time.perf_counter()
+                if stop:
+                    raise Interrupted(
+                        stop[0], f"stopped after update {update} of {self.updates}; go on by: "
+                        f"fmnist train --resume {run.path}"
+                    )  # fmt: skip
+            self.finish(run, begin)
+            progress.finish(run)
+        return run
+
+    def one_update(self, update: int) -> dict[str, Any]:
+        """Update number `update`, counted from 0: its images by the epoch's order."""
+        epoch, place = divmod(update, self.updates_per_epoch)
+        if place == 0 or not hasattr(self, "order"):
+            self.order = epoch_order(self.recipe.seed, epoch, len(self.images))
+        if place == 0:
+            self.updater.reset_metrics()
+        index = self.order[place * self.recipe.batch_size :][: self.recipe.batch_size]
+        return self.updater(self.images[index], self.labels[index])
+
+    def end_epoch(
+        self, run: runs.Run, update: int, logs: dict[str, Any], progress: Progress
+    ) -> None:
+        """Score val by one view and append the epoch's line."""
+        line: dict[str, Any] = {
+            "epoch": update // self.updates_per_epoch, "update": update,
+            "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"]),
+        }  # fmt: skip
+        if self.val is not None:
+            begin = time.perf_counter()
+            with self.averaged():
+                logits = self.logits(self.val.images, "one")
+            score = evaluation.score_logits(logits, self.val.labels, tuple(self.env["classes"]), "val")
+            line |= {"val_loss": score.loss, "val_accuracy": score.accuracy, "val_n": score.n}
+            self.scoring_seconds += time.perf_counter() - begin
+        line |= {
+            "seconds": round(self.seconds, 3), "scoring_seconds": round(self.scoring_seconds, 3),
+            "images_per_second": round(update / self.updates_per_epoch * len(self.images) / self.seconds, 1),
+            "peak_memory": memory.peak(),
+        }  # fmt: skip
+        run.append_metrics(line)
+        progress.epoch(line)
+
+    def finish(self, run: runs.Run, begin: float) -> None:
+        """Write the resulting weights; score val with the recipe's views; drop the checkpoints."""
+        with self.averaged():
+            about = {
+                key: self.env[key] for key in ("mean", "deviation", "shape", "classes")
+            } | {"schema": runs.SCHEMA, "form": "ema" if self.recipe.ema else "last"}  # fmt: skip
+            weights = {v.path: ops.convert_to_numpy(v) for v in self.model.variables}
+            if len(weights) != len(self.model.variables):
+                raise RunError("two weights of the model share a name")
+            run.save_weights(weights, about)
+            self.seconds += time.perf_counter() - begin
+            if self.val is not None:
+                start = time.perf_counter()
+                logits = self.logits(self.val.images, self.recipe.views)
+                speed = len(logits) / (time.perf_counter() - start)
+                score = evaluation.score_logits(
+                    logits, self.val.labels, tuple(self.env["classes"]), "val",
+                    views=self.recipe.views, images_per_second=speed,
+                )  # fmt: skip
+                run.save_logits("val", logits, self.val.labels)
+                run.save_score("val", score.to_json())
+        run.append_metrics({
+            "finished": runs.now(), "update": self.updates, "seconds": round(self.seconds, 3),
+            "scoring_seconds": round(self.scoring_seconds, 3), "peak_memory": memory.peak(),
+        })  # fmt: skip
+        run.drop_checkpoints()
+
+    def logits(self, images: NDArray[Any], views: str) -> NDArray[np.float32]:
+        """Logits in batches that take no more memory than training does."""
+        batch = min(SCORING_BATCH, self.env["micro_batch"])
+        return evaluation.predict_logits(self.forward, images, views, batch)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model has its resulting weights: the moving average where there is one."""
+        self.updater.variables()
+        if not self.recipe.ema:
+            yield
+            return
+        trainable = self.updater.model.trainable_variables
+        kept = [_copy(v) for v in trainable]
+        self.updater.model.optimizer.finalize_variable_values(trainable)
+        try:
+            yield
+        finally:
+            for variable, value in zip(trainable, kept, strict=True):
+                variable.assign(value)
+
+    def save(self, run: runs.Run, update: int) -> None:
+        """Keep the whole state: weights, optimiser, moving average and the epoch's running sums."""
+        arrays = {
+            f"{i:04} {v.path}": ops.convert_to_numpy(v)
+            for i, v in enumerate(self.updater.variables())
+        }
+        about = {"seconds": self.seconds, "scoring_seconds": self.scoring_seconds}
+        run.save_checkpoint(update, arrays, about)
+
+    def restore(self, run: runs.Run, progress: Progress) -> int:
+        """Load the newest whole checkpoint; returns the number of updates it has behind it."""
+        loaded = run.load_checkpoint(progress.say)
+        update = 0
+        if loaded is not None:
+            arrays, manifest = loaded
+            variables = self.updater.variables()
+            names = [f"{i:04} {v.path}" for i, v in enumerate(variables)]
+            if sorted(names) != sorted(arrays):
+                raise RunError(f"{run.path}: the checkpoint is of another model")
+            for name, variable in zip(names, variables, strict=True):
+                variable.assign(arrays[name])
+            update = int(manifest["update"])
+            self.seconds = float(manifest["seconds"])
+            self.scoring_seconds = float(manifest["scoring_seconds"])
+        run.keep_metrics(update)
+        return update
+
+
+def _copy(variable: keras.Variable) -> NDArray[Any]:
+    return np.array(ops.convert_to_numpy(variable))
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that an update is finished first; a second one acts at once."""
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    with contextlib.suppress(ValueError):  # only a program's main thread may set handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of the checkout that this package runs from, and whether it has changes."""
+    here = Path(__file__).resolve().parent
+    if not (here.parents[1] / ".git").exists():
+        return {"commit": None, "dirty": None}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+

@@ -1,0 +1,183 @@
+"""The update in micro-batches against a plain full-batch step that shares none of its code."""
+
+import numpy as np
+import pytest
+
+from fmnist import augment, backend, microbatch, models, optimizers
+from fmnist.errors import UsageError
+from fmnist.recipes import recipe
+from fmnist.training import cross_entropy
+
+import keras  # isort: skip
+from keras import ops  # isort: skip
+
+RANDOM = np.random.RandomState(0)
+IMAGES = RANDOM.randint(0, 256, (5, 50, 12, 12, 1), dtype=np.uint8)  # five updates of 50 images
+LABELS = RANDOM.randint(0, 10, (5, 50)).astype("int32")
+MEAN, DEVIATION = 0.5, 0.29
+
+
+def small(**changes):
+    changes = {
+        "model.filters": (4, 6), "model.pool_after": (1,), "model.dense_units": 8, "crop": 2,
+        "model.dropout": 0.4, "precision": "float32", "seed": 3, "warmup": 0.3,
+        "weight_decay": 0.1, "learning_rate": 0.02, "ema": 0.8, **changes,
+    }  # fmt: skip
+    return recipe("seed", **changes)
+
+
+def build(chosen):
+    return models.build(chosen, (12, 12, 1), 10)
+
+
+def gradients(model, x, y, loss):
+    """Mean loss and gradients over a whole batch, straight from the engine."""
+    if backend.name() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = tf.reduce_mean(loss(y, model(x, training=True)))
+        grads = tape.gradient(value, model.trainable_variables)
+        return float(value), [g.numpy() for g in grads]
+    import jax
+
+    def function(trainable):
+        others = [v.value for v in model.non_trainable_variables]
+        return ops.mean(loss(y, model.stateless_call(trainable, others, x, training=True)[0]))
+
+    value, grads = jax.value_and_grad(function)([v.value for v in model.trainable_variables])
+    return float(value), [np.asarray(g) for g in grads]
+
+
+def plain_training(chosen, updates):
+    """SGD with Nesterov momentum, decoupled decay, schedule and average, written out in NumPy."""
+    model = build(chosen)
+    speed = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
+    average = None
+    losses = []
+    for update in range(updates):
+        done = (update + 0.5) / updates
+        warm = chosen.warmup
+        rate = chosen.learning_rate * (done / warm if done < warm else (1 - done) / (1 - warm))
+        x = augment.standardise(IMAGES[update], MEAN, DEVIATION)
+        with augment.step(chosen.seed, update, np.arange(50, dtype="int32")):
+            loss, grads = gradients(model, x, LABELS[update], cross_entropy(0.1))
+        losses.append(loss)
+        for i, (variable, g) in enumerate(zip(model.trainable_variables, grads, strict=True)):
+            value = ops.convert_to_numpy(variable)
+            if variable.name == "kernel":
+                value = value - rate * chosen.weight_decay * value
+            speed[i] = 0.9 * speed[i] - rate * g
+            variable.assign(value + 0.9 * speed[i] - rate * g)
+        now = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+        average = now if average is None else [
+            chosen.ema * a + (1 - chosen.ema) * b for a, b in zip(average, now, strict=True)
+        ]  # fmt: skip
+    return now, average, losses
+
+
+def our_training(chosen, micro_batch, updates):
+    model = microbatch.micro_batched(build(chosen), micro_batch, seed=chosen.seed)
+    model.compile(
+        optimizer=optimizers.build(chosen, updates), loss=cross_entropy(0.1),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )  # fmt: skip
+    updater = microbatch.Updater(model, MEAN, DEVIATION)
+    for update in range(updates):
+        logs = updater(IMAGES[update], LABELS[update])
+    updater.variables()
+    return model, logs
+
+
+@pytest.mark.parametrize("micro_batch", [None, 50, 25, 17, 7, 1])
+def test_any_division_equals_plain_full_batches(micro_batch):
+    """k in {1, 2, 3 ragged, 8 ragged, 50}; crop, flip, dropout, decay, average, schedule all on."""
+    chosen = small(optimizer="sgd", clip_norm=0)
+    weights, average, losses = plain_training(chosen, 5)
+    model, logs = our_training(chosen, micro_batch, 5)
+    for variable, expected in zip(model.trainable_variables, weights, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(variable), expected, atol=2e-6)
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    for variable, expected in zip(model.trainable_variables, average, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(variable), expected, atol=2e-6)
+    assert int(model.optimizer.iterations) == 5
+    assert float(logs["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_divisions_agree_for_other_optimisers(optimizer):
+    chosen = small(optimizer=optimizer, learning_rate=1e-3, clip_norm=0.5)
+    whole, _ = our_training(chosen, None, 5)
+    parts, _ = our_training(chosen, 7, 5)
+    for a, b in zip(whole.variables, parts.variables, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=2e-5)
+
+
+def regularised():
+    return keras.Sequential([
+        keras.layers.Input((6,)),
+        keras.layers.Dense(5, kernel_regularizer=keras.regularizers.L2(0.3),
+                           kernel_initializer=keras.initializers.HeNormal(seed=1)),
+        keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
+    ])  # fmt: skip
+
+
+def test_regularisers_count_once_and_sample_weights_as_in_keras():
+    x = RANDOM.normal(size=(11, 6)).astype("float32")
+    y = RANDOM.randint(0, 3, 11)
+    weight = RANDOM.uniform(0, 2, 11).astype("float32")
+    results = []
+    for wrap in (lambda m: m, lambda m: microbatch.micro_batched(m, 4)):
+        model = wrap(regularised())
+        model.compile(
+            optimizer=keras.optimizers.SGD(0.1),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        model.fit(x, y, sample_weight=weight, batch_size=11, epochs=3, verbose=0, shuffle=False)
+        results.append([ops.convert_to_numpy(v) for v in model.trainable_variables])
+    for plain, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, plain, atol=1e-6)
+
+
+def test_fit_with_callbacks_and_a_short_last_batch():
+    """The schedule and the counters advance once an update under `fit`, callbacks are called."""
+    chosen = small(optimizer="sgd")
+    x = ops.convert_to_numpy(augment.standardise(IMAGES.reshape(-1, 12, 12, 1), MEAN, DEVIATION))
+    y = LABELS.reshape(-1)
+    model = microbatch.micro_batched(build(chosen), 16, seed=1)
+    rates = []
+    schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 6, 0.01)
+    model.compile(
+        optimizer=keras.optimizers.SGD(schedule),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"],
+    )  # fmt: skip
+
+    def note_rate(batch, logs):
+        if backend.name() == "jax":  # where fit keeps the state to itself until asked
+            model.jax_state_sync()
+        rates.append(float(model.optimizer.learning_rate))
+
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=note_rate)
+    history = model.fit(x, y, batch_size=100, epochs=2, callbacks=[note], verbose=0)
+    assert int(model.optimizer.iterations) == 6  # 100 + 100 + 50 images, twice
+    assert rates == pytest.approx([0.1 - 0.015 * k for k in range(1, 7)])
+    assert set(history.history) == {"loss", "accuracy"}
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"] > 0
+    assert model.predict(x[:7], verbose=0).shape == (7, 10)
+
+
+def test_weights_are_shared_with_the_model_given():
+    model = build(small())
+    wrapped = microbatch.micro_batched(model, 4)
+    assert [id(v) for v in wrapped.variables] == [id(v) for v in model.variables]
+
+
+def test_refuses_what_cannot_be():
+    with pytest.raises(UsageError, match="at least 1"):
+        microbatch.micro_batched(build(small()), 0)
+
+    class Subclassed(keras.Model):
+        pass
+
+    with pytest.raises(UsageError, match="functional"):
+        microbatch.micro_batched(Subclassed(), 4)

@@ -1,0 +1,141 @@
+"""The networks: the reference to the letter, layers against Keras' own, options, refusals."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist import augment, backend, models
+from fmnist.errors import UsageError
+from fmnist.recipes import RECIPES, recipe
+
+import keras  # isort: skip
+from keras import ops  # isort: skip
+
+# The reference's published table: layer, output shape, parameters.
+REFERENCE = [
+    ("random_crop", (28, 28, 1), 0),
+    ("random_flip", (28, 28, 1), 0),
+    ("conv2d", (28, 28, 256), 2_560),
+    ("conv2d_1", (28, 28, 512), 1_180_160),
+    ("max_pooling2d", (14, 14, 512), 0),
+    ("conv2d_2", (14, 14, 512), 2_359_808),
+    ("conv2d_3", (14, 14, 512), 2_359_808),
+    ("flatten", (100_352,), 0),
+    ("dense", (512,), 51_380_736),
+    ("dropout", (512,), 0),
+    ("dense_1", (10,), 5_130),
+]
+
+
+def test_seed_is_the_reference_row_by_row():
+    model = models.build(recipe("seed"))
+    rows = [(x.name, tuple(x.output.shape[1:]), x.count_params()) for x in model.layers]
+    assert rows == REFERENCE
+    assert model.count_params() == 57_288_202
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds[2:7] == ["Conv2D", "Conv2D", "MaxPooling2D", "Conv2D", "Conv2D"]
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            assert (layer.kernel_size, layer.padding) == ((3, 3), "same")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
+    changes = {"model.filters": "4,4", "model.dense_units": "8"} if name == "seed" else {}
+    model = models.build(recipe(name, **changes))
+    x = np.random.RandomState(0).normal(size=(3, 28, 28, 1)).astype("float32")
+    logits = model(x, training=False)
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert logits.shape == (3, 10)
+    assert np.isfinite(ops.convert_to_numpy(logits)).all()
+
+
+def test_tiny_has_at_most_100_000_parameters():
+    assert models.build(recipe("tiny")).count_params() <= 100_000
+
+
+def test_weights_follow_the_seed():
+    def first(seed):
+        model = models.build(recipe("tiny", seed=seed))
+        return [ops.convert_to_numpy(v) for v in model.trainable_variables]
+
+    for a, b in zip(first(1), first(1), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(first(1), first(2), strict=True))
+
+
+def test_options_change_the_network():
+    plain = {"model.filters": "8,16", "model.dense_units": "0", "model.pool_after": "none"}
+    names = [x.name for x in models.build(recipe("seed", **plain)).layers]
+    assert "max_pooling2d" not in names
+    assert names[-2:] == ["dropout", "dense"]
+    twice = models.build(recipe("seed", **(plain | {"model.pool_after": "1,2"})))
+    assert twice.get_layer("flatten").output.shape[1:] == (7 * 7 * 16,)
+
+
+def test_too_small_images_are_refused():
+    with pytest.raises(UsageError, match="at least 2 pixels"):
+        models.build(recipe("seed"), (1, 1, 1), 10)
+
+
+def test_other_shapes_and_class_counts():
+    changes = {"model.filters": "4,4", "model.dense_units": "8"}
+    model = models.build(recipe("seed", **changes), (8, 12, 1), 3)
+    assert model.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_equals_keras(training):
+    x = np.random.RandomState(0).normal(2, 3, (16, 5, 4, 6)).astype("float32")
+    ours, theirs = models.BatchNorm(0.8, 1e-3), keras.layers.BatchNormalization(momentum=0.8)
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.gamma.assign(np.linspace(0.5, 2, 6))
+        layer.beta.assign(np.linspace(-1, 1, 6))
+        layer(x, training=True)
+        layer(x + 1, training=True)
+    out = [ops.convert_to_numpy(layer(x, training=training)) for layer in (ours, theirs)]
+    np.testing.assert_allclose(out[0], out[1], atol=2e-2 if not training else 1e-4)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ours.mean), ops.convert_to_numpy(theirs.moving_mean), rtol=1e-4
+    )
+    # Ours keeps the unbiased variance: n / (n - 1) with n = 16·5·4, started from 1.
+    biased = ops.convert_to_numpy(theirs.moving_variance) - 0.64
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ours.variance) - 0.64, biased * 320 / 319, rtol=1e-3
+    )
+
+
+def test_bfloat16_keeps_float32_weights_and_agrees_with_float32():
+    x = np.random.RandomState(0).normal(size=(8, 28, 28, 1)).astype("float32")
+    logits = {}
+    for precision in ("float32", "bfloat16"):
+        model = models.build(recipe("tiny", precision=precision))
+        assert {keras.backend.standardize_dtype(v.dtype) for v in model.variables} == {"float32"}
+        # The head starts at zero: give it weights, so that there is something to compare.
+        head = model.layers[-1]
+        head.kernel.assign(np.random.RandomState(1).normal(size=head.kernel.shape))
+        logits[precision] = ops.convert_to_numpy(model(x, training=False))
+    scale = np.abs(logits["float32"]).max()
+    assert np.abs(logits["bfloat16"] - logits["float32"]).max() < 0.05 * scale
+    assert (logits["bfloat16"] != logits["float32"]).any()
+
+
+def test_inference_follows_the_weights():
+    model = models.build(recipe("tiny", precision="float32"))
+    forward = backend.compile_inference(model, lambda x: augment.standardise(x, 0.3, 0.3))
+    images = np.random.RandomState(0).randint(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    before = forward(images)
+    model.layers[-1].bias.assign(np.arange(10.0))
+    np.testing.assert_allclose(forward(images) - before, np.tile(np.arange(10.0), (4, 1)), atol=1e-4)
+
+
+def test_only_the_engine_asked_for_is_loaded():
+    import sys
+
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[backend.name()]
+    assert other not in sys.modules
+    assert re.search("cpu|gpu|tpu", backend.device())
+    assert Path(models.__file__).name == "models.py"
