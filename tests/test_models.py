@@ -1,8 +1,5 @@
 """The networks: the reference to the letter, layers against Keras' own, options, refusals."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -130,12 +127,3 @@ def test_inference_follows_the_weights():
     before = forward(images)
     model.layers[-1].bias.assign(np.arange(10.0))
     np.testing.assert_allclose(forward(images) - before, np.tile(np.arange(10.0), (4, 1)), atol=1e-4)
-
-
-def test_only_the_engine_asked_for_is_loaded():
-    import sys
-
-    other = {"tensorflow": "jax", "jax": "tensorflow"}[backend.name()]
-    assert other not in sys.modules
-    assert re.search("cpu|gpu|tpu", backend.device())
-    assert Path(models.__file__).name == "models.py"

@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that `fmnist --help` answers at once.
 """
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fmnist import __version__
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, RunError, UsageError
 
 if TYPE_CHECKING:
     from fmnist.data import Data
     from fmnist.evaluation import Score
+    from fmnist.runs import Run
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed; 2 a wrong option, recipe or argument; 3 data could not be had or was
@@ -81,6 +83,14 @@ def _load(folder: Path | None) -> "Data":
         return load_data(folder, progress=progress, report=_say)
 
 
+def _recorded_folder(run: "Run", asked: Path | None) -> Path | None:
+    """The data folder to use for a run: the one asked for, else the one that it was trained on."""
+    recorded = run.env["data"]
+    if asked is not None or recorded["name"] == "fashion-mnist":
+        return asked
+    return Path(recorded["folder"])
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe or a recipe.json.")] = "quick",
@@ -100,6 +110,7 @@ def train(
     from fmnist.memory import parse_size
     from fmnist.recipes import parse_settings
     from fmnist.recipes import recipe as find_recipe
+    from fmnist.runs import Run
 
     changes = parse_settings(settings or [])
     if fit_on:
@@ -108,8 +119,9 @@ def train(
         raise UsageError("--resume: goes on with what the run recorded; leave out the other options")
     chosen = find_recipe(recipe, **changes)
     limit = parse_size(memory) if memory else None
-    loaded = _load(data)
-    chosen.check_shape(loaded.shape, len(loaded.classes))
+    loaded = _load(_recorded_folder(Run(resume), data) if resume else data)
+    if not resume:
+        chosen.check_shape(loaded.shape, len(loaded.classes))
 
     from fmnist import training
     from fmnist.evaluation import evaluate as score_run
@@ -158,18 +170,13 @@ def evaluate(
         raise UsageError(f"--split: expected val or test, received {split!r}")
     opened = Run(run)
     opened.load_weights()
-    folder = data
+    loaded = _load(_recorded_folder(opened, data))
     recorded = opened.env["data"]
-    if folder is None and recorded["name"] != "fashion-mnist":
-        folder = Path(recorded["folder"])
-    loaded = _load(folder)
     if loaded.hash != recorded["hash"]:
         _say(f"note: this is not the data that the run was trained on ({recorded['name']})")
 
     from fmnist.evaluation import evaluate as score_run
 
-    if split == "val" and opened.recipe["fit_on"] == "all":
-        raise UsageError(f"{run}: was trained on the validation images too; --split test is left")
     score = score_run(opened, loaded.test if split == "test" else loaded.val)
     if as_json:
         _print_json(score.to_json())
@@ -312,7 +319,12 @@ def runs(
         return
     from fmnist.runs import all_runs
 
-    rows = [_run_row(run) for run in all_runs(folder)]
+    rows = []
+    for run in all_runs(folder):
+        try:
+            rows.append(_run_row(run))
+        except RunError as error:  # one damaged run hides no other
+            _say(f"note: left out: {error}")
     if as_json:
         _print_json(rows)
         return
@@ -392,6 +404,9 @@ def options(
 
 def main() -> NoReturn:
     """The `fmnist` command: runs it and exits, an error as one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without × gets a question mark
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except FmnistError as error:

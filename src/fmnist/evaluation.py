@@ -88,6 +88,7 @@ def score_logits(
             f"{split}: expected logits for {len(labels)} images and {len(classes)} classes, "
             f"received {logits.shape}"
         )
+    check_labels(labels, len(classes), split)
     predicted = logits.argmax(axis=1)
     every = np.arange(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -107,6 +108,15 @@ def score_logits(
         confusion=confusion_matrix(labels, predicted, labels=every).tolist(),
         views=views, images_per_second=round(images_per_second, 1), times_opened=times_opened,
     )  # fmt: skip
+
+
+def check_labels(labels: NDArray[Any], classes: int, what: object) -> None:
+    """Refuse labels of classes that a model does not know."""
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UsageError(
+            f"{what}: expected labels 0 to {classes - 1}, one a class of the model, received "
+            f"{labels.min()} to {labels.max()}"
+        )
 
 
 def compile_forward(model: Any, mean: float, deviation: float) -> Forward:
@@ -158,18 +168,22 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
     A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
     line in the ledger beside the run folders, and the count is part of the score.
 
-    Raises RunError for a run without weights, UsageError for images of another shape.
+    Raises RunError for a run without weights, UsageError for images of another shape, for labels
+    that the model does not know, and for val where the run was trained on val.
     """
     run = runs.Run(run) if not isinstance(run, runs.Run) else run
     recipe = Recipe.from_json(run.recipe)
-    model, about = load_model(run)
     sealed = isinstance(split, SealedSplit)
+    if not sealed and recipe.fit_on == "all":
+        raise UsageError(f"{run.path}: was trained on the validation images too; test is left")
+    model, about = load_model(run)
     opened = split.open() if isinstance(split, SealedSplit) else split
     name = "test" if sealed else "val"
     if list(opened.images.shape[1:]) != list(about["shape"]):
         raise UsageError(
             f"{run.path}: was trained on images of {about['shape']}, received {opened.images.shape[1:]}"
         )
+    check_labels(opened.labels, len(about["classes"]), run.path)
     begin = time.perf_counter()
     forward = compile_forward(model, about["mean"], about["deviation"])
     logits = predict_logits(forward, opened.images, recipe.views, batch)

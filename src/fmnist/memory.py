@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,11 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "
 
 def parse_size(text: str) -> int:
     """`4GB`, `512MiB` or a number of bytes, as bytes. Raises UsageError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?)b?\s*", text.lower())
-    if not match or match[2] not in _UNITS:
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmg]?i?)b?\s*", text.lower())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if size < 1:
         raise UsageError(f"memory: expected a size such as 4GB or 512MiB, received {text!r}")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return size
 
 
 def _status(key: str) -> int | None:
@@ -28,17 +30,16 @@ def _status(key: str) -> int | None:
 
 
 def peak() -> int | None:
-    """The most resident memory this process had since it began or `reset_peak`, in bytes."""
-    return _status("VmHWM")
-
-
-def reset_peak() -> bool:
-    """Start the account of `peak` anew; False where the system has no such thing."""
+    """The most resident memory this process has had, in bytes; None where none can say."""
+    on_linux = _status("VmHWM")
+    if on_linux is not None:
+        return on_linux
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return _status("VmHWM") is not None
+        import resource
+    except ModuleNotFoundError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def available() -> int | None:
@@ -57,35 +58,31 @@ def available() -> int | None:
 
 
 def largest_micro_batch(
-    try_out: Callable[[int], None], batch: int, limit: int
+    peak_of: Callable[[int], int | None], batch: int, room: int
 ) -> tuple[int, dict[int, int]]:
-    """The largest micro-batch whose update stays within `limit` bytes of resident memory.
+    """The largest micro-batch whose updates stay within `room` bytes of resident memory.
 
-    `try_out(m)` must run updates with micro-batch m; it is called with two small ones, and since
-    activations grow in proportion to the images, the rest is a straight line through the two peaks
-    (with a tenth of the room kept as margin). Returns the micro-batch and the peaks measured.
+    `peak_of(m)` measures updates with micro-batch m, in bytes, or None where they did not survive.
+    Activations grow in proportion to the images, so two small ones give the line that the rest
+    follows; a tenth of what is left stays as margin. Returns the micro-batch and the peaks.
 
-    Raises UsageError where the smallest does not fit or the system gives no account of peaks.
+    Raises UsageError where not even the smaller one fits.
     """
     peaks: dict[int, int] = {}
-    for size in sorted({min(4, batch), min(16, batch)}):
-        if not reset_peak():
-            raise UsageError("memory: this system keeps no account of it; use --micro-batch N instead")
-        try_out(size)
-        peaks[size] = peak() or 0
-        if peaks[size] > limit:
+    for size in sorted({min(8, batch), min(32, batch)}):
+        measured = peak_of(size)
+        if measured is None or measured > room:
+            if not peaks:
+                needed = "more" if measured is None else f"{measured / 1e9:.2f} GB"
+                raise UsageError(
+                    f"memory: expected updates with a micro-batch of {size} to fit the "
+                    f"{room / 1e9:.2f} GB that data and saving leave, they took {needed}; "
+                    "allow more memory, give --micro-batch, or choose a smaller model"
+                )
             break
-    sizes = list(peaks)
-    if peaks[sizes[0]] > limit:
-        raise UsageError(
-            f"memory: {peaks[sizes[0]] / 1e9:.2f} GB were needed with a micro-batch of {sizes[0]}, "
-            f"more than the {limit / 1e9:.2f} GB allowed; allow more, or choose a smaller model"
-        )
-    if len(sizes) == 1 or peaks[sizes[1]] > limit:
-        return sizes[0], peaks
-    slope = max((peaks[sizes[1]] - peaks[sizes[0]]) / (sizes[1] - sizes[0]), 1)
-    room = 0.9 * (limit - peaks[sizes[1]])
-    fits = min(batch, sizes[1] + int(room / slope))
-    # Divisions into equal parts waste least: the fewest parts, then the size that they need.
-    parts = -(-batch // fits)
-    return -(-batch // parts), peaks
+        peaks[size] = measured
+    (small, low), (large, high) = min(peaks.items()), max(peaks.items())
+    slope = max((high - low) / max(large - small, 1), 1)
+    fits = min(batch, large + int(0.9 * (room - high) / slope)) if large > small else small
+    # Equal parts waste least: as few as can be, then the size that they need.
+    return -(-batch // -(-batch // fits)), peaks

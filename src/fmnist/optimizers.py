@@ -83,6 +83,7 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
         ),
         "weight_decay": recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm or None,
+        "name": recipe.optimizer,  # Keras would number them, and checkpoints go by names
         "use_ema": recipe.ema > 0,
         "ema_momentum": recipe.ema or 0.99,
     }

@@ -9,6 +9,7 @@ cannot be is refused before anything heavy is loaded.
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -31,17 +32,15 @@ def _require(holds: bool, name: str, expected: str, received: object) -> None:
 
 
 @dataclass(frozen=True)
-class Plain:
-    """The reference network and its kin: convolutions, max-pooling, one dense layer."""
+class _Convolutions:
+    """3×3 convolutions in a row, some followed by 2×2 max-pooling."""
 
     filters: tuple[int, ...] = _field(
         (256, 512, 512, 512), "output channels of each 3×3 convolution, in order", "channels"
     )
     pool_after: tuple[int, ...] = _field(
-        (2,), "which convolutions a 2×2 max-pooling follows, counted from 1; 'none' for none"
+        (2,), "which convolutions a 2×2 max-pooling follows, counted from 1; none for none"
     )
-    dense_units: int = _field(512, "width of the hidden dense layer; 0 leaves it out", "units")
-    dropout: float = _field(0.5, "share of the hidden units dropped in training", "0 to 1")
 
     def __post_init__(self) -> None:
         _require(
@@ -55,53 +54,50 @@ class Plain:
             f"rising positions from 1 to {len(self.filters)}, the number of convolutions",
             self.pool_after,
         )
+
+
+@dataclass(frozen=True)
+class Plain(_Convolutions):
+    """The reference network and its kin: convolutions, a hidden dense layer, dropout."""
+
+    dense_units: int = _field(512, "width of the hidden dense layer; 0 leaves it out", "units")
+    dropout: float = _field(0.5, "share of the hidden units dropped in training", "0 to 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _require(
             0 <= self.dense_units <= 65536, "model.dense_units", "0 to 65536", self.dense_units
         )
         _require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
 
-    @property
-    def halvings(self) -> int:
-        """How often the image is halved on its way through."""
-        return len(self.pool_after)
-
 
 @dataclass(frozen=True)
-class Residual:
-    """A compact residual network with batch normalisation: a stem, then stages of residual blocks."""
+class Compact(_Convolutions):
+    """A small network with batch normalisation and one global maximum instead of dense layers."""
 
     filters: tuple[int, ...] = _field(
-        (24, 48, 96, 128), "output channels of the stem and of each stage after it", "channels"
+        (16, 32, 64, 64, 128), "output channels of each 3×3 convolution, in order", "channels"
     )
-    blocks: tuple[int, ...] = _field(
-        (0, 0, 1, 1), "residual blocks (two 3×3 convolutions each) after the stem or stage"
+    pool_after: tuple[int, ...] = _field(
+        (2, 4), "which convolutions a 2×2 max-pooling follows, counted from 1; none for none"
+    )
+    shortcuts: bool = _field(
+        False, "add a convolution's input to its output wherever the two have one shape"
     )
     norm_momentum: float = _field(
         0.9, "share of the old running statistics kept at each update", "0 to 1"
     )
 
     def __post_init__(self) -> None:
-        _require(
-            2 <= len(self.filters) <= 16 and all(1 <= f <= 8192 for f in self.filters),
-            "model.filters", "2 to 16 numbers from 1 to 8192", self.filters,
-        )  # fmt: skip
-        _require(
-            len(self.blocks) == len(self.filters) and all(0 <= b <= 64 for b in self.blocks),
-            "model.blocks", f"{len(self.filters)} numbers from 0 to 64, one a width", self.blocks,
-        )  # fmt: skip
+        super().__post_init__()
         _require(
             0 <= self.norm_momentum < 1, "model.norm_momentum", "[0, 1)", self.norm_momentum
         )
 
-    @property
-    def halvings(self) -> int:
-        """How often the image is halved on its way through."""
-        return len(self.filters) - 1
 
-
-ModelOptions = Plain | Residual
-MODEL_OPTIONS: dict[str, type[Plain] | type[Residual]] = {"plain": Plain, "residual": Residual}
-WITH_BATCH_STATISTICS = frozenset({"residual"})
+ModelOptions = Plain | Compact
+MODEL_OPTIONS: dict[str, type[Plain] | type[Compact]] = {"plain": Plain, "compact": Compact}
+WITH_BATCH_STATISTICS = frozenset({"compact"})
 
 
 @dataclass(frozen=True)
@@ -152,6 +148,10 @@ class Recipe:
     seed: int = _field(0, "start of every random choice")
 
     def __post_init__(self) -> None:
+        _require(  # run folders are named after it, so that it must not lead elsewhere
+            isinstance(self.name, str) and bool(re.fullmatch(r"\w[\w.+-]{0,98}", self.name)),
+            "name", "up to 99 letters, digits and . _ + -", self.name,
+        )  # fmt: skip
         _one_of("model", self.model, MODEL_OPTIONS)
         if not isinstance(self.options, MODEL_OPTIONS[self.model]):
             raise UsageError(f"options of {self.model}: received {self.options!r}")
@@ -208,11 +208,12 @@ class Recipe:
     def check_shape(self, shape: tuple[int, int, int], classes: int) -> None:
         """Refuse what this recipe cannot do with images of shape (height, width, 1)."""
         side = min(shape[:2])
+        halvings = len(self.options.pool_after)
         _require(classes >= 2, "data", "at least 2 classes", classes)
         _require(
-            side >> self.options.halvings >= 1, f"recipe {self.name}",
-            f"images of at least {1 << self.options.halvings} pixels a side, since the model "
-            f"halves them {self.options.halvings} times", f"{shape[0]}×{shape[1]}",
+            side >> halvings >= 1, f"recipe {self.name}",
+            f"images of at least {1 << halvings} pixels a side, since the model halves them "
+            f"{halvings} times", f"{shape[0]}×{shape[1]}",
         )  # fmt: skip
         _require(self.crop < side, "crop", f"less than the image's side of {side}", self.crop)
         _require(self.cutout <= side, "cutout", f"at most {side}", self.cutout)
@@ -246,9 +247,7 @@ class Recipe:
         changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
         changes |= {"model": model["name"]}
         changes |= {f"model.{k}": v for k, v in model.items() if k != "name"}
-        name = values.get("name", "custom")
-        _require(isinstance(name, str) and len(name) < 100, "name", "a short text", name)
-        return cls(name=name).changed(**changes)
+        return cls(name=values.get("name", "custom")).changed(**changes)
 
 
 _HINTS = typing.get_type_hints(Recipe)
@@ -323,13 +322,13 @@ def seed() -> Recipe:
 
 
 def quick() -> Recipe:
-    """A compact residual network, minutes on two CPU cores.
+    """A compact network, a minute or two on two CPU cores.
 
     Result here: not recorded yet.
     """
     return Recipe(
-        name="quick", model="residual", options=Residual(), epochs=5, batch_size=256,
-        learning_rate=0.4, weight_decay=5e-4, label_smoothing=0.1,
+        name="quick", model="compact", options=Compact(), epochs=4, batch_size=256,
+        optimizer="muon", learning_rate=0.1, momentum=0.6, warmup=0.1, label_smoothing=0.1,
     )  # fmt: skip
 
 
@@ -339,8 +338,9 @@ def tiny() -> Recipe:
     Result here: not recorded yet.
     """
     return Recipe(
-        name="tiny", model="residual", options=Residual(filters=(16, 32, 48, 64)), epochs=20,
-        batch_size=256, learning_rate=0.4, weight_decay=5e-4, label_smoothing=0.1, crop=2,
+        name="tiny", model="compact", options=Compact(filters=(16, 32, 48, 64, 64)), epochs=20,
+        batch_size=256, optimizer="muon", learning_rate=0.1, momentum=0.6, warmup=0.1,
+        label_smoothing=0.1, crop=2,
     )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -65,7 +66,7 @@ def _sync_folder(folder: Path) -> None:
 
 def append_line(path: Path, values: Mapping[str, Any]) -> None:
     """Append one JSON line, whole even when many processes append at once."""
-    line = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+    line = json.dumps(values, allow_nan=False) + "\n"
     try:
         with path.open("ab") as file:
             if fcntl:
@@ -89,7 +90,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file, torn ones left out; none where there is no file."""
     lines = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             with contextlib.suppress(ValueError):
                 value = json.loads(line)
                 if isinstance(value, dict):
@@ -120,22 +121,24 @@ class Run:
 
         Refuses a folder that exists, unless it is empty.
         """
-        if path is None:
-            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            folder = first = Path("runs") / f"{stamp}-{recipe.get('name', 'run')}"
-            count = 1
-            while folder.exists():
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        first = Path("runs") / f"{stamp}-{recipe.get('name', 'run')}"
+        folder, count = Path(path) if path is not None else first, 1
+        try:
+            while path is None and folder.exists():
                 count += 1
                 folder = first.with_name(f"{first.name}-{count}")
-        else:
-            folder = Path(path)
-        try:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise RunError(
-                    f"{folder}: exists already and a run never writes into another; choose another "
-                    f"name, or go on with it by fmnist train --resume {folder}"
-                )
+                raise FileExistsError
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / "lock").touch(exist_ok=False)  # of two that start at once, one gets it
+        except FileExistsError:
+            if path is None:
+                return cls.create(None, recipe, env)
+            raise RunError(
+                f"{folder}: exists already and a run never writes into another; choose another "
+                f"name, or go on with it by fmnist train --resume {folder}"
+            ) from None
         except OSError as error:
             raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         # The recipe comes last, since a folder with a recipe is a run.
@@ -195,7 +198,7 @@ class Run:
     def keep_metrics(self, until: int) -> None:
         """Drop the lines after update number `until`, from which training is resumed."""
         kept = [line for line in self.metrics() if line.get("update", 0) <= until]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+        text = "".join(json.dumps(line) + "\n" for line in kept)
         write_whole(self.path / "metrics.jsonl", lambda p: p.write_text(text, encoding="utf-8"))
 
     # weights, scores
@@ -238,11 +241,14 @@ class Run:
         The manifest, which holds the file's SHA-256, is written last: without it there is none.
         """
         folder = self.path / "checkpoint"
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         file = folder / f"{update:09}.safetensors"
-        _save_arrays(file, arrays, {})
-        manifest = {"schema": SCHEMA, "update": update, "sha256": sha256(file)} | dict(about)
-        write_json(file.with_suffix(".json"), manifest)
+        about = {"schema": SCHEMA, "update": update} | dict(about)
+        _save_arrays(file, arrays, {"about": json.dumps(about)})
+        write_json(file.with_suffix(".json"), {"schema": SCHEMA, "sha256": sha256(file)})
         for old in sorted(folder.glob("*.safetensors"))[:-KEPT_CHECKPOINTS]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
@@ -250,14 +256,18 @@ class Run:
     def load_checkpoint(
         self, report: Callable[[str], object] = print
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """The newest checkpoint that is whole, as (arrays, manifest); None where there is none."""
+        """The newest checkpoint that is whole, as (arrays, about them); None where there is none.
+
+        What is said about the arrays is `save_checkpoint`'s `about`, with schema and update. Each
+        checkpoint that is not whole gets a line through `report`.
+        """
         for path in sorted((self.path / "checkpoint").glob("*.json"), reverse=True):
             file = path.with_suffix(".safetensors")
             try:
-                manifest = read_json(path)
-                if sha256(file) != manifest.get("sha256"):
+                if sha256(file) != read_json(path).get("sha256"):
                     raise RunError(f"{file}: does not match its manifest")
-                return _load_arrays(file)[0], manifest
+                arrays, metadata = _load_arrays(file)
+                return arrays, json.loads(metadata["about"])
             except (OSError, RunError) as error:
                 report(f"checkpoint skipped: {error}")
         return None
@@ -297,7 +307,7 @@ def all_runs(folder: str | os.PathLike[str] = "runs") -> list[Run]:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write an object as indented JSON, whole or not at all."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"  # ASCII: a path may be no Unicode
     write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
@@ -335,7 +345,7 @@ def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
         raise RunError(f"{path}: expected safetensors ({error})") from None
 
 

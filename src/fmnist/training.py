@@ -1,7 +1,9 @@
 """train(recipe, data, run): the loop, its checkpoints and how it goes on after an interruption."""
 
 import contextlib
+import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 import fmnist
 from fmnist import backend, evaluation, memory, microbatch, models, optimizers, runs
-from fmnist.data import Data, mean_and_deviation
+from fmnist.data import Data, Split, mean_and_deviation
 from fmnist.errors import FmnistError, NonFiniteLossError, RunError, UsageError
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe
@@ -100,7 +102,7 @@ def train(
         "shape": list(data.shape), "classes": list(data.classes),
         "mean": mean, "deviation": deviation,
     }  # fmt: skip
-    session = _Session(recipe, env, data)
+    session = _Session(recipe, env, split, data.val)
     env["parameters"] = session.model.count_params()
     env["micro_batch"], env["probe"] = session.choose_micro_batch(micro_batch, memory_limit)
     folder = runs.Run.create(run, recipe.to_json(), env)
@@ -129,30 +131,32 @@ def resume(
                 f"{folder.path}: was trained with {what} {before[:16]}, now it is {now[:16]}"
             )
     backend.use_threads(env["threads"])
-    session = _Session(Recipe.from_json(folder.recipe), env, data)
+    recipe = Recipe.from_json(folder.recipe)
+    session = _Session(recipe, env, data.fitting(recipe.fit_on), data.val)
     return session.fit(folder, checkpoint_seconds, progress or Progress())
 
 
 class _Session:
     """A model in training: what `train` and `resume` have in common."""
 
-    def __init__(self, recipe: Recipe, env: dict[str, Any], data: Data) -> None:
+    def __init__(
+        self, recipe: Recipe, env: dict[str, Any], split: Split, val: Split | None = None
+    ) -> None:
         self.recipe, self.env = recipe, env
-        split = data.fitting(recipe.fit_on)
         self.images, self.labels = split.images, split.labels
-        self.val = data.val if recipe.fit_on == "train" else None
+        self.val = val if recipe.fit_on == "train" else None
         self.updates_per_epoch = math.ceil(len(split) / recipe.batch_size)
         self.updates = self.updates_per_epoch * recipe.epochs
         recipe = recipe.changed(precision=env["precision"])
         self.model = models.build(recipe, tuple(env["shape"]), len(env["classes"]))
-        self.first_weights = [_copy(v) for v in self.model.variables]
         self.seconds = self.scoring_seconds = 0.0
 
-    def make_updater(self, size: int | None) -> microbatch.Updater:
-        """The update step with micro-batches of `size`, from the first weights."""
-        for variable, value in zip(self.model.variables, self.first_weights, strict=True):
-            variable.assign(value)
-        wrapped = microbatch.micro_batched(self.model, size, seed=self.recipe.seed)
+    def make_updater(self, size: int) -> microbatch.Updater:
+        """The update step with micro-batches of `size`."""
+        undivided = size >= min(self.recipe.batch_size, len(self.images))
+        wrapped = microbatch.micro_batched(
+            self.model, None if undivided else size, seed=self.recipe.seed
+        )
         wrapped.compile(
             optimizer=optimizers.build(self.recipe, self.updates, self.model.layers[-1].name),
             loss=cross_entropy(self.recipe.label_smoothing),
@@ -169,19 +173,28 @@ class _Session:
             return self.recipe.micro_batch or self.recipe.batch_size, None
         if asked:
             return asked, None
-        room = limit or int(0.8 * (memory.available() or 2**62))
-        if limit is None and self.estimate(batch) < room / 2:
+        allowed = limit or int(0.8 * (memory.available() or 2**62))
+        if limit is None and self.estimate(batch) < allowed / 2:
             return batch, None
-
-        def try_out(size: int) -> None:
-            updater = self.make_updater(size)
-            for _ in range(2):
-                logs = updater(self.images[: 2 * size + 1], self.labels[: 2 * size + 1])
-                float(logs["loss"])
-
-        size, peaks = memory.largest_micro_batch(try_out, batch, room)
-        memory.reset_peak()
+        # Beside the updates there are the images, and a copy of the weights when they are saved.
+        images = 2 * (self.images.nbytes + (self.val.images.nbytes if self.val else 0))
+        room = allowed - images - 4 * int(self.env["parameters"])
+        size, peaks = memory.largest_micro_batch(self.peak_of, batch, room)
         return size, {str(k): v for k, v in peaks.items()}
+
+    def peak_of(self, size: int) -> int | None:
+        """Peak memory in bytes of a process that does updates with micro-batches of `size`.
+
+        A process of its own, since an engine keeps what it once had, and one that asks too much is
+        killed. None where it did not survive.
+        """
+        task = {"recipe": self.recipe.to_json(), "env": self.env, "micro_batch": size}
+        done = subprocess.run(
+            [sys.executable, "-c", "from fmnist.training import probe; probe()"],
+            input=json.dumps(task), capture_output=True, text=True, check=False,
+            env=os.environ | {"KERAS_BACKEND": backend.name()},
+        )  # fmt: skip
+        return int(done.stdout.split()[-1]) if done.returncode == 0 else None
 
     def estimate(self, batch: int) -> int:
         """A generous guess at the bytes one update needs undivided: weights, state, activations."""
@@ -194,10 +207,7 @@ class _Session:
     def fit(self, run: runs.Run, checkpoint_seconds: float, progress: Progress) -> runs.Run:
         """All the updates that are left, then weights, logits and score of val into the folder."""
         with run.locked(), _stop_signals() as stop, progress:
-            size = self.env["micro_batch"]
-            undivided = size >= min(self.recipe.batch_size, len(self.images))
-            self.updater = self.make_updater(None if undivided else size)
-            self.first_weights.clear()
+            self.updater = self.make_updater(self.env["micro_batch"])
             self.forward = evaluation.compile_forward(
                 self.updater.model, self.env["mean"], self.env["deviation"]
             )
@@ -342,6 +352,19 @@ class _Session:
 
 def _copy(variable: keras.Variable) -> NDArray[Any]:
     return np.array(ops.convert_to_numpy(variable))
+
+
+def probe() -> None:
+    """Do updates on made-up images as a JSON object on standard input says; print the peak memory."""
+    task = json.load(sys.stdin)
+    env, size = task["env"], task["micro_batch"]
+    count = 2 * size + 1
+    images = np.random.RandomState(0).randint(0, 256, (count, *env["shape"]), dtype=np.uint8)
+    split = Split(images, np.zeros(count, np.int32))
+    updater = _Session(Recipe.from_json(task["recipe"]), env, split).make_updater(size)
+    for _ in range(2):
+        float(updater(images, split.labels)["loss"])
+    print(memory.peak())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,280 @@
+"""Figures against independent references, and what evaluating a run leaves behind."""
+
+import math
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from fmnist import evaluation, runs
+from fmnist.data import SealedSplit, Split
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes import recipe
+
+SMALL = {"model.filters": "4,4", "model.dense_units": 8, "precision": "float32"}
+
+
+def some_logits(seed, n, classes, sharpness=2.0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, n).astype(np.int32)
+    logits = random.normal(size=(n, classes)).astype(np.float32)
+    logits[np.arange(n), labels] += 1
+    return logits * sharpness, labels
+
+
+problems = st.builds(
+    some_logits,
+    st.integers(0, 2**32 - 1), st.integers(1, 200), st.integers(2, 12), st.floats(0.01, 50),
+)  # fmt: skip
+
+
+# intervals
+
+
+@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_wilson_interval_solves_its_equation(case):
+    """Its ends are the shares p for which the score test is just significant at 5 %."""
+    correct, n = case
+    low, high = evaluation.wilson_interval(correct, n)
+    share, z = correct / n, 1.959963984540054
+    assert 0 <= low <= share + 1e-12
+    assert share - 1e-12 <= high <= 1
+    for end in (low, high):
+        if 1e-9 < end < 1 - 1e-9:
+            assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, rel=1e-6)
+    mirrored = evaluation.wilson_interval(n - correct, n)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+def test_the_wilson_interval_of_known_cases():
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29
+    for case, interval in {
+        (81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718),
+    }.items():  # fmt: skip
+        assert evaluation.wilson_interval(*case) == pytest.approx(interval, abs=5e-5)
+    assert evaluation.wilson_interval(10, 10)[1] == pytest.approx(1, abs=1e-12)
+
+
+def test_the_wilson_interval_covers_the_truth_about_as_often_as_it_says():
+    for n, p in ((50, 0.9), (200, 0.94), (1000, 0.5)):
+        covered = 0.0
+        for correct in range(n + 1):
+            low, high = evaluation.wilson_interval(correct, n)
+            chance = math.comb(n, correct) * Fraction(p) ** correct * (1 - Fraction(p)) ** (n - correct)
+            covered += float(chance) * (low <= p <= high)
+        assert 0.92 < covered < 0.98
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_impossible_counts_are_refused(correct, n):
+    with pytest.raises(ValueError, match="0 <= correct <= n"):
+        evaluation.wilson_interval(correct, n)
+
+
+# figures from logits
+
+
+def slow_calibration_error(logits, labels):
+    """Guo et al. 2017, equation 3, image by image: bins (0, 1/15], (1/15, 2/15], …"""
+    bins = [[] for _ in range(15)]
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        powers = [math.exp(value - max(row)) for value in row]
+        confidence = max(powers) / math.fsum(powers)
+        place = next(m for m in range(15) if confidence <= (m + 1) / 15)
+        bins[place].append((row.index(max(row)) == label, confidence))
+    total = 0.0
+    for content in filter(None, bins):
+        accuracy = sum(right for right, _ in content) / len(content)
+        confidence = math.fsum(c for _, c in content) / len(content)
+        total += len(content) / len(labels) * abs(accuracy - confidence)
+    return total
+
+
+@given(problems)
+def test_calibration_error_against_a_slow_loop(problem):
+    assert evaluation.expected_calibration_error(*problem) == pytest.approx(
+        slow_calibration_error(*problem), abs=1e-9
+    )
+
+
+def test_calibration_error_of_known_cases():
+    sure = np.array([[1e4, 0.0], [1e4, 0.0]], np.float32)
+    assert evaluation.expected_calibration_error(sure, np.array([0, 0])) == 0
+    assert evaluation.expected_calibration_error(sure, np.array([1, 1])) == 1
+    unsure = np.zeros((2, 2), np.float32)
+    assert evaluation.expected_calibration_error(unsure, np.array([0, 1])) == 0
+
+
+@given(problems)
+def test_every_figure_against_scikit_learn(problem):
+    logits, labels = problem
+    classes = tuple(f"class {i}" for i in range(logits.shape[1]))
+    every = range(len(classes))
+    score = evaluation.score_logits(logits, labels, classes, "val")
+    predicted = logits.argmax(axis=1)
+    assert (score.n, score.correct) == (len(labels), (predicted == labels).sum())
+    assert score.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
+    assert score.interval == evaluation.wilson_interval(score.correct, score.n)
+    wide = np.clip(evaluation.probabilities(logits), 1e-300, None)
+    assert score.loss == pytest.approx(metrics.log_loss(labels, wide, labels=every), rel=1e-6)
+    assert score.confusion == metrics.confusion_matrix(labels, predicted, labels=every).tolist()
+    assert sum(map(sum, score.confusion)) == score.n, "every image is counted"
+    report = metrics.classification_report(
+        labels, predicted, labels=every, target_names=classes, output_dict=True, zero_division=0
+    )
+    assert [row["class"] for row in score.per_class] == list(classes)
+    for row in score.per_class:
+        expected = report[row["class"]]
+        assert row["n"] == expected["support"]
+        for ours, theirs in (("precision",) * 2, ("recall",) * 2, ("f1", "f1-score")):
+            assert row[ours] == pytest.approx(expected[theirs])
+
+
+def test_huge_logits_give_finite_figures():
+    logits = np.array([[1e30, -1e30], [3e38, -3e38]], np.float32)
+    score = evaluation.score_logits(logits, np.array([0, 1]), ("a", "b"), "val")
+    assert math.isfinite(score.loss)
+    assert score.correct == 1
+    assert np.allclose(evaluation.probabilities(logits).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "classes"),
+    [((3, 2), [0, 1], 2), ((2, 3), [0, 1], 2), ((0, 2), [], 2), ((2, 2), [0, 2], 2),
+     ((2, 2), [0, -1], 2)],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_refused(shape, labels, classes):
+    names = tuple(map(str, range(classes)))
+    with pytest.raises(UsageError, match="val: expected"):
+        evaluation.score_logits(np.zeros(shape), np.array(labels, np.int32), names, "val")
+
+
+def test_the_headline_has_n_interval_and_count():
+    logits = np.repeat(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (9402, 598), axis=0)
+    labels = np.zeros(10_000, np.int32)
+    score = evaluation.score_logits(logits, labels, ("a", "b"), "test", times_opened=2)
+    assert score.headline() == "94.02% (n=10,000, 95% CI 93.54–94.47; test opened 2×)"
+    score = evaluation.score_logits(logits, labels, ("a", "b"), "val")
+    assert score.headline() == "94.02% (n=10,000, 95% CI 93.54–94.47)"
+
+
+# batches and views
+
+
+@pytest.mark.parametrize("n", [1, 6, 7, 8, 20])
+@pytest.mark.parametrize("views", ["one", "flip"])
+def test_every_image_is_predicted_once_and_in_order(n, views):
+    images = np.random.default_rng(0).integers(0, 256, (n, 4, 5, 1), np.uint8)
+    weights = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    sizes = []
+
+    def forward(part):
+        sizes.append(len(part))
+        return part.reshape(len(part), -1).astype(np.float32) @ weights
+
+    logits = evaluation.predict_logits(forward, images, views, batch=7)
+    expected = images.reshape(n, -1).astype(np.float32) @ weights
+    if views == "flip":
+        mirrored = np.stack([np.fliplr(image) for image in images])
+        expected = (expected + mirrored.reshape(n, -1).astype(np.float32) @ weights) / 2
+    assert logits.dtype == np.float32
+    assert np.allclose(logits, expected, rtol=1e-5)
+    assert max(sizes) <= 7
+    assert sum(sizes) == n * (2 if views == "flip" else 1)
+
+
+# runs
+
+
+def some_split(n, seed=0, shape=(12, 12), classes=3):
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(n) % classes).astype(np.int32)
+    return Split(random.integers(0, 256, (n, *shape, 1), np.uint8), labels)
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory):
+    """A maker of finished runs with weights that nobody trained."""
+    from fmnist import models
+
+    def make(**changes):
+        chosen = recipe("seed", **(SMALL | changes))
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        run = runs.Run.create(folder, chosen.to_json(), {"precision": "float32"})
+        model = models.build(chosen, (12, 12, 1), 3)
+        about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
+        run.save_weights({v.path: np.array(v) for v in model.variables}, about)
+        return run
+
+    return make
+
+
+def test_evaluating_leaves_score_and_logits(make_run):
+    run, split = make_run(), some_split(30)
+    begin = time.perf_counter()
+    score = evaluation.evaluate(run, split, batch=7)
+    spent = time.perf_counter() - begin
+    assert run.scores == {"val": evaluation.evaluate(str(run.path), split, batch=7).to_json()
+                          | {"interval": list(score.interval),
+                             "images_per_second": run.scores["val"]["images_per_second"]}}  # fmt: skip
+    assert score.images_per_second > 30 / spent / 1.01
+    assert score.times_opened is None
+    assert not run.ledger_path.exists()
+    with np.load(run.path / "val_logits.npz", allow_pickle=False) as kept:
+        assert (kept["labels"] == split.labels).all()
+        again = evaluation.score_logits(kept["logits"], kept["labels"], ("a", "b", "c"), "val")
+    assert (again.correct, again.loss) == (score.correct, score.loss)
+
+
+def test_the_model_gets_standardised_images(make_run):
+    run, split = make_run(views="one"), some_split(9)
+    evaluation.evaluate(run, split)
+    model, about = evaluation.load_model(run)
+    inputs = (split.images.astype(np.float32) / 255 - about["mean"]) / about["deviation"]
+    with np.load(run.path / "val_logits.npz") as kept:
+        assert np.allclose(kept["logits"], np.array(model(inputs, training=False)), atol=1e-4)
+
+
+def test_each_scoring_of_test_is_in_the_ledger(make_run):
+    run, split = make_run(), some_split(30)
+    sealed = SealedSplit(lambda: split, len(split))
+    scores = [evaluation.evaluate(run, sealed) for _ in range(2)]
+    assert [score.times_opened for score in scores] == [1, 2]
+    assert "test opened 2×" in scores[1].headline()
+    entries = runs.read_lines(run.ledger_path)
+    assert len(entries) == 2
+    for entry, score in zip(entries, scores, strict=True):
+        assert entry["weights"] == runs.sha256(run.weights_path)
+        assert (entry["n"], entry["correct"]) == (30, score.correct)
+        assert entry["split"] == score.split == "test"
+    assert run.scores["test"]["times_opened"] == 2
+
+
+def test_a_run_on_all_images_has_no_val_score(make_run):
+    run, split = make_run(fit_on="all"), some_split(30)
+    with pytest.raises(UsageError, match="trained on the validation images too"):
+        evaluation.evaluate(run, split)
+    assert run.scores == {}
+    assert evaluation.evaluate(run, SealedSplit(lambda: split, 30)).n == 30
+
+
+def test_other_images_are_refused_before_anything_is_noted(make_run):
+    run = make_run()
+    wide, many = some_split(8, shape=(12, 14)), some_split(8, classes=4)
+    for split, expected in ((wide, "images of"), (many, "labels 0 to 2")):
+        with pytest.raises(UsageError, match=expected):
+            evaluation.evaluate(run, SealedSplit(lambda split=split: split, len(split)))
+    assert run.times_opened() == 0
+
+
+def test_weights_of_another_model_are_refused(make_run):
+    run = make_run()
+    runs.write_json(run.path / "recipe.json", recipe("seed", **SMALL, **{"model.pool_after": "1"})
+                    .changed(**{"model.filters": "4,5"}).to_json())  # fmt: skip
+    with pytest.raises(RunError, match="do not fit the model"):
+        evaluation.load_model(run)

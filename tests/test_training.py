@@ -1,0 +1,243 @@
+"""Whole runs on a small set: what is written, exact resume, fresh starts, refusals."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from idx import write_idx_set
+
+from fmnist import evaluation, memory, runs, training
+from fmnist.data import load_data
+from fmnist.errors import NonFiniteLossError, RunError, UsageError
+from fmnist.progress import Progress
+from fmnist.recipes import Recipe, recipe
+
+QUIET = Progress("none")
+EVERYTHING_ON = {
+    "model.filters": "4,8", "model.pool_after": "1,2", "crop": 2, "cutout": 6, "ema": 0.9,
+    "epochs": 3, "batch_size": 50, "learning_rate": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return load_data(write_idx_set(tmp_path_factory.mktemp("set"), train=300, test=60))
+
+
+def small(**changes):
+    """A network with batch statistics and everything random switched on."""
+    return recipe("quick", **(EVERYTHING_ON | changes))
+
+
+def plain(**changes):
+    """A network without batch statistics, with dropout."""
+    changes = {"model.filters": "4,6", "model.dense_units": 8, "model.dropout": 0.3} | changes
+    return recipe("seed", **({"epochs": 2, "batch_size": 64, "learning_rate": 0.01} | changes))
+
+
+def weights_hash(run):
+    """SHA-256 over all arrays of the resulting weights."""
+    arrays, _ = run.load_weights()
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def history(run):
+    """What `metrics.jsonl` says, times and memory aside."""
+    aside = ("seconds", "scoring_seconds", "images_per_second", "peak_memory", "finished")
+    return [{k: v for k, v in line.items() if k not in aside} for line in run.metrics()]
+
+
+class StopAt(Progress):
+    """Asks for a stop after an update, as a signal would, through the real handler."""
+
+    def __init__(self, update, signal_number):
+        super().__init__("none")
+        self.at, self.number = update, signal_number
+
+    def update(self, update, loss, accuracy, seconds):
+        if update == self.at:
+            import os
+
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    return training.train(small(), data, tmp_path_factory.mktemp("runs") / "whole", progress=QUIET)
+
+
+def test_a_run_folder_holds_everything(whole, data):
+    names = {path.name for path in whole.path.iterdir()}
+    assert names == {
+        "recipe.json", "env.json", "metrics.jsonl", "weights.safetensors", "val_logits.npz",
+        "score.json", "lock",
+    }  # fmt: skip
+    lines = whole.metrics()
+    updates = 6  # ⌈280 training images / 50⌉
+    assert [line["update"] for line in lines] == [updates, 2 * updates, 3 * updates, 3 * updates]
+    assert "finished" in lines[-1]
+    env = whole.env
+    assert env["data"]["hash"] == data.hash
+    assert env["data"]["val_index_hash"] == data.val_index_hash
+    assert env["micro_batch"] == 50
+    stored = np.load(whole.path / "val_logits.npz")
+    correct = (stored["logits"].argmax(axis=1) == data.val.labels).sum()
+    assert whole.scores["val"]["correct"] == correct
+    assert Recipe.from_json(whole.recipe) == small()
+
+
+def test_it_learns(data, tmp_path):
+    run = training.train(
+        small(**{"model.filters": "8,16"}, epochs=10, crop=0, cutout=0, ema=0, learning_rate=0.2),
+        data, tmp_path / "run", progress=QUIET,
+    )  # fmt: skip
+    assert run.scores["val"]["accuracy"] > 0.7
+
+
+def test_evaluate_reproduces_the_recorded_score(whole, data):
+    recorded = whole.scores["val"]
+    again = evaluation.evaluate(whole, data.val)
+    assert (again.correct, again.loss) == (recorded["correct"], pytest.approx(recorded["loss"]))
+
+
+def test_two_runs_are_bit_for_bit_equal(whole, data, tmp_path):
+    again = training.train(small(), data, tmp_path / "again", progress=QUIET)
+    assert weights_hash(again) == weights_hash(whole)
+    assert history(again) == history(whole)
+
+
+@pytest.mark.parametrize(("update", "number"), [(1, 2), (8, 15), (12, 2)])
+def test_resume_is_bit_for_bit(whole, data, tmp_path, update, number):
+    """Stopped inside the first epoch, inside the second, and at an epoch's end."""
+    with pytest.raises(training.Interrupted, match=r"--resume") as stopped:
+        training.train(small(), data, tmp_path / "run", progress=StopAt(update, number))
+    assert stopped.value.exit_code == 128 + number
+    run = runs.Run(tmp_path / "run")
+    assert not run.finished
+    resumed = training.resume(run, data, progress=QUIET)
+    assert weights_hash(resumed) == weights_hash(whole)
+    assert history(resumed) == history(whole)
+    stored = [np.load(r.path / "val_logits.npz")["logits"] for r in (resumed, whole)]
+    np.testing.assert_array_equal(*stored)
+
+
+def test_resume_in_bfloat16_with_dropout_and_micro_batches(data, tmp_path):
+    chosen = plain(precision="bfloat16")
+    one = training.train(chosen, data, tmp_path / "one", micro_batch=24, progress=QUIET)
+    with pytest.raises(training.Interrupted):
+        training.train(chosen, data, tmp_path / "two", micro_batch=24, progress=StopAt(7, 15))
+    two = training.resume(tmp_path / "two", data, progress=QUIET)
+    assert weights_hash(one) == weights_hash(two)
+
+
+def test_resume_falls_back_from_a_damaged_checkpoint(whole, data, tmp_path, capsys):
+    with pytest.raises(training.Interrupted):
+        training.train(
+            small(), data, tmp_path / "run", checkpoint_seconds=0, progress=StopAt(9, 15)
+        )
+    files = sorted((tmp_path / "run" / "checkpoint").glob("*.safetensors"))
+    assert len(files) == runs.KEPT_CHECKPOINTS
+    content = bytearray(files[-1].read_bytes())
+    content[len(content) // 2] ^= 1
+    files[-1].write_bytes(content)
+    resumed = training.resume(tmp_path / "run", data, progress=Progress("lines"))
+    assert "checkpoint skipped" in capsys.readouterr().err
+    assert weights_hash(resumed) == weights_hash(whole)
+
+
+def test_resume_refuses_other_data_and_finished_runs(whole, data, tmp_path):
+    with pytest.raises(RunError, match="finished"):
+        training.resume(whole, data, progress=QUIET)
+    with pytest.raises(training.Interrupted):
+        training.train(small(), data, tmp_path / "run", progress=StopAt(1, 15))
+    other = load_data(write_idx_set(tmp_path / "other", train=300, test=60, seed=9))
+    with pytest.raises(RunError, match="data"):
+        training.resume(tmp_path / "run", other, progress=QUIET)
+
+
+def test_training_never_opens_test(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(data.test), "open", lambda self: pytest.fail("test was opened"))
+    training.train(small(epochs=1), data, tmp_path / "run", progress=QUIET)
+
+
+def test_division_by_memory_does_not_change_the_result(data, tmp_path):
+    weights = []
+    for name, size in (("whole", None), ("parts", 20)):
+        run = training.train(
+            plain(precision="float32"), data, tmp_path / name, micro_batch=size, progress=QUIET
+        )
+        weights.append(run.load_weights()[0])
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=2e-4)
+
+
+def test_non_finite_loss_names_the_update_and_keeps_the_checkpoint(data, tmp_path):
+    # Far too high a rate: the first update is fine, a later one is not.
+    chosen = plain(optimizer="sgd", learning_rate=1000, clip_norm=0, warmup=0)
+    with pytest.raises(NonFiniteLossError, match=r"update \d+: expected a finite loss"):
+        training.train(chosen, data, tmp_path / "run", checkpoint_seconds=0, progress=QUIET)
+    run = runs.Run(tmp_path / "run")
+    assert not run.finished
+    arrays, manifest = run.load_checkpoint()
+    assert manifest["update"] >= 1
+    assert all(np.isfinite(a).all() for a in arrays.values())
+
+
+def test_fit_on_all_leaves_no_validation(data, tmp_path):
+    run = training.train(small(fit_on="all", epochs=1), data, tmp_path / "run", progress=QUIET)
+    assert run.env["data"]["n"] == 300
+    assert "val_accuracy" not in run.metrics()[0]
+    assert run.scores == {}
+    assert evaluation.evaluate(run, data.test).times_opened == 1
+    assert evaluation.evaluate(run, data.test).times_opened == 2
+
+
+def test_the_average_is_the_result(data, tmp_path):
+    """With a decay near 1 the average stays near the first update's weights."""
+    still = training.train(small(ema=0.9999), data, tmp_path / "still", progress=QUIET)
+    last = training.train(small(ema=0), data, tmp_path / "last", progress=QUIET)
+    head = [run.load_weights()[0]["logits/kernel"] for run in (still, last)]
+    assert np.abs(head[0]).mean() < 0.5 * np.abs(head[1]).mean()
+
+
+def test_micro_batch_of_a_model_with_batch_statistics_belongs_to_the_recipe(data, tmp_path):
+    with pytest.raises(UsageError, match="--set micro_batch=10"):
+        training.train(small(), data, tmp_path / "run", micro_batch=10, progress=QUIET)
+    run = training.train(
+        small(micro_batch=10, epochs=1), data, tmp_path / "run", progress=QUIET
+    )
+    assert run.env["micro_batch"] == 10
+
+
+@pytest.mark.skipif(memory.peak() is None, reason="this system keeps no account of peaks")
+def test_memory_limit_is_probed_and_refused_where_it_cannot_be(data, tmp_path):
+    run = training.train(
+        plain(epochs=1), data, tmp_path / "run", memory_limit=4 * 10**9, progress=QUIET
+    )
+    assert set(run.env["probe"]) == {"8", "32"}
+    assert 10**8 < run.env["probe"]["8"] < 4 * 10**9
+    assert run.env["micro_batch"] == 64
+    with pytest.raises(UsageError, match="allow more memory"):
+        training.train(plain(), data, tmp_path / "no", memory_limit=10**7, progress=QUIET)
+    assert not (tmp_path / "no").exists()
+
+
+def test_epoch_order_is_a_frozen_permutation():
+    order = training.epoch_order(3, 1, 10)
+    assert sorted(order) == list(range(10))
+    assert list(order) == list(training.epoch_order(3, 1, 10))
+    assert list(order) != list(training.epoch_order(3, 2, 10))
+    assert list(order) == [5, 1, 3, 0, 6, 9, 8, 7, 2, 4]
+
+
+def test_cross_entropy_with_smoothing_equals_its_formula():
+    logits = np.random.RandomState(0).normal(size=(6, 4)).astype("float32")
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    target = np.full((6, 4), 0.2 / 4)
+    target[np.arange(6), labels] += 0.8
+    loss = training.cross_entropy(0.2)(labels, logits)
+    np.testing.assert_allclose(np.asarray(loss), -(target * log_p).sum(axis=1), rtol=1e-5)
