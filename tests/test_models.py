@@ -126,4 +126,6 @@ def test_inference_follows_the_weights():
     images = np.random.RandomState(0).randint(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     before = forward(images)
     model.layers[-1].bias.assign(np.arange(10.0))
-    np.testing.assert_allclose(forward(images) - before, np.tile(np.arange(10.0), (4, 1)), atol=1e-4)
+    np.testing.assert_allclose(
+        forward(images) - before, np.tile(np.arange(10.0), (4, 1)), atol=1e-4
+    )

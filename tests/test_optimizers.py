@@ -60,7 +60,9 @@ def test_muon_treats_a_convolution_as_the_matrix_of_its_filters():
     ours = follow(optimizers.Muon(learning_rate=0.1), variable(shape), gradients_for(shape))
     flat = keras.Variable(ops.convert_to_numpy(variable(shape)).reshape(matrix), name="kernel")
     theirs = follow(
-        keras.optimizers.Muon(learning_rate=0.1), flat, [g.reshape(matrix) for g in gradients_for(shape)]
+        keras.optimizers.Muon(learning_rate=0.1),
+        flat,
+        [g.reshape(matrix) for g in gradients_for(shape)],
     )
     np.testing.assert_allclose(ours.reshape(matrix), theirs, atol=1e-5)
 
@@ -78,7 +80,9 @@ def test_muon_leaves_the_rest_to_adamw(shape, options):
     rest = {"beta_1": 0.9, "beta_2": 0.999, "weight_decay": 0.004, "epsilon": 1e-7}
     with keras.name_scope("head"):
         one, other = variable(shape), variable(shape)
-    ours = follow(optimizers.Muon(learning_rate=0.01, rms_rate=None, **options), one, gradients_for(shape))
+    ours = follow(
+        optimizers.Muon(learning_rate=0.01, rms_rate=None, **options), one, gradients_for(shape)
+    )
     theirs = follow(keras.optimizers.AdamW(learning_rate=0.01, **rest), other, gradients_for(shape))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -86,7 +90,9 @@ def test_muon_leaves_the_rest_to_adamw(shape, options):
 def test_muon_keeps_the_norm_where_asked():
     shape = (3, 3, 4, 8)
     value = follow(
-        optimizers.Muon(learning_rate=0.1, rms_rate=None, keep_norm=True), variable(shape), gradients_for(shape)
+        optimizers.Muon(learning_rate=0.1, rms_rate=None, keep_norm=True),
+        variable(shape),
+        gradients_for(shape),
     )
     assert np.linalg.norm(value) == pytest.approx(math.sqrt(2 * 8), rel=1e-5)
 
@@ -103,13 +109,17 @@ def test_decay_is_decoupled_and_spares_biases_and_norms(name):
     optimizer.build(weights)
     optimizer.apply([ops.zeros((5, 4)) for _ in weights], weights)
     rate = 0.5 * (1 - 0.5 / 10)
-    np.testing.assert_allclose(ops.convert_to_numpy(weights[0]), before * (1 - rate * 0.2), rtol=1e-5)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(weights[0]), before * (1 - rate * 0.2), rtol=1e-5
+    )
     for spared in weights[1:]:
         np.testing.assert_array_equal(ops.convert_to_numpy(spared), before)
 
 
 def test_clipping_bounds_the_global_norm():
-    chosen = recipe("seed", optimizer="sgd", learning_rate=1, weight_decay=0, clip_norm=0.1, warmup=0)
+    chosen = recipe(
+        "seed", optimizer="sgd", learning_rate=1, weight_decay=0, clip_norm=0.1, warmup=0
+    )
     optimizer = optimizers.build(chosen.changed(momentum=0), 10**6)
     weights = [variable((5, 4)), variable((3,), name="bias")]
     before = [ops.convert_to_numpy(w) for w in weights]

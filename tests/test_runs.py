@@ -204,7 +204,10 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
 def test_an_append_on_a_full_disk_is_told_and_spoils_nothing(tmp_path):
     path = tmp_path / "ledger.jsonl"
     runs.append_line(path, {"n": 1})
-    with files_limited_to(50), pytest.raises(RunError, match=r"ledger\.jsonl: could not be written"):
+    with (
+        files_limited_to(50),
+        pytest.raises(RunError, match=r"ledger\.jsonl: could not be written"),
+    ):
         runs.append_line(path, {"n": 2, "pad": "x" * 100})
     assert runs.read_lines(path) == [{"n": 1}]
     runs.append_line(path, {"n": 3})

@@ -206,9 +206,7 @@ def test_the_average_is_the_result(data, tmp_path):
 def test_micro_batch_of_a_model_with_batch_statistics_belongs_to_the_recipe(data, tmp_path):
     with pytest.raises(UsageError, match="--set micro_batch=10"):
         training.train(small(), data, tmp_path / "run", micro_batch=10, progress=QUIET)
-    run = training.train(
-        small(micro_batch=10, epochs=1), data, tmp_path / "run", progress=QUIET
-    )
+    run = training.train(small(micro_batch=10, epochs=1), data, tmp_path / "run", progress=QUIET)
     assert run.env["micro_batch"] == 10
 
 

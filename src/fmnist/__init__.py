@@ -11,7 +11,7 @@ _PUBLIC = {
     "Score": "evaluation", "evaluate": "evaluation", "load_data": "data",
     "micro_batched": "microbatch", "recipe": "recipes", "resume": "training", "train": "training",
 }  # fmt: skip
-__all__ = [*_PUBLIC]  # noqa: PLE0604
+__all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
     from fmnist.data import Data as Data

@@ -113,7 +113,9 @@ class RandomCrop(_RandomLayer):
         shifts = ops.cast(ops.floor(draws), "int32") - self.pixels
         for axis in (1, 2):
             side = x.shape[axis]
-            index = ops.clip(ops.expand_dims(ops.arange(side), 0) + shifts[:, axis - 1 : axis], 0, side - 1)
+            index = ops.clip(
+                ops.expand_dims(ops.arange(side), 0) + shifts[:, axis - 1 : axis], 0, side - 1
+            )
             # A product with a matrix of zeros and ones moves rows exactly; as fast as a gather.
             choose = ops.one_hot(index, side, dtype=x.dtype)
             x = ops.einsum("nij,njwc->niwc" if axis == 1 else "nij,nhjc->nhic", choose, x)

@@ -27,7 +27,6 @@ if _BACKEND not in ("tensorflow", "jax"):
     )
 
 
-
 @contextlib.contextmanager
 def _without_banners() -> Iterator[None]:
     """TensorFlow's C++ side greets on stderr before any setting can reach it."""
@@ -53,7 +52,7 @@ try:
             import jax
 except ModuleNotFoundError as _error:
     raise UsageError(
-        f'training and scoring need more packages ({_error.name} is missing): '
+        f"training and scoring need more packages ({_error.name} is missing): "
         'pip install "fmnist[train]"'
     ) from None
 
@@ -77,7 +76,9 @@ def device() -> str:
 
 def threads() -> int:
     """How many processor threads the engine may use."""
-    if _BACKEND == "tensorflow" and (configured := tf.config.threading.get_intra_op_parallelism_threads()):
+    if _BACKEND == "tensorflow" and (
+        configured := tf.config.threading.get_intra_op_parallelism_threads()
+    ):
         return int(configured)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

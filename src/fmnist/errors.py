@@ -24,7 +24,7 @@ class DataError(FmnistError):
 
 
 class NonFiniteLossError(FmnistError):
-    """Training produced a loss that is not a number; the last good checkpoint is kept. Exit code 4."""
+    """The loss became no number; the last good checkpoint is kept. Exit code 4."""
 
     exit_code = 4
 

@@ -64,7 +64,8 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Softmax over the last axis, float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     powers: NDArray[np.float64] = np.exp(shifted)
-    return powers / powers.sum(axis=-1, keepdims=True)
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def expected_calibration_error(logits: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -155,7 +156,9 @@ def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
     recipe = Recipe.from_json(run.recipe).changed(precision=run.env["precision"])
     model = models.build(recipe, tuple(about["shape"]), len(about["classes"]))
     wanted = {v.path: v for v in model.variables}
-    if set(wanted) != set(arrays) or any(tuple(v.shape) != arrays[k].shape for k, v in wanted.items()):
+    if set(wanted) != set(arrays) or any(
+        tuple(v.shape) != arrays[k].shape for k, v in wanted.items()
+    ):
         raise RunError(f"{run.weights_path}: the weights do not fit the model of recipe.json")
     for path, variable in wanted.items():
         variable.assign(arrays[path])
@@ -181,7 +184,8 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
     name = "test" if sealed else "val"
     if list(opened.images.shape[1:]) != list(about["shape"]):
         raise UsageError(
-            f"{run.path}: was trained on images of {about['shape']}, received {opened.images.shape[1:]}"
+            f"{run.path}: expected images of {about['shape']}, which it was trained on, "
+            f"received {list(opened.images.shape[1:])}"
         )
     check_labels(opened.labels, len(about["classes"]), run.path)
     begin = time.perf_counter()

@@ -2,9 +2,9 @@
 
 `micro_batched(model, 16)` returns the same network (layers and weights shared) whose every update
 goes through its batch 16 images at a time and then applies the gradient of the loss over the whole
-batch, once: the sum of the micro-batches' gradients, each weighted by its share of the images. For a
-model without batch statistics the division changes nothing but rounding, a short last micro-batch
-included, and the schedule, weight decay, moving average and counters advance once an update.
+batch, once: the sum of the micro-batches' gradients, each weighted by its share of the images. For
+a model without batch statistics the division changes nothing but rounding, also with a short last
+micro-batch, and the schedule, weight decay, moving average and counters advance once an update.
 
 Keras' own `gradient_accumulation_steps` weighs a short micro-batch like a full one, advances the
 schedule and the moving average every micro-batch, carries leftovers into the next epoch and drops
@@ -56,105 +56,99 @@ class MicroBatched(keras.Model):
     micro_batch: int | None = None
     seed: int = 0
 
-    if backend.name() == "tensorflow":
+    def train_step(self, *arguments: Any) -> Any:
+        """One update as Keras asks for it: of (data) on TensorFlow, of (state, data) on JAX."""
+        body = _update_on_tensorflow if backend.name() == "tensorflow" else _update_on_jax
+        return body(self, *arguments)
 
-        def train_step(self, data: Any) -> Any:
-            """One update from one logical batch: (x, y) or (x, y, sample_weight)."""
-            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-            n = tf.shape(y)[0]
-            variables = self.trainable_variables
 
-            def micro(start: Any, stop: Any) -> Any:
-                part = tree.map_structure(
-                    lambda t: None if t is None else t[start:stop], (x, y, weight)
-                )
-                draws = augment.step(self.seed, self.optimizer.iterations, tf.range(start, stop))
-                with draws, tf.GradientTape() as tape:
-                    y_pred = self(part[0], training=True)
-                    loss = self.compute_loss(*part[:2], y_pred, part[2], training=True)
-                    # The shares add up to 1, so the mean loss and the regularisers both count once.
-                    loss *= tf.cast(stop - start, loss.dtype) / tf.cast(n, loss.dtype)
-                gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
-                return loss, y_pred, gradients
+def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
+    """One update, in place, from (x, y) or (x, y, sample_weight); returns the logs."""
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    n = tf.shape(y)[0]
+    variables = model.trainable_variables
 
-            static = tree.flatten(x)[0].shape[0]
-            if self.micro_batch is None or (static is not None and static <= self.micro_batch):
-                loss, y_pred, gradients = micro(0, n)
-            else:
-                loss, y_pred, gradients = self._tensorflow_loop(micro, n, y)
-            self.optimizer.apply(gradients, variables)
-            self._loss_tracker.update_state(loss, sample_weight=n)
-            return self.compute_metrics(x, y, y_pred, weight)
+    def micro(start: Any, stop: Any) -> Any:
+        part = tree.map_structure(lambda t: None if t is None else t[start:stop], (x, y, weight))
+        draws = augment.step(model.seed, model.optimizer.iterations, tf.range(start, stop))
+        with draws, tf.GradientTape() as tape:
+            y_pred = model(part[0], training=True)
+            loss = model.compute_loss(*part[:2], y_pred, part[2], training=True)
+            # The shares add up to 1, so the mean loss and the regularisers both count once.
+            loss *= tf.cast(stop - start, loss.dtype) / tf.cast(n, loss.dtype)
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        return loss, y_pred, gradients
 
-        def _tensorflow_loop(self, micro: Any, n: Any, y: Any) -> Any:
-            def body(start: Any, loss: Any, outputs: Any, sums: Any) -> Any:
-                stop = tf.minimum(start + self.micro_batch, n)
-                part_loss, y_pred, gradients = micro(start, stop)
-                outputs = outputs.write(start // self.micro_batch, tf.cast(y_pred, tf.float32))
-                sums = [total + part for total, part in zip(sums, gradients, strict=True)]
-                return stop, loss + tf.cast(part_loss, tf.float32), outputs, sums
+    def add(start: Any, loss: Any, outputs: Any, sums: Any) -> Any:
+        stop = tf.minimum(start + model.micro_batch, n)
+        part_loss, y_pred, gradients = micro(start, stop)
+        outputs = outputs.write(start // model.micro_batch, tf.cast(y_pred, tf.float32))
+        sums = [total + part for total, part in zip(sums, gradients, strict=True)]
+        return stop, loss + tf.cast(part_loss, tf.float32), outputs, sums
 
-            outputs = tf.TensorArray(
-                tf.float32, size=0, dynamic_size=True, infer_shape=False,
-                element_shape=tf.TensorShape([None, *self.output_shape[1:]]),
-            )  # fmt: skip
-            start = (
-                tf.constant(0), tf.constant(0.0), outputs,
-                [tf.zeros_like(v.value) for v in self.trainable_variables],
-            )  # fmt: skip
-            _, loss, outputs, gradients = tf.while_loop(
-                lambda start, *_: start < n, body, start, parallel_iterations=1
-            )
-            y_pred = outputs.concat()
-            y_pred.set_shape([y.shape[0], *self.output_shape[1:]])
-            return loss, y_pred, gradients
-
+    static = tree.flatten(x)[0].shape[0]
+    if model.micro_batch is None or (static is not None and static <= model.micro_batch):
+        loss, y_pred, gradients = micro(0, n)
     else:
+        outputs = tf.TensorArray(
+            tf.float32, size=0, dynamic_size=True, infer_shape=False,
+            element_shape=tf.TensorShape([None, *model.output_shape[1:]]),
+        )  # fmt: skip
+        zeros = [tf.zeros_like(v.value) for v in variables]
+        _, loss, outputs, gradients = tf.while_loop(
+            lambda start, *_: start < n, add, (tf.constant(0), tf.constant(0.0), outputs, zeros),
+            parallel_iterations=1,
+        )  # fmt: skip
+        y_pred = outputs.concat()
+        y_pred.set_shape([y.shape[0], *model.output_shape[1:]])
+    model.optimizer.apply(gradients, variables)
+    model._loss_tracker.update_state(loss, sample_weight=n)
+    return model.compute_metrics(x, y, y_pred, weight)
 
-        def train_step(self, state: Any, data: Any) -> Any:
-            """One update from one logical batch: (state, data) -> (logs, state), a pure function."""
-            trainable, non_trainable, optimizer, metrics = state
-            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-            n = tree.flatten(x)[0].shape[0]
-            size = min(self.micro_batch or n, n)
-            place = next(
-                i for i, v in enumerate(self.optimizer.variables) if v is self.optimizer.iterations
-            )
-            differentiate = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
 
-            def micro(carry: Any, part: Any) -> Any:
-                sums, total, non_trainable = carry
-                positions, x, y, weight = part
-                with augment.step(self.seed, optimizer[place], positions):
-                    (loss, (_, y_pred, non_trainable, _)), gradients = differentiate(
-                        trainable, non_trainable, metrics, x, y, weight,
-                        training=True, optimizer_variables=optimizer,
-                    )  # fmt: skip
-                # The shares add up to 1, so the mean loss and the regularisers both count once.
-                share = positions.shape[0] / n
-                sums = [a + b * share for a, b in zip(sums, gradients, strict=True)]
-                return (sums, total + loss * share, non_trainable), y_pred
+def _update_on_jax(model: MicroBatched, state: Any, data: Any) -> Any:
+    """One update as a pure function: (logs, state) from (state, data)."""
+    trainable, non_trainable, optimizer, metrics = state
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    n = tree.flatten(x)[0].shape[0]
+    size = min(model.micro_batch or n, n)
+    count = model.optimizer.iterations
+    update = optimizer[next(i for i, v in enumerate(model.optimizer.variables) if v is count)]
+    differentiate = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
-            def parts(first: int, last: int, *lead: int) -> Any:
-                def cut(t: Any) -> Any:
-                    return None if t is None else t[first:last].reshape(*lead, *t.shape[1:])
+    def micro(carry: Any, part: Any) -> Any:
+        sums, total, non_trainable = carry
+        positions, x, y, weight = part
+        with augment.step(model.seed, update, positions):
+            (loss, (_, y_pred, non_trainable, _)), gradients = differentiate(
+                trainable, non_trainable, metrics, x, y, weight,
+                training=True, optimizer_variables=optimizer,
+            )  # fmt: skip
+        # The shares add up to 1, so the mean loss and the regularisers both count once.
+        share = positions.shape[0] / n
+        sums = [a + b * share for a, b in zip(sums, gradients, strict=True)]
+        return (sums, total + loss * share, non_trainable), y_pred
 
-                return tree.map_structure(cut, (jnp.arange(n), x, y, weight))
+    def parts(first: int, last: int, *lead: int) -> Any:
+        def cut(t: Any) -> Any:
+            return None if t is None else t[first:last].reshape(*lead, *t.shape[1:])
 
-            carry = ([jnp.zeros_like(v) for v in trainable], jnp.float32(0), non_trainable)
-            full = n // size
-            if full > 1:
-                carry, y_pred = jax.lax.scan(micro, carry, parts(0, full * size, full, size))
-                y_pred = y_pred.reshape(full * size, *y_pred.shape[2:])
-            else:
-                carry, y_pred = micro(carry, parts(0, size, size))
-            if n % size:
-                carry, last = micro(carry, parts(full * size, n, n % size))
-                y_pred = jnp.concatenate([y_pred, last])
-            gradients, loss, non_trainable = carry
-            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
-            logs, metrics = self._update_metrics_variables(metrics, loss, x, y, y_pred, weight)
-            return logs, (trainable, non_trainable, optimizer, metrics)
+        return tree.map_structure(cut, (jnp.arange(n), x, y, weight))
+
+    carry = ([jnp.zeros_like(v) for v in trainable], jnp.float32(0), non_trainable)
+    full = n // size
+    if full > 1:
+        carry, y_pred = jax.lax.scan(micro, carry, parts(0, full * size, full, size))
+        y_pred = y_pred.reshape(full * size, *y_pred.shape[2:])
+    else:
+        carry, y_pred = micro(carry, parts(0, size, size))
+    if n % size:
+        carry, last = micro(carry, parts(full * size, n, n % size))
+        y_pred = jnp.concatenate([y_pred, last])
+    gradients, loss, non_trainable = carry
+    trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+    logs, metrics = model._update_metrics_variables(metrics, loss, x, y, y_pred, weight)
+    return logs, (trainable, non_trainable, optimizer, metrics)
 
 
 class Updater:

@@ -31,18 +31,21 @@ class BatchNorm(layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         width = (input_shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=width, initializer="ones", dtype="float32",
-                                     autocast=False)  # fmt: skip
-        self.beta = self.add_weight(name="beta", shape=width, dtype="float32", autocast=False,
-                                    initializer="zeros")  # fmt: skip
-        self.mean = self.add_weight(name="mean", shape=width, initializer="zeros", dtype="float32",
-                                    trainable=False, autocast=False)  # fmt: skip
-        self.variance = self.add_weight(name="variance", shape=width, initializer="ones",
-                                        dtype="float32", trainable=False, autocast=False)  # fmt: skip
+
+        def weight(name: str, initial: str, trainable: bool) -> Any:
+            return self.add_weight(
+                name=name, shape=width, initializer=initial, dtype="float32",
+                trainable=trainable, autocast=False,
+            )  # fmt: skip
+
+        self.gamma, self.beta = weight("gamma", "ones", True), weight("beta", "zeros", True)
+        self.mean, self.variance = weight("mean", "zeros", False), weight("variance", "ones", False)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         if training:
-            y, mean, variance = backend.normalise_batch(x, self.gamma.value, self.beta.value, self.epsilon)
+            y, mean, variance = backend.normalise_batch(
+                x, self.gamma.value, self.beta.value, self.epsilon
+            )
             share = 1 - self.momentum
             self.mean.assign(self.mean + (mean - self.mean) * share)
             self.variance.assign(self.variance + (variance - self.variance) * share)
@@ -76,8 +79,10 @@ def _seed_of(recipe: Recipe, layer: int) -> int:
 
 
 def plain(options: Plain, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
-    """The reference network and its kin: see `recipes.Plain`. He-normal kernels, a head of zeros."""
-    model = keras.Sequential([layers.Input(shape, name="image"), *_augmentation(recipe)], name="plain")
+    """The reference network and its kin: see `recipes.Plain`. He-normal kernels, a zero head."""
+    model = keras.Sequential(
+        [layers.Input(shape, name="image"), *_augmentation(recipe)], name="plain"
+    )
     pools = 0
     for i, filters in enumerate(options.filters):
         model.add(layers.Conv2D(

@@ -15,7 +15,7 @@ assert backend.name()
 
 
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 up to `peak` over a share of the updates, then down to 0: straight or by a half cosine.
+    """From 0 to `peak` over a share of the updates, then to 0, straight or by a half cosine.
 
     The rise and the straight fall are the one-cycle policy (Smith & Topin 2017). Update number u,
     counted from 0, takes the curve's value at u + 1/2, so that the first update moves too.
@@ -28,7 +28,9 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         done = (ops.cast(step, "float32") + 0.5) / np.float32(self.updates)
         rise = done / np.float32(max(self.warmup, 1e-9))
         fallen = ops.clip((done - self.warmup) / np.float32(max(1 - self.warmup, 1e-9)), 0, 1)
-        fall = 1 - fallen if self.shape == "linear" else (1 + ops.cos(np.float32(np.pi) * fallen)) / 2
+        fall = (
+            1 - fallen if self.shape == "linear" else (1 + ops.cos(np.float32(np.pi) * fallen)) / 2
+        )
         return self.peak * ops.where(done < self.warmup, rise, fall)
 
     def get_config(self) -> dict[str, Any]:

@@ -43,7 +43,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -59,23 +62,28 @@ class Progress:
             with contextlib.suppress(BrokenPipeError):
                 print(line, file=self.stream, flush=True)
 
-    def start(
-        self, run: Run, recipe: Recipe, env: dict[str, Any], updates: int, done: int
-    ) -> None:
+    def start(self, run: Run, recipe: Recipe, env: dict[str, Any], updates: int, done: int) -> None:
         """Training begins, or goes on after `done` of its updates."""
         self.recipe, self.updates, self.first = recipe, updates, done
         self.n = env["data"]["n"]
         self.validated = "none"
         self.seconds_before: float | None = None
-        divided = "" if env["micro_batch"] >= recipe.batch_size else f" in micro-batches of {env['micro_batch']}"
+        divided = (
+            ""
+            if env["micro_batch"] >= recipe.batch_size
+            else f" in micro-batches of {env['micro_batch']}"
+        )
         self.say(
             f"training {recipe.name} ({env['parameters']:,} parameters) on {self.n:,} images, "
-            f"{env['precision']} on {env['device']}, batch {recipe.batch_size}{divided}, into {run.path}"
+            f"{env['precision']} on {env['device']}, batch {recipe.batch_size}{divided}, "
+            f"into {run.path}"
         )
         if done:
             self.say(f"going on after update {done} of {updates}")
         if self._bar is not None:
-            self._task = self._bar.add_task("compiling the update", total=updates, completed=done, state="")
+            self._task = self._bar.add_task(
+                "compiling the update", total=updates, completed=done, state=""
+            )
 
     def update(self, update: int, loss: float, accuracy: float, seconds: float) -> None:
         """An update is done; loss and accuracy are the epoch's running means."""
@@ -110,4 +118,7 @@ class Progress:
     def finish(self, run: Run) -> None:
         """Training went through."""
         last = run.metrics()[-1]
-        self.say(f"trained in {clock(last['seconds'])} (and {clock(last['scoring_seconds'])} scoring val)")
+        self.say(
+            f"trained in {clock(last['seconds'])}, and {clock(last['scoring_seconds'])} "
+            "for scoring val"
+        )

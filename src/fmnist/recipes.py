@@ -90,9 +90,7 @@ class Compact(_Convolutions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
-            0 <= self.norm_momentum < 1, "model.norm_momentum", "[0, 1)", self.norm_momentum
-        )
+        _require(0 <= self.norm_momentum < 1, "model.norm_momentum", "[0, 1)", self.norm_momentum)
 
 
 ModelOptions = Plain | Compact
@@ -240,10 +238,14 @@ class Recipe:
         """The recipe that `to_json` wrote. Raises UsageError for anything else."""
         if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
             schema = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
-            raise UsageError(f"recipe: expected a JSON object of schema {SCHEMA}, received {schema}")
+            raise UsageError(
+                f"recipe: expected a JSON object of schema {SCHEMA}, received {schema}"
+            )
         model = values.get("model")
         if not isinstance(model, Mapping) or "name" not in model:
-            raise UsageError(f"recipe: expected model to be an object with a name, received {model!r}")
+            raise UsageError(
+                f"recipe: expected model to be an object with a name, received {model!r}"
+            )
         changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
         changes |= {"model": model["name"]}
         changes |= {f"model.{k}": v for k, v in model.items() if k != "name"}

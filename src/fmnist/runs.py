@@ -117,7 +117,7 @@ class Run:
     def create(
         cls, path: str | os.PathLike[str] | None, recipe: Mapping[str, Any], env: Mapping[str, Any]
     ) -> "Run":
-        """A new folder with its `recipe.json` and `env.json`; a name is made up where none is given.
+        """A new folder with `recipe.json` and `env.json`; a name is made up where none is given.
 
         Refuses a folder that exists, unless it is empty.
         """
@@ -278,7 +278,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for training; the lock dies with the process. Raises RunError if it is held."""
+        """Hold the run for training; the lock dies with its process. RunError if it is held."""
         with (self.path / "lock").open("w") as file:
             if fcntl:
                 try:
@@ -344,8 +344,7 @@ def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
         raise RunError(f"{path}: expected safetensors ({error})") from None
-
-

@@ -39,7 +39,7 @@ class Interrupted(FmnistError):
 
 
 def cross_entropy(smoothing: float) -> Any:
-    """Cross-entropy of integer labels and logits, the target spread by `smoothing` over all classes.
+    """Cross-entropy of integer labels and logits, the target spread by `smoothing` over classes.
 
     With smoothing s and k classes the target is 1 - s + s/k for the label and s/k for the others
     (Szegedy et al. 2016).
@@ -64,7 +64,7 @@ def train(
     micro_batch: int | None = None, memory_limit: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS, progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
-    """Train a recipe and return its run folder, with the weights of the last update or their average.
+    """Train a recipe; returns its run folder, with the last weights or their moving average.
 
     Args:
         recipe: what to train, and how.
@@ -86,7 +86,8 @@ def train(
         )
     if micro_batch is not None and not 1 <= micro_batch <= recipe.batch_size:
         raise UsageError(
-            f"--micro-batch: expected 1 to the batch size {recipe.batch_size}, received {micro_batch}"
+            f"--micro-batch: expected 1 to the batch size {recipe.batch_size}, "
+            f"received {micro_batch}"
         )
     recipe.check_shape(data.shape, len(data.classes))
     split = data.fitting(recipe.fit_on)
@@ -96,8 +97,8 @@ def train(
         "backend": backend.name(), "versions": backend.versions(), "device": backend.device(),
         "threads": backend.threads(), "precision": backend.resolve_precision(recipe.precision),
         "data": {
-            "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash, "n": len(split),
-            "val_index_hash": data.val_index_hash,
+            "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash,
+            "n": len(split), "val_index_hash": data.val_index_hash,
         },
         "shape": list(data.shape), "classes": list(data.classes),
         "mean": mean, "deviation": deviation,
@@ -167,7 +168,7 @@ class _Session:
     def choose_micro_batch(
         self, asked: int | None, limit: int | None
     ) -> tuple[int, dict[str, int] | None]:
-        """The micro-batch to use, and the peaks in bytes by micro-batch where they were measured."""
+        """The micro-batch to use, and the peaks in bytes by micro-batch where measured."""
         batch = min(self.recipe.batch_size, len(self.images))
         if self.recipe.batch_statistics:
             return self.recipe.micro_batch or self.recipe.batch_size, None
@@ -221,7 +222,7 @@ class _Session:
                 if not math.isfinite(loss):
                     raise NonFiniteLossError(
                         f"update {update}: expected a finite loss, received {loss}; the last good "
-                        f"checkpoint of {run.path} is kept; try a lower learning_rate or clip_norm=1"
+                        f"checkpoint of {run.path} is kept; try a lower learning_rate"
                     )
                 now = time.perf_counter()
                 self.seconds, begin = self.seconds + now - begin, now
@@ -263,12 +264,14 @@ class _Session:
             begin = time.perf_counter()
             with self.averaged():
                 logits = self.logits(self.val.images, "one")
-            score = evaluation.score_logits(logits, self.val.labels, tuple(self.env["classes"]), "val")
+            score = evaluation.score_logits(
+                logits, self.val.labels, tuple(self.env["classes"]), "val"
+            )
             line |= {"val_loss": score.loss, "val_accuracy": score.accuracy, "val_n": score.n}
             self.scoring_seconds += time.perf_counter() - begin
         line |= {
             "seconds": round(self.seconds, 3), "scoring_seconds": round(self.scoring_seconds, 3),
-            "images_per_second": round(update / self.updates_per_epoch * len(self.images) / self.seconds, 1),
+            "images_per_second": round(line["epoch"] * len(self.images) / self.seconds, 1),
             "peak_memory": memory.peak(),
         }  # fmt: skip
         run.append_metrics(line)
@@ -355,7 +358,7 @@ def _copy(variable: keras.Variable) -> NDArray[Any]:
 
 
 def probe() -> None:
-    """Do updates on made-up images as a JSON object on standard input says; print the peak memory."""
+    """Do updates on made-up images as a JSON object on stdin says; print the peak memory."""
     task = json.load(sys.stdin)
     env, size = task["env"], task["micro_batch"]
     count = 2 * size + 1
@@ -369,7 +372,7 @@ def probe() -> None:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that an update is finished first; a second one acts at once."""
+    """Collects SIGINT and SIGTERM, so that an update is finished first; a second acts at once."""
     caught: list[int] = []
     before: dict[int, Any] = {}
 
@@ -384,8 +387,8 @@ def _stop_signals() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _commit() -> dict[str, Any]:
@@ -396,7 +399,11 @@ def _commit() -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(here), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:
@@ -404,5 +411,3 @@ def _commit() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
-
-

@@ -1,0 +1,167 @@
+"""What the commands print for people, from the same objects that `--json` prints."""
+
+import sys
+from typing import Any
+
+from fmnist.evaluation import Score
+from fmnist.recipes import Recipe
+from fmnist.runs import Run
+
+VIEWS = {"one": "one view", "flip": "mean over image and mirror image"}
+
+
+def table(columns: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Print rows under their columns, the first `left` of them aligned left, the others right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    # Where the output is no terminal, no line is cut or broken.
+    width = None if sys.stdout.isatty() else 500
+    Console(highlight=False, markup=False, width=width).print(drawn)
+
+
+def plain(value: Any) -> str:
+    """A recipe's value as `--set` takes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(str(v) for v in value) or "none"
+    return str(value)
+
+
+def share(score: dict[str, Any] | None) -> str:
+    """`94.02% (93.54–94.47, opened 1×)` of a recorded score; a dash where there is none."""
+    if score is None:
+        return "–"
+    low, high = score["interval"]
+    opened = f", opened {score['times_opened']}×" if score.get("times_opened") else ""
+    return f"{score['accuracy']:.2%} ({100 * low:.2f}–{100 * high:.2f}{opened})"
+
+
+def show_score(score: Score) -> None:
+    """Per-class figures, confusion matrix, calibration and, last, the accuracy."""
+    table(
+        ["class", "precision", "recall", "F1", "n"],
+        [
+            [
+                r["class"],
+                *(f"{r[k]:.2%}" for k in ("precision", "recall", "f1")),
+                f"{r['n']:,}",
+            ]
+            for r in score.per_class
+        ],
+    )
+    print("\nconfusion: rows are the true classes, columns the predicted ones, in the same order")
+    names = [r["class"] for r in score.per_class]
+    table(
+        ["", *(str(i) for i in range(len(names)))],
+        [
+            [f"{i} {name}", *(str(v) if v else "·" for v in row)]
+            for i, (name, row) in enumerate(zip(names, score.confusion, strict=True))
+        ],
+    )
+    error = score.expected_calibration_error
+    print(
+        f"\nloss {score.loss:.4f}, expected calibration error {error:.2%}, "
+        f"{score.images_per_second:,.0f} images/s ({VIEWS[score.views]})"
+    )
+    print(f"{'' if score.split == 'test' else 'VAL '}ACCURACY: {score.headline()}")
+
+
+def show_data(about: dict[str, Any]) -> None:
+    """What `data.describe` found."""
+    print(f"{about['name']} in {about['folder']}")
+    for name, value in about["hashes"].items():
+        print(f"  sha256 {value}  {name}")
+    splits = about["splits"]
+    names = list(next(iter(splits.values()))["per_class"])
+    table(
+        ["class", *splits],
+        [[n, *(f"{split['per_class'][n]:,}" for split in splits.values())] for n in names]
+        + [["all", *(f"{split['images']:,}" for split in splits.values())]],
+    )
+    print(
+        f"pixels / 255 of train: mean {about['mean']:.4f}, "
+        f"standard deviation {about['deviation']:.4f}"
+    )
+    print("exact duplicates: " + ", ".join(f"{k} {v:,}" for k, v in about["duplicates"].items()))
+    print(f"validation index sha256 {about['val_index_hash']}")
+    if "picture" in about:
+        print(f"picture: {about['picture']}")
+
+
+def show_recipe(recipe: Recipe) -> None:
+    """Every field with its value, unit and meaning."""
+    for field, value, unit, meaning in recipe.describe():
+        print(f"{field:<20} {plain(value):<20} {meaning}" + (f" [{unit}]" if unit else ""))
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """A run in a line."""
+    metrics, env = run.metrics(), run.env
+    return {
+        "run": run.name,
+        "recipe": run.recipe.get("name"),
+        "parameters": env["parameters"],
+        "val": run.scores.get("val"),
+        "test": run.scores.get("test"),
+        "finished": run.finished,
+        "seconds": metrics[-1]["seconds"] if metrics else 0.0,
+        "device": env["device"],
+        "times_opened": run.times_opened(),
+    }
+
+
+def show_runs(rows: list[dict[str, Any]]) -> None:
+    """A table of runs."""
+    table(
+        ["run", "recipe", "parameters", "val", "test", "training", "device"],
+        [
+            [
+                r["run"],
+                r["recipe"],
+                f"{r['parameters']:,}",
+                share(r["val"]),
+                share(r["test"]),
+                f"{r['seconds']:,.0f} s" if r["finished"] else "unfinished",
+                r["device"],
+            ]
+            for r in rows
+        ],
+        left=2,
+    )
+
+
+def show_run(run: Run) -> None:
+    """A run's recipe, environment, learning curve and scores."""
+    row, env = run_row(run), run.env
+    state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else "unfinished"
+    print(f"{run.path}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
+    print(
+        f"{env['precision']} on {env['device']}, {env['backend']} "
+        f"{env['versions'][env['backend']]}, {env['data']['name']} ({env['data']['n']:,} images)"
+    )
+    fields = Recipe.from_json(run.recipe).describe()
+    print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
+    table(
+        ["epoch", "update", "loss", "accuracy", "val", "seconds"],
+        [
+            [
+                str(m["epoch"]),
+                f"{m['update']:,}",
+                f"{m['loss']:.4f}",
+                f"{m['accuracy']:.2%}",
+                f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
+                f"{m['seconds']:,.1f}",
+            ]
+            for m in run.metrics()
+            if "epoch" in m
+        ],
+        left=0,
+    )
+    print(f"val {share(row['val'])}; test {share(row['test'])}")
