@@ -106,7 +106,7 @@ def test_a_reader_that_went_away_stops_no_training(run):
 
 
 def test_a_terminal_gets_a_live_bar(run, monkeypatch):
-    """On a real pseudo-terminal of 100 columns: every figure is in it, and it is redrawn in place."""
+    """On a real pseudo-terminal of 100 columns: it has every figure and is redrawn in place."""
     fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
     for name in ("COLUMNS", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,5 +1,6 @@
 """Recipes: what they hold, what they refuse, and the two languages in which they are written."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -122,11 +123,8 @@ field_names = st.sampled_from([name for name in SETTABLE if "." not in name] + [
     lambda values: {"schema": SCHEMA, "model": {"name": "plain"}} | values
 ))  # fmt: skip
 def test_a_strangers_json_gives_a_recipe_or_a_usage_error(values):
-    try:
+    with contextlib.suppress(UsageError):
         made = Recipe.from_json(values)
-    except UsageError as error:
-        assert "\n" not in str(error)
-    else:
         assert Recipe.from_json(made.to_json()) == made
 
 
@@ -134,10 +132,10 @@ def test_a_strangers_json_gives_a_recipe_or_a_usage_error(values):
     st.sampled_from([n.removeprefix("model.") for n in SETTABLE if "." in n]), json_values
 ))  # fmt: skip
 def test_a_strangers_model_options_give_a_recipe_or_a_usage_error(options):
-    try:
-        Recipe.from_json({"schema": SCHEMA, "model": {"name": "plain"} | options})
-    except UsageError as error:
-        assert "model." in str(error)
+    values = {"schema": SCHEMA, "model": {"name": "plain"} | options}
+    with contextlib.suppress(UsageError):
+        made = Recipe.from_json(values)
+        assert Recipe.from_json(made.to_json()) == made
 
 
 @pytest.mark.parametrize("field", [name for name in SETTABLE if len(name.split(".")[-1]) > 4])
@@ -146,10 +144,10 @@ def test_an_unknown_key_names_the_nearest(field):
         recipe("seed", **{field[:-1]: 1})
     if field == "model":  # an object in JSON, which is asked for first
         return
+    values = recipe("seed").to_json()
+    owner, name = (values["model"], field[6:]) if "." in field else (values, field)
+    owner[name[:-1]] = owner.pop(name)
     with pytest.raises(UsageError, match=f"did you mean {re.escape(field)}\\?"):
-        values = recipe("seed").to_json()
-        owner, name = (values["model"], field[6:]) if "." in field else (values, field)
-        owner[name[:-1]] = owner.pop(name)
         Recipe.from_json(values)
 
 

@@ -279,7 +279,7 @@ def test_what_is_not_a_number_is_never_written_as_json(run):
 
 def test_weights_round_trip(run):
     assert not run.finished
-    with pytest.raises(RunError, match="has no weights yet.*--resume"):
+    with pytest.raises(RunError, match=r"has no weights yet.*--resume"):
         run.load_weights()
     weights = STATE | {"turned": np.arange(6.0).reshape(2, 3).T, "empty": np.zeros((0, 3))}
     run.save_weights(weights, {"classes": ["é", "b"]})

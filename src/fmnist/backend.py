@@ -20,6 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides start-up banners, ke
 # Keras would read a choice of backend from a file in the home folder, and write that file. Both
 # make results depend on something that no run records.
 _BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if "keras" in sys.modules:  # it was imported first and has made its choice
+    _BACKEND = sys.modules["keras"].config.backend()
 if _BACKEND not in ("tensorflow", "jax"):
     raise UsageError(
         f"KERAS_BACKEND: expected tensorflow or jax, received {_BACKEND!r}; "

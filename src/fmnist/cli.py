@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that `fmnist --help` answers at once.
 """
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fmnist import __version__
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, RunError, UsageError
 
 if TYPE_CHECKING:
     from fmnist.data import Data
+    from fmnist.runs import Run
 
 ABOUT = "Train, score and iterate over image classifiers for Fashion-MNIST and its kin."
 EXIT_CODES = """
@@ -111,6 +113,14 @@ def _load(folder: Path | None) -> "Data":
         return load_data(folder, progress=progress, report=_say)
 
 
+def _folder_of(run: "Run", asked: Path | None) -> Path | None:
+    """The data folder for a run: the one asked for, else the one that it was trained on."""
+    recorded = run.env["data"]
+    if asked is not None or recorded["name"] == "fashion-mnist":
+        return asked
+    return Path(recorded["folder"])
+
+
 @app.command()
 def train(
     recipe: RecipeName = "quick",
@@ -130,6 +140,7 @@ def train(
     from fmnist.memory import parse_size
     from fmnist.recipes import parse_settings
     from fmnist.recipes import recipe as find_recipe
+    from fmnist.runs import Run
 
     changes = parse_settings(settings or [])
     if fit_on:
@@ -140,8 +151,9 @@ def train(
         )
     chosen = find_recipe(recipe, **changes)
     limit = parse_size(memory) if memory else None
-    loaded = _load(data)
-    chosen.check_shape(loaded.shape, len(loaded.classes))
+    loaded = _load(_folder_of(Run(resume), data) if resume else data)
+    if not resume:
+        chosen.check_shape(loaded.shape, len(loaded.classes))
 
     from fmnist import training
     from fmnist.evaluation import evaluate as score_run
@@ -193,9 +205,7 @@ def evaluate(
     if split == "val" and opened.recipe.get("fit_on") == "all":
         raise UsageError(f"{run}: was trained on the validation images too; --split test is left")
     recorded = opened.env["data"]
-    if data is None and recorded["name"] != "fashion-mnist":
-        data = Path(recorded["folder"])
-    loaded = _load(data)
+    loaded = _load(_folder_of(opened, data))
     if loaded.hash != recorded["hash"]:
         _say(f"note: this is not the data that the run was trained on ({recorded['name']})")
 
@@ -295,7 +305,12 @@ def runs(context: typer.Context, folder: RunsFolder = Path("runs"), as_json: Jso
     from fmnist.runs import all_runs
     from fmnist.tables import run_row, show_runs
 
-    rows = [run_row(run) for run in all_runs(folder)]
+    rows = []
+    for run in all_runs(folder):
+        try:
+            rows.append(run_row(run))
+        except RunError as error:  # one damaged run hides no other
+            _say(f"note: left out: {error}")
     if as_json:
         _print_json(rows)
     elif rows:
@@ -343,8 +358,11 @@ def options(
 
 def main() -> NoReturn:
     """The `fmnist` command: runs it and exits, an error as one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × gets a question mark
     try:
-        app()
+        app(prog_name="fmnist")
     except FmnistError as error:
         _say(f"error: {error}" if error.exit_code < 128 else str(error))
         sys.exit(error.exit_code)

@@ -1,0 +1,477 @@
+"""The command line: exit codes, the one line of an error, and JSON that a script can read.
+
+Most commands run in this process, which loads the engine once; those whose process itself is the
+matter (signals, imports, pipes) run in their own.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from idx import write_idx_set
+
+import fmnist
+from fmnist import cli, runs
+from fmnist.recipes import RECIPES
+from fmnist.runs import Run
+
+COMMANDS = ["train", "evaluate", "data", "recipes", "summary", "runs", "runs show"]
+SMALL = [
+    *("--set", "model.filters=4,4"), *("--set", "model.dense_units=8"),
+    *("--set", "precision=float32"), *("--set", "epochs=1"), *("--set", "batch_size=64"),
+]  # fmt: skip
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one JSON value on stdout, and nothing else there."""
+        assert self.code == 0, self.err
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+
+def call(*arguments):
+    """`fmnist ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["fmnist", *map(str, arguments)])
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as stop,
+        ):
+            cli.main()
+    return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def own_process(*arguments, **options):
+    """`fmnist ARGUMENTS` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fmnist.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A test runner in the background ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
+    )  # fmt: skip
+
+
+def refused(done, code):
+    """The error's one line, having checked that it is the only one."""
+    assert (done.code, done.out) == (code, ""), done
+    lines = done.err.splitlines()
+    assert len(lines) == 1, done.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory):
+    """An empty folder to run in, and no data but what a test names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FMNIST_DATA", raising=False)
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_idx_set(tmp_path_factory.mktemp("data") / "blocks", train=480)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, folder):
+    """A finished run, as its folder and what the command said."""
+    path = tmp_path_factory.mktemp("runs") / "first"
+    done = call("train", "seed", *SMALL, "--data", folder, "--run", path, "--json")
+    assert done.code == 0, done.err
+    return path, done
+
+
+# help, versions, exit codes
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_help_with_every_option_explained(command):
+    done = call(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("Usage: fmnist")
+    entries = re.findall(r"^  (--[\w-]+)(.*(?:\n {4,}.*)*)", done.out, re.MULTILINE)
+    assert entries
+    for name, text in entries:
+        assert len(re.findall(r"[a-z]{2,}", text)) >= 3, f"{name} is not explained"
+    if command:
+        assert "--json" in done.out
+
+
+def test_help_states_all_exit_codes():
+    stated = call("--help").out
+    for error in fmnist.FmnistError.__subclasses__():
+        if error.__module__ == "fmnist.errors":
+            assert f" {error.exit_code} " in stated
+    assert "130" in stated
+
+
+def test_no_command_shows_help():
+    done = call()
+    assert done.code == 2
+    assert "Usage: fmnist" in done.out + done.err
+
+
+def test_version():
+    assert call("--version") == (0, f"fmnist {fmnist.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tran"], ["train", "--bogus"], ["train", "--micro-batch", "x"], ["evaluate"]]
+)
+def test_what_the_parser_does_not_know_is_exit_2(arguments):
+    done = call(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "quik"], "did you mean quick"),
+        (["train", "seed", "--set", "epoch=3"], "did you mean epochs"),
+        (["train", "seed", "--set", "epochs"], "NAME=VALUE"),
+        (["train", "seed", "--set", "epochs=many"], "expected a whole number, received 'many'"),
+        (["train", "seed", "--fit-on", "test"], "unknown fit_on 'test'"),
+        (["train", "seed", "--memory", "much"], "such as 4GB"),
+        (["train", "seed", "--memory", "0GB"], "such as 4GB"),
+        (["train", "--resume", "x", "--set", "epochs=3"], "leave out the other options"),
+        (["train", "--resume", "x", "--run", "y"], "leave out the other options"),
+        (["evaluate", "x", "--split", "train"], "expected val or test, received 'train'"),
+        (["recipes", "quik"], "did you mean quick"),
+        (["recipes", "--set", "epochs=3"], "expected the name of a recipe"),
+        (["recipes", "missing.json"], "expected a recipe.json"),
+        (["summary", "seed", "--set", "model.filters=0"], "1 to 8192"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_exit_2(arguments, expected):
+    assert expected in refused(call(*arguments), 2)
+
+
+def test_bad_data_is_one_line_and_exit_3(tmp_path, folder):
+    assert "no folder" in refused(call("data", "--data", tmp_path / "none"), 3)
+    broken = write_idx_set(tmp_path / "broken")
+    victim = next(broken.glob("train-images*"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    for command in (["data"], ["train", "seed", *SMALL]):
+        assert victim.name in refused(call(*command, "--data", broken), 3)
+    assert not Path("runs").exists(), "no run folder is left behind"
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["train", "--resume"], ["runs", "show"]])
+def test_what_is_no_run_is_one_line_and_exit_5(command, tmp_path):
+    assert "expected a run folder" in refused(call(*command, tmp_path / "none"), 5)
+
+
+def test_an_unfinished_run_is_not_scored(tmp_path):
+    run = Run.create(tmp_path / "run", {"name": "seed"}, {})
+    assert "has no weights yet" in refused(call("evaluate", run.path), 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["summary", "seed", "--set", "model.filters=8,0"], "from 1 to 8192"),
+        (["train", "seed", "--set", "model.pool_after=7"], "the number of convolutions"),
+        (
+            ["summary", "seed", "--set", "model.filters=4,4,4,4,4",
+             "--set", "model.pool_after=1,2,3,4,5"],
+            "at least 32 pixels a side",
+        ),
+        (["train", "seed", "--data", "DATA", "--set", "crop=40"], "less than the image's side"),
+    ],
+)  # fmt: skip
+def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expected, folder):
+    code = (
+        "import sys, fmnist.cli\n"
+        "try: fmnist.cli.main()\n"
+        "finally: print({'keras', 'tensorflow', 'jax'} & set(sys.modules))"
+    )
+    arguments = [str(folder) if part == "DATA" else part for part in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "set()\n")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# what needs no training
+
+
+def test_recipes_lists_all_with_their_results():
+    done = call("recipes")
+    listed = re.findall(r"^(\w+)$", done.out, re.MULTILINE)
+    assert listed == list(RECIPES)
+    assert done.out.count("Result here") >= len(RECIPES) - 1
+    cards = call("recipes", "--json").json
+    for name, make in RECIPES.items():
+        card = cards[name].pop("card")
+        assert card.splitlines()[0] in done.out
+        assert cards[name] == json.loads(json.dumps(make().to_json()))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_prints_every_field_of_one(name):
+    done = call("recipes", name)
+    assert done.code == 0
+    for field, _, unit, meaning in RECIPES[name]().describe():
+        (line,) = [x for x in done.out.splitlines() if x.split(" ")[0] == field]
+        assert meaning in line
+        assert unit in line
+
+
+def test_a_recipe_can_be_changed_kept_in_a_file_and_used(tmp_path):
+    done = call("recipes", "seed", "--set", "model.filters=8,16", "--set", "epochs=3", "--json")
+    assert done.json["model"]["filters"] == [8, 16]
+    file = tmp_path / "mine.json"
+    file.write_text(done.out)
+    assert call("recipes", file, "--json").json == done.json
+
+
+def test_data_describes_and_draws(folder, tmp_path):
+    about = call("data", "--data", folder, "--json").json
+    assert {name: split["images"] for name, split in about["splits"].items()} == {
+        "train": 440, "val": 40, "test": 60,
+    }  # fmt: skip
+    picture = tmp_path / "samples.png"
+    done = call("data", "--data", folder, "--show", picture)
+    assert done.code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for value in (*about["hashes"].values(), about["val_index_hash"], str(picture), "440", "60"):
+        assert value in done.out
+
+
+def test_runs_of_an_empty_folder(tmp_path):
+    assert call("runs", "--in", tmp_path, "--json").json == []
+    assert "no runs in" in call("runs", "--in", tmp_path).out
+
+
+def test_ctrl_c_is_exit_130_without_a_traceback(tmp_path):
+    pipe = tmp_path / "slow.json"
+    os.mkfifo(pipe)
+    process = own_process("recipes", pipe)
+    with pipe.open("w"):  # opened as soon as the command reads it, which then waits for content
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_reader_that_went_away_gives_no_traceback():
+    process = own_process("recipes")
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=60) in (0, 1)
+    process.stderr.close()
+    assert err == ""
+
+
+def test_a_terminal_without_the_characters_gets_others():
+    done = subprocess.run(
+        [sys.executable, "-m", "fmnist.cli", "recipes", "seed"], capture_output=True, timeout=60,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"3?3" in done.stdout
+
+
+# what needs a model
+
+
+def test_summary_is_keras_table_and_json():
+    settings = ["--set", "model.filters=4,4", "--set", "model.dense_units=8"]
+    about = call("summary", "seed", *settings, "--json").json
+    # 3×3 convolutions 1→4 and 4→4, one pooling, 14·14·4 → 8 → 10
+    assert about["parameters"] == (9 * 4 + 4) + (9 * 16 + 4) + (784 * 8 + 8) + (80 + 10)
+    assert sum(layer["parameters"] for layer in about["layers"]) == about["parameters"]
+    assert about["layers"][-1]["shape"] == [10]
+    done = call("summary", "seed", *settings)
+    assert done.code == 0
+    for layer in about["layers"]:
+        assert layer["name"] in done.out
+    assert f"{about['parameters']:,}" in done.out
+
+
+def test_train_leaves_a_whole_run(trained, folder):
+    path, done = trained
+    about, run = done.json, Run(path)
+    assert Path(about["run"]) == path
+    assert about["scores"] == run.scores
+    assert set(run.scores) == {"val"}
+    assert run.finished
+    assert run.recipe["model"] == {"name": "plain"} | run.recipe["model"]
+    assert run.recipe["model"]["filters"] == [4, 4]
+    assert {"commit", "dirty", "versions", "device", "precision", "micro_batch"} <= set(run.env)
+    assert run.env["data"]["n"] == 440
+    assert run.env["command"][1:3] == ["train", "seed"]
+    assert not (path / "checkpoint").exists()
+    assert not run.ledger_path.exists(), "nobody opened test"
+    assert "epoch 1/1" in done.err, "progress is on stderr"
+
+
+def test_evaluate_reproduces_the_recorded_score_exactly(trained, folder):
+    path, _ = trained
+    recorded = Run(path).scores["val"]
+    score = call("evaluate", path, "--json").json
+    for name in ("n", "correct", "accuracy", "interval", "confusion", "per_class", "views"):
+        assert score[name] == recorded[name], name
+    assert score["loss"] == pytest.approx(recorded["loss"], rel=1e-5)
+    with np.load(path / "val_logits.npz", allow_pickle=False) as kept:
+        assert (kept["logits"].argmax(axis=1) == kept["labels"]).sum() == score["correct"]
+    done = call("evaluate", path)
+    assert done.code == 0
+    accuracy = re.search(r"^VAL ACCURACY: (.*)%.*n=40, 95% CI", done.out, re.MULTILINE)
+    assert float(accuracy[1]) == pytest.approx(100 * score["accuracy"], abs=0.005)
+    assert not Run(path).ledger_path.exists()
+
+
+def test_each_scoring_of_test_is_counted(trained, tmp_path):
+    path = tmp_path / "runs" / "copy"
+    path.parent.mkdir()
+    subprocess.run(["cp", "-r", trained[0], path], check=True)
+    for times in (1, 2):
+        score = call("evaluate", path, "--split", "test", "--json").json
+        assert (score["n"], score["times_opened"]) == (60, times)
+    done = call("evaluate", path, "--split", "test")
+    headline = done.out.splitlines()[-1]
+    assert re.fullmatch(
+        r"ACCURACY: \d+\.\d\d% \(n=60, 95% CI \d+\.\d\d–\d+\.\d\d; test opened 3×\)", headline
+    )
+    entries = runs.read_lines(path.parent / "ledger.jsonl")
+    expected = ("copy", 60, score["correct"])
+    assert [(entry["run"], entry["n"], entry["correct"]) for entry in entries] == [expected] * 3
+    assert call("runs", "show", path, "--json").json["times_opened"] == 3
+    (row,) = call("runs", "--in", path.parent, "--json").json
+    assert (row["times_opened"], row["test"]["times_opened"]) == (3, 3)
+    assert "opened 3×" in call("runs", "--in", path.parent).out
+
+
+def test_runs_tables_and_shows(trained):
+    path, done = trained
+    (row,) = call("runs", "--in", path.parent, "--json").json
+    assert (row["run"], row["recipe"], row["finished"]) == ("first", "seed", True)
+    assert row["val"]["accuracy"] == done.json["scores"]["val"]["accuracy"]
+    table = call("runs", "--in", path.parent).out
+    for value in ("first", "seed", f"{row['parameters']:,}", f"{row['val']['accuracy']:.2%}"):
+        assert value in table
+    shown = call("runs", "show", path, "--json").json
+    run = Run(path)
+    assert shown["recipe"] == run.recipe
+    assert shown["env"] == run.env
+    assert shown["metrics"] == run.metrics()
+    text = call("runs", "show", path)
+    assert text.code == 0
+    assert "model.filters=4,4" in text.out
+    assert row["device"] in text.out
+
+
+def test_one_damaged_run_hides_no_other(trained, tmp_path):
+    for name in ("good", "broken"):
+        subprocess.run(["cp", "-r", trained[0], tmp_path / name], check=True)
+    (tmp_path / "broken" / "env.json").write_text("{")
+    done = call("runs", "--in", tmp_path, "--json")
+    assert [row["run"] for row in done.json] == ["good"]
+    assert "broken" in done.err
+    assert "env.json" in refused(call("runs", "show", tmp_path / "broken"), 5)
+
+
+def test_a_run_is_not_overwritten(trained, folder):
+    path, _ = trained
+    before = {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
+    done = call("train", "seed", *SMALL, "--data", folder, "--run", path, "--quiet")
+    assert "exists already" in refused(done, 5)
+    assert "is finished" in refused(call("train", "--resume", path, "--quiet"), 5)
+    assert {p: p.read_bytes() for p in path.iterdir() if p.is_file()} == before
+
+
+def test_other_data_is_noted_and_other_classes_are_refused(trained, tmp_path):
+    path = tmp_path / "run"
+    subprocess.run(["cp", "-r", trained[0], path], check=True)
+    done = call("evaluate", path, "--data", write_idx_set(tmp_path / "other", seed=1), "--json")
+    assert done.json["n"] == 20
+    assert "not the data that the run was trained on" in done.err
+    for changed, expected in (({"classes": 12}, "labels 0 to 9"), ({"width": 30}, "images of")):
+        name = next(iter(changed))
+        other = write_idx_set(tmp_path / name, **changed)
+        done = call("evaluate", path, "--split", "test", "--data", other)
+        assert (done.code, done.out) == (2, "")
+        assert expected in done.err.splitlines()[-1]
+    assert Run(path).times_opened() == 0
+
+
+def test_trained_on_all_a_run_has_no_val_score(tmp_path, folder):
+    path = tmp_path / "run"
+    done = call("train", "seed", *SMALL, "--data", folder, "--run", path, "--fit-on", "all",
+                "--quiet", "--test")  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"^ACCURACY: .*n=60.*test opened 1×", done.out, re.MULTILINE)
+    assert "val accuracy" not in done.out
+    assert Run(path).env["data"]["n"] == 480
+    assert set(Run(path).scores) == {"test"}
+    assert "trained on the validation images too" in refused(call("evaluate", path), 2)
+
+
+def test_a_loss_that_is_no_number_is_exit_4(tmp_path, folder):
+    done = call("train", "seed", *SMALL, "--data", folder, "--run", tmp_path / "run", "--quiet",
+                "--set", "optimizer=sgd", "--set", "learning_rate=1000", "--set", "warmup=0",
+                "--set", "clip_norm=0", "--set", "epochs=9", "--set", "batch_size=8")  # fmt: skip
+    line = refused(done, 4)
+    assert re.match(r"error: update \d+: expected a finite loss", line)
+    assert str(tmp_path / "run") in line
+    assert not Run(tmp_path / "run").finished
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_its_advice_finishes_the_run(tmp_path, folder):
+    path = tmp_path / "stopped"
+    process = own_process(
+        *("train", "seed", *SMALL, "--set", "epochs=10", "--set", "batch_size=8"),
+        *("--data", folder, "--run", path),
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("epoch 1/10"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, [*said, rest]
+    assert out == ""
+    assert "Traceback" not in rest
+    last = rest.splitlines()[-1]
+    stopped = re.match(r"stopped after update (\d+) of 550; go on by: fmnist (.*)", last)
+    assert stopped, rest
+    update = int(stopped[1])
+    assert 55 <= update < 550
+    assert (path / "checkpoint" / f"{update:09}.safetensors").exists()
+    assert not Run(path).finished
+    assert "unfinished" in call("runs", "--in", tmp_path).out
+
+    done = call(*shlex.split(stopped[2]), "--json")
+    run = Run(path)
+    assert f"going on after update {update} of 550" in done.err
+    assert done.json["scores"]["val"]["n"] == 40
+    assert [m["epoch"] for m in run.metrics() if "epoch" in m] == list(range(1, 11))
+    assert run.finished
+    assert not (path / "checkpoint").exists()
