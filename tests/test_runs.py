@@ -102,22 +102,24 @@ def test_made_up_names_differ(tmp_path, monkeypatch):
     assert [r.name for r in runs.all_runs()] == sorted(r.name for r in made)
 
 
-def test_of_processes_that_make_one_folder_at_once_one_gets_it(tmp_path):
+def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
     code = """if True:
         import sys, time
         from fmnist.errors import RunError
         from fmnist.runs import Run
         while time.time() < float(sys.argv[2]): pass
-        try: Run.create(sys.argv[1], {"name": "seed"}, {})
-        except RunError: print("refused")
-        else: print("made")
-        print(Run.create(None, {"name": "seed"}, {}).path)
+        for i in range(50):
+            try: print(Run.create(f"{sys.argv[1]}/{i}", {"name": "seed"}, {}).path)
+            except RunError as error: assert "exists already" in str(error)
+        for i in range(10):
+            print(Run.create(None, {"name": "seed"}, {}).path)
         """
     start = time.time() + 1.5
-    processes = [python(code, tmp_path / "one", start, cwd=tmp_path) for _ in range(4)]
-    lines = [process.communicate(timeout=60)[0].splitlines() for process in processes]
-    assert sorted(line[0] for line in lines) == ["made", "refused", "refused", "refused"]
-    assert len({line[1] for line in lines}) == 4, "made-up names are nobody else's"
+    processes = [python(code, "asked", start, cwd=tmp_path) for _ in range(4)]
+    made = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    paths = [path for lines in made for path in lines]
+    assert len(paths) == len(set(paths)) == 50 + 4 * 10, "no two got one folder"
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "halfway"])
@@ -257,6 +259,24 @@ def test_a_crash_while_writing_leaves_the_old_file(run):
     assert run.scores == {"val": {"accuracy": 0.5}}
     run.save_score("test", {"accuracy": 0.4})
     assert run.scores == {"val": {"accuracy": 0.5}, "test": {"accuracy": 0.4}}
+
+
+def test_a_reader_finds_the_old_file_or_the_new(run):
+    code = """if True:
+        import sys
+        from fmnist.runs import Run
+        for i in range(60):
+            Run(sys.argv[1]).save_score("val", {"i": i, "pad": "x" * 300_000})
+        """
+    run.save_score("val", {"i": -1})
+    process = python(code, run.path)
+    seen = set()
+    while process.poll() is None:
+        seen.add(run.scores["val"]["i"])
+    process.communicate()
+    assert process.returncode == 0
+    assert run.scores["val"]["i"] == 59
+    assert len(seen) > 5
 
 
 def test_a_folder_that_vanished_is_told(run, tmp_path):
