@@ -200,7 +200,7 @@ def test_every_image_is_predicted_once_and_in_order(n, views):
 def some_split(n, seed=0, shape=(12, 12), classes=3):
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(n) % classes).astype(np.int32)
-    return Split(random.integers(0, 256, (n, *shape, 1), np.uint8), labels)
+    return Split(random.integers(0, 256, (n, *shape, 1), np.uint8), labels, "val")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that `fmnist --help` answers at once
 
 import io
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -123,7 +124,10 @@ def _folder_of(run: "Run", asked: Path | None) -> Path | None:
 
 @app.command()
 def train(
-    recipe: RecipeName = "quick",
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="A name or a recipe.json [default: quick]."),
+    ] = None,
     settings: Settings = None,
     data: Folder = None,
     run: NewRun = None,
@@ -145,11 +149,11 @@ def train(
     changes = parse_settings(settings or [])
     if fit_on:
         changes["fit_on"] = fit_on
-    if resume and (changes or run or memory or micro_batch):
+    if resume and (recipe or changes or run or memory or micro_batch):
         raise UsageError(
             "--resume: goes on with what the run recorded; leave out the other options"
         )
-    chosen = find_recipe(recipe, **changes)
+    chosen = find_recipe(recipe or "quick", **changes)
     limit = parse_size(memory) if memory else None
     loaded = _load(_folder_of(Run(resume), data) if resume else data)
     if not resume:
@@ -185,10 +189,12 @@ def train(
         print(f"val accuracy: {share(result.scores['val'])}")
     print(f"run folder: {result.path}")
     if score:
+        print(f"by class: fmnist runs show {shlex.quote(str(result.path))}")
         print(f"ACCURACY: {score.headline()}")
-        print(f"by class: fmnist runs show {result.path}")
+        if chosen.name == "quick":
+            print("a stronger model: fmnist train quick --set epochs=12 --set crop=1 --test")
     else:
-        print(f"score it on test: fmnist evaluate {result.path} --split test")
+        print(f"score on test: fmnist evaluate {shlex.quote(str(result.path))} --split test")
 
 
 @app.command()
@@ -207,7 +213,10 @@ def evaluate(
     recorded = opened.env["data"]
     loaded = _load(_folder_of(opened, data))
     if loaded.hash != recorded["hash"]:
-        _say(f"note: this is not the data that the run was trained on ({recorded['name']})")
+        raise UsageError(
+            f"{run}: expected the data that it was trained on ({recorded['name']}, hash "
+            f"{recorded['hash'][:16]}), received {loaded.name}, hash {loaded.hash[:16]}"
+        )
 
     from fmnist.evaluation import evaluate as score_run
     from fmnist.tables import show_score
@@ -301,6 +310,8 @@ def summary(recipe: RecipeName, settings: Settings = None, as_json: Json = False
 def runs(context: typer.Context, folder: RunsFolder = Path("runs"), as_json: Json = False) -> None:
     """Table the runs, or show one."""
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError(f"--json: put it after {context.invoked_subcommand}")
         return
     from fmnist.runs import all_runs
     from fmnist.tables import run_row, show_runs
@@ -372,9 +383,6 @@ def main() -> NoReturn:
             'pip install "fmnist[train]"'
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("stopped")
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(0)

@@ -50,11 +50,13 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 class Split:
     """Labelled images. `images`: uint8, (n, height, width, 1); `labels`: int32, (n,).
 
-    Both are read-only. Raises DataError for other types or shapes.
+    `name` is "train" or "val" where it is that of a data set. Images and labels are read-only.
+    Raises DataError for other types or shapes.
     """
 
     images: Bytes
     labels: npt.NDArray[np.int32]
+    name: str = "images"
 
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images).view(), np.asarray(self.labels).view()
@@ -242,7 +244,10 @@ def _assemble(
     if not len(indices):
         raise DataError(f"{place}: expected two images of some class in train, one being for val")
     rest = np.delete(np.arange(len(known)), indices)
-    train, val = (Split(known.images[rows], known.labels[rows]) for rows in (rest, indices))
+    train, val = (
+        Split(known.images[rows], known.labels[rows], name)
+        for rows, name in ((rest, "train"), (indices, "val"))
+    )
     index_hash = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()
     sealed = SealedSplit(lambda: test, len(test))
     return Data(name, classes, train, val, sealed, place, hashes, index_hash, indices)

@@ -166,7 +166,7 @@ def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
 
 
 def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 250) -> Score:
-    """Score a finished run on a split and keep score and logits in its folder.
+    """Score a finished run on a split; of val and test, score and logits are kept in its folder.
 
     A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
     line in the ledger beside the run folders, and the count is part of the score.
@@ -177,19 +177,20 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
     run = runs.Run(run) if not isinstance(run, runs.Run) else run
     recipe = Recipe.from_json(run.recipe)
     sealed = isinstance(split, SealedSplit)
-    if not sealed and recipe.fit_on == "all":
+    name = "test" if isinstance(split, SealedSplit) else split.name
+    if name == "val" and recipe.fit_on == "all":
         raise UsageError(f"{run.path}: was trained on the validation images too; test is left")
     model, about = load_model(run)
     opened = split.open() if isinstance(split, SealedSplit) else split
-    name = "test" if sealed else "val"
     if list(opened.images.shape[1:]) != list(about["shape"]):
         raise UsageError(
             f"{run.path}: expected images of {about['shape']}, which it was trained on, "
             f"received {list(opened.images.shape[1:])}"
         )
     check_labels(opened.labels, len(about["classes"]), run.path)
-    begin = time.perf_counter()
     forward = compile_forward(model, about["mean"], about["deviation"])
+    forward(opened.images[:batch])  # compiling is no part of the speed
+    begin = time.perf_counter()
     logits = predict_logits(forward, opened.images, recipe.views, batch)
     speed = len(logits) / (time.perf_counter() - begin)
     times = None
@@ -203,6 +204,7 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
         logits, opened.labels, tuple(about["classes"]), name,
         views=recipe.views, images_per_second=speed, times_opened=times,
     )  # fmt: skip
-    run.save_logits(name, logits, opened.labels)
-    run.save_score(name, score.to_json())
+    if name in ("val", "test"):
+        run.save_logits(name, logits, opened.labels)
+        run.save_score(name, score.to_json())
     return score

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -128,23 +129,26 @@ class Run:
             while path is None and folder.exists():
                 count += 1
                 folder = first.with_name(f"{first.name}-{count}")
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise FileExistsError
+            cls.refuse_existing(folder)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "lock").touch(exist_ok=False)  # of two that start at once, one gets it
         except FileExistsError:
             if path is None:
                 return cls.create(None, recipe, env)
-            raise RunError(
-                f"{folder}: exists already and a run never writes into another; choose another "
-                f"name, or go on with it by fmnist train --resume {folder}"
-            ) from None
+            raise _exists(folder) from None
         except OSError as error:
             raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         # The recipe comes last, since a folder with a recipe is a run.
         write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
         write_json(folder / "recipe.json", recipe)
         return cls(folder)
+
+    @staticmethod
+    def refuse_existing(path: str | os.PathLike[str]) -> None:
+        """Raise RunError where `create` would for a folder that is there and not empty."""
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise _exists(folder)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -211,7 +215,7 @@ class Run:
         """The arrays of `weights.safetensors` by name, and what is written about them."""
         if not self.finished:
             raise RunError(
-                f"{self.path}: has no weights yet; finish it by fmnist train --resume {self.path}"
+                f"{self.path}: has no weights yet; finish it by {resume_command(self.path)}"
             )
         arrays, metadata = _load_arrays(self.weights_path)
         try:
@@ -298,6 +302,18 @@ class Run:
     def times_opened(self) -> int:
         """How often the test split was scored for this run, by the ledger."""
         return sum(line.get("run") == self.name for line in read_lines(self.ledger_path))
+
+
+def resume_command(path: Path) -> str:
+    """What to type to go on with a run."""
+    return f"fmnist train --resume {shlex.quote(str(path))}"
+
+
+def _exists(folder: Path) -> RunError:
+    return RunError(
+        f"{folder}: exists already and a run never writes into another; choose another name, or go "
+        f"on with it by {resume_command(folder)}"
+    )
 
 
 def all_runs(folder: str | os.PathLike[str] = "runs") -> list[Run]:

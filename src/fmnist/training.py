@@ -90,6 +90,8 @@ def train(
             f"received {micro_batch}"
         )
     recipe.check_shape(data.shape, len(data.classes))
+    if run is not None:
+        runs.Run.refuse_existing(run)
     split = data.fitting(recipe.fit_on)
     mean, deviation = mean_and_deviation(split.images)
     env = {
@@ -220,10 +222,7 @@ class _Session:
                 update += 1
                 loss = float(logs["loss"])
                 if not math.isfinite(loss):
-                    raise NonFiniteLossError(
-                        f"update {update}: expected a finite loss, received {loss}; the last good "
-                        f"checkpoint of {run.path} is kept; try a lower learning_rate"
-                    )
+                    raise self.diverged(run, update, loss)
                 now = time.perf_counter()
                 self.seconds, begin = self.seconds + now - begin, now
                 progress.update(update, loss, float(logs["accuracy"]), self.seconds)
@@ -236,7 +235,7 @@ class _Session:
                 if stop:
                     raise Interrupted(
                         stop[0], f"stopped after update {update} of {self.updates}; go on by: "
-                        f"fmnist train --resume {run.path}"
+                        f"{runs.resume_command(run.path)}"
                     )  # fmt: skip
             self.finish(run, begin)
             progress.finish(run)
@@ -269,6 +268,8 @@ class _Session:
             )
             line |= {"val_loss": score.loss, "val_accuracy": score.accuracy, "val_n": score.n}
             self.scoring_seconds += time.perf_counter() - begin
+            if not math.isfinite(score.loss):
+                raise self.diverged(run, update, score.loss)
         line |= {
             "seconds": round(self.seconds, 3), "scoring_seconds": round(self.scoring_seconds, 3),
             "images_per_second": round(line["epoch"] * len(self.images) / self.seconds, 1),
@@ -276,6 +277,14 @@ class _Session:
         }  # fmt: skip
         run.append_metrics(line)
         progress.epoch(line)
+
+    @staticmethod
+    def diverged(run: runs.Run, update: int, loss: float) -> NonFiniteLossError:
+        """The error for a loss that is no number."""
+        return NonFiniteLossError(
+            f"update {update}: expected a finite loss, received {loss}; the last good checkpoint "
+            f"of {run.path} is kept; try a lower learning_rate"
+        )
 
     def finish(self, run: runs.Run, begin: float) -> None:
         """Write the resulting weights; score val with the recipe's views; drop the checkpoints."""
