@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that `fmnist --help` answers at once
 
 import io
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -383,8 +384,11 @@ def main() -> NoReturn:
             'pip install "fmnist[train]"'
         )
         sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(1)
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader went away; at exit there must be nothing left to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
 

@@ -129,8 +129,9 @@ class Run:
             while path is None and folder.exists():
                 count += 1
                 folder = first.with_name(f"{first.name}-{count}")
-            cls.refuse_existing(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+            if path is not None:
+                cls.refuse_existing(folder)
+            folder.mkdir(parents=True, exist_ok=path is not None)
             (folder / "lock").touch(exist_ok=False)  # of two that start at once, one gets it
         except FileExistsError:
             if path is None:
