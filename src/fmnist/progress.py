@@ -8,6 +8,8 @@ from typing import Any, TextIO
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
 
+SECONDS_BETWEEN_LINES = 60.0
+
 
 def clock(seconds: float) -> str:
     """`4:05` or `1:02:03`."""
@@ -66,7 +68,7 @@ class Progress:
         """Training begins, or goes on after `done` of its updates."""
         self.recipe, self.updates, self.first = recipe, updates, done
         self.n = env["data"]["n"]
-        self.validated = "none"
+        self.validated = ""
         self.seconds_before: float | None = None
         divided = (
             ""
@@ -87,30 +89,32 @@ class Progress:
 
     def update(self, update: int, loss: float, accuracy: float, seconds: float) -> None:
         """An update is done; loss and accuracy are the epoch's running means."""
-        if self._bar is None:
+        if self.mode == "none":
             return
         if self.seconds_before is None:  # the first update compiles: not a measure of speed
-            self.seconds_before, self.first = seconds, update
+            self.seconds_before, self.first, self.said = seconds, update, seconds
+        epoch = f"epoch {-(-update * self.recipe.epochs // self.updates)}/{self.recipe.epochs}"
+        state = f"loss {loss:.4f}  accuracy {accuracy:.2%}  {self.validated}"
         spent, count = seconds - self.seconds_before, update - self.first
-        state = f"loss {loss:.3f}  accuracy {accuracy:.2%}  val {self.validated}"
         if count:
-            state += f"  {count * self.recipe.batch_size / spent:,.0f} img/s"
-            state += f"  {clock((self.updates - update) * spent / count)} left"
-        epoch = -(-update * self.recipe.epochs // self.updates)
-        self._bar.update(
-            self._task, completed=update, state=state,
-            description=f"epoch {epoch}/{self.recipe.epochs}",
-        )  # fmt: skip
+            state += f"{count * self.recipe.batch_size / spent:,.0f} img/s  "
+            state += f"{clock((self.updates - update) * spent / count)} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=update, description=epoch, state=state)
+        elif seconds - self.said >= SECONDS_BETWEEN_LINES:
+            self.said = seconds
+            self.say(f"{epoch}  update {update}/{self.updates}  {state}")
 
     def epoch(self, line: dict[str, Any]) -> None:
         """An epoch is done; `line` is what `metrics.jsonl` got."""
         if "val_accuracy" in line:
-            self.validated = f"{line['val_accuracy']:.2%}"
+            self.validated = f"val {line['val_accuracy']:.2%}  "
         if self._bar is None:
+            self.said = line["seconds"]
             left = line["seconds"] / line["update"] * (self.updates - line["update"])
             self.say(
                 f"epoch {line['epoch']}/{self.recipe.epochs}  loss {line['loss']:.4f}  "
-                f"accuracy {line['accuracy']:.2%}  val {self.validated}  "
+                f"accuracy {line['accuracy']:.2%}  {self.validated}"
                 f"{line['images_per_second']:,.0f} img/s  {clock(line['seconds'])} spent  "
                 f"{clock(left)} left"
             )
@@ -118,7 +122,8 @@ class Progress:
     def finish(self, run: Run) -> None:
         """Training went through."""
         last = run.metrics()[-1]
+        scoring = last["scoring_seconds"]
         self.say(
-            f"trained in {clock(last['seconds'])}, and {clock(last['scoring_seconds'])} "
-            "for scoring val"
+            f"trained in {clock(last['seconds'])}"
+            + (f", and {clock(scoring)} for scoring val" if scoring else "")
         )
