@@ -124,14 +124,19 @@ def reference_mix(x):
 def test_uniform_equals_python_integers():
     """The same draws on every backend: compared with unbounded integers."""
     out = draws(7, 3, seed=11, update=13, n=5)
-    key = 7
-    for part in (11, 13):
+    key = 0
+    for part in (7, 11, 13):
         key = reference_mix(((key ^ part) + 0x9E3779B9) % 2**32)
     for position in range(5):
         for place in range(3):
             spread = reference_mix((place + 0x85EBCA6B) % 2**32)
             bits = reference_mix((reference_mix(position ^ key) + spread) % 2**32)
             assert out[position, place] == (bits >> 8) / 2**24
+
+
+def test_streams_of_other_seeds_are_other_draws():
+    drawn = {draws(stream, 4, seed=seed).tobytes() for stream in range(4) for seed in range(4)}
+    assert len(drawn) == 16
 
 
 def test_uniform_is_uniform_and_uncorrelated():

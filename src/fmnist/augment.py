@@ -66,8 +66,8 @@ def uniform(stream: int, count: int) -> Any:
             "random layers of fmnist take their draws from the update: train with fmnist.train, or "
             "with fit on fmnist.micro_batched(model, micro_batch)"
         )
-    key = ops.cast(np.uint32(stream), "uint32")
-    for part in current[:2]:
+    key = ops.cast(np.uint32(0), "uint32")
+    for part in (stream, *current[:2]):
         key = _mix(ops.bitwise_xor(key, ops.cast(part, "uint32")) + np.uint32(0x9E3779B9))
     images = _mix(ops.bitwise_xor(ops.cast(current[2], "uint32"), key))
     places = _mix(ops.cast(ops.arange(count), "uint32") + np.uint32(0x85EBCA6B))

@@ -75,7 +75,7 @@ def _numbered(kind: str, index: int) -> str:
 
 def _seed_of(recipe: Recipe, layer: int) -> int:
     """The initialiser's seed of the model's layer number `layer`."""
-    return recipe.seed * 1000 + layer
+    return (recipe.seed * 1000 + layer) % 2**31
 
 
 def plain(options: Plain, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
