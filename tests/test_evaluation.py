@@ -197,10 +197,16 @@ def test_every_image_is_predicted_once_and_in_order(n, views):
 # runs
 
 
+SOURCE = "5" * 64  # the hash of the data set that they all are from
+ENV = dict.fromkeys(runs.ENV_KEYS, 0) | {
+    "precision": "float32", "micro_batch": 7, "data": {"name": "made up", "hash": SOURCE},
+}  # fmt: skip
+
+
 def some_split(n, seed=0, shape=(12, 12), classes=3):
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(n) % classes).astype(np.int32)
-    return Split(random.integers(0, 256, (n, *shape, 1), np.uint8), labels, "val")
+    return Split(random.integers(0, 256, (n, *shape, 1), np.uint8), labels, "val", SOURCE)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +217,7 @@ def make_run(tmp_path_factory):
     def make(**changes):
         chosen = recipe("seed", **(SMALL | changes))
         folder = tmp_path_factory.mktemp("runs") / "run"
-        run = runs.Run.create(folder, chosen.to_json(), {"precision": "float32"})
+        run = runs.Run.create(folder, chosen.to_json(), ENV)
         model = models.build(chosen, (12, 12, 1), 3)
         about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
         run.save_weights({v.path: v.numpy() for v in model.variables}, about)
@@ -223,10 +229,11 @@ def make_run(tmp_path_factory):
 def test_evaluating_leaves_score_and_logits(make_run):
     run, split = make_run(), some_split(30)
     begin = time.perf_counter()
-    score = evaluation.evaluate(run, split, batch=7)
+    score = evaluation.evaluate(run, split)
     spent = time.perf_counter() - begin
     assert run.scores == {"val": json.loads(json.dumps(score.to_json()))}
-    again = evaluation.evaluate(str(run.path), split, batch=30)
+    runs.write_json(run.path / "env.json", ENV | {"micro_batch": 30})
+    again = evaluation.evaluate(str(run.path), split)
     assert (again.correct, again.confusion) == (score.correct, score.confusion)
     assert again.loss == pytest.approx(score.loss, rel=1e-5)
     assert score.images_per_second > 30 / spent / 1.01
@@ -276,7 +283,16 @@ def test_other_images_are_refused_before_anything_is_noted(make_run):
     for split, expected in ((wide, "images of"), (many, "labels 0 to 2")):
         with pytest.raises(UsageError, match=expected):
             evaluation.evaluate(run, SealedSplit(lambda split=split: split, len(split)))
+    foreign = Split(wide.images[:, :, :12], wide.labels, "test", "6" * 64)
+    with pytest.raises(UsageError, match="expected the data that it was trained on"):
+        evaluation.evaluate(run, SealedSplit(lambda: foreign, 8))
     assert run.times_opened() == 0
+
+
+def test_a_split_of_ones_own_is_scored_and_not_kept(make_run):
+    run, split = make_run(), some_split(8)
+    assert evaluation.evaluate(run, Split(split.images, split.labels)).n == 8
+    assert run.scores == {}
 
 
 def test_weights_of_another_model_are_refused(make_run):

@@ -16,7 +16,7 @@ from fmnist.recipes import recipe
 from fmnist.runs import Run
 
 ENV = {
-    "data": {"n": 1000}, "parameters": 57_288_202, "precision": "bfloat16", "device": "cpu: some",
+    "data": {"n": 1000, "name": "some"}, "parameters": 57_288_202, "precision": "bfloat16", "device": "cpu: some",
     "micro_batch": 64,
 }  # fmt: skip
 EPOCHS = [

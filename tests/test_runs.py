@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -20,12 +21,13 @@ from fmnist.errors import RunError
 from fmnist.runs import Run
 
 RECIPE = {"schema": 1, "name": "seed"}
+ENV = dict.fromkeys(runs.ENV_KEYS, 0) | {"precision": "float32", "data": {}}
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
 
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "runs" / "first", RECIPE, {"precision": "float32"})
+    return Run.create(tmp_path / "runs" / "first", RECIPE, ENV)
 
 
 @contextlib.contextmanager
@@ -63,6 +65,12 @@ def test_create_writes_what_was_given(run):
     assert run.env["precision"] == "float32"
     assert run.env["schema"] == runs.SCHEMA
     assert (run.name, run.finished, run.scores, run.metrics()) == ("first", False, {}, [])
+
+
+def test_an_env_json_without_what_a_run_needs_is_named(run):
+    runs.write_json(run.path / "env.json", {"precision": "float32"})
+    with pytest.raises(RunError, match=r"env\.json: expected backend, classes, data"):
+        _ = run.env
 
 
 def test_a_run_never_writes_into_an_existing_folder(run, tmp_path):
@@ -426,8 +434,10 @@ def test_a_run_is_trained_by_one_process_at_a_time(run):
 # the ledger
 
 
-def test_the_ledger_counts_by_run(run):
+def test_the_ledger_counts_by_weights(run, tmp_path):
     other = Run.create(run.path.parent / "second", RECIPE, {})
+    for number, each in enumerate((run, other)):
+        each.save_weights({"kernel": np.full(3, number, "float32")}, {})
     assert run.times_opened() == 0
     assert [run.enter_in_ledger({"n": 60, "correct": i}) for i in range(3)] == [1, 2, 3]
     assert other.enter_in_ledger({"n": 60, "correct": 1}) == 1
@@ -436,9 +446,16 @@ def test_the_ledger_counts_by_run(run):
     first = runs.read_lines(run.ledger_path)[0]
     assert first.items() >= {"run": "first", "n": 60, "correct": 0}.items()
     assert first["when"].endswith("+00:00")
+    twin = shutil.copytree(run.path, run.path.parent / "twin")
+    assert Run(twin).times_opened() == 3, "another name is no other model"
+    run.save_score("test", {"times_opened": 3})
+    moved = Run(shutil.copytree(run.path, tmp_path / "elsewhere" / "moved"))
+    assert moved.times_opened() == 3
+    assert moved.enter_in_ledger({}) == 4
 
 
 def test_a_run_has_its_name_from_wherever_it_is_opened(run, monkeypatch):
+    run.save_weights({"kernel": np.zeros(3, "float32")}, {})
     run.enter_in_ledger({})
     monkeypatch.chdir(run.path)
     assert Run(".").name == "first"

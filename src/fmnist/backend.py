@@ -126,6 +126,13 @@ def resolve_precision(precision: str) -> str:
     return "bfloat16" if native and _BACKEND == "tensorflow" else "float32"
 
 
+def view(variable: keras.Variable) -> Any:
+    """A variable's value as a NumPy array in the same memory: read it before the next update."""
+    if _BACKEND == "tensorflow":
+        return np.asarray(memoryview(variable.value.value()))
+    return np.asarray(variable.value)
+
+
 @contextlib.contextmanager
 def policy(precision: str) -> Iterator[None]:
     """Layers built inside keep float32 weights and compute in `precision`."""

@@ -50,13 +50,14 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 class Split:
     """Labelled images. `images`: uint8, (n, height, width, 1); `labels`: int32, (n,).
 
-    `name` is "train" or "val" where it is that of a data set. Images and labels are read-only.
-    Raises DataError for other types or shapes.
+    `name` is "train" or "val", and `source` the data set's hash, where it is one of a data set's
+    splits. Images and labels are read-only. Raises DataError for other types or shapes.
     """
 
     images: Bytes
     labels: npt.NDArray[np.int32]
     name: str = "images"
+    source: str = ""
 
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images).view(), np.asarray(self.labels).view()
@@ -127,8 +128,7 @@ class Data:
     @property
     def hash(self) -> str:
         """One SHA-256 over `hashes`, hexadecimal."""
-        lines = "".join(f"{name} {value}\n" for name, value in sorted(self.hashes.items()))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return _hash_of(self.hashes)
 
     def fitting(self, fit_on: str) -> Split:
         """The images to fit on: "train", or "all" for train and val in their files' order."""
@@ -166,18 +166,20 @@ def load_data(
         return _from_idx(FASHION_MNIST, FASHION_MNIST_CLASSES, place, files)
     place = Path(chosen).expanduser()
     try:
-        return _from_folder(place, place.resolve().name or "data")
+        return _from_folder(place, place.resolve().name or "data", report)
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror or error})") from None
 
 
-def _from_folder(place: Path, name: str) -> Data:
+def _from_folder(place: Path, name: str, report: Report) -> Data:
     if idx.find_idx(place):
         files = idx.read_set(place)
         different = idx.difference(files)
         if different is None:
             return _from_idx(FASHION_MNIST, FASHION_MNIST_CLASSES, place, files)
         _refuse_claim(place, name, different)
+        if not different.startswith("unknown"):  # plain MNIST, or a release to stay away from
+            report(f"note: {place}: {different}")
         return _from_idx(name, _read_classes(place), place, files)
     if not (place / "train").is_dir():
         raise DataError(
@@ -244,13 +246,20 @@ def _assemble(
     if not len(indices):
         raise DataError(f"{place}: expected two images of some class in train, one being for val")
     rest = np.delete(np.arange(len(known)), indices)
+    source = _hash_of(hashes)
     train, val = (
-        Split(known.images[rows], known.labels[rows], name)
-        for rows, name in ((rest, "train"), (indices, "val"))
+        Split(known.images[rows], known.labels[rows], split, source)
+        for rows, split in ((rest, "train"), (indices, "val"))
     )
     index_hash = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()
+    test = Split(test.images, test.labels, "test", source)
     sealed = SealedSplit(lambda: test, len(test))
     return Data(name, classes, train, val, sealed, place, hashes, index_hash, indices)
+
+
+def _hash_of(hashes: Mapping[str, str]) -> str:
+    lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def val_indices(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ from fmnist.errors import RunError, UsageError
 from fmnist.recipes import Recipe
 
 CALIBRATION_BINS = 15
+BATCH = 250  # images scored at once
 Forward = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
@@ -128,7 +129,7 @@ def compile_forward(model: Any, mean: float, deviation: float) -> Forward:
 
 
 def predict_logits(
-    forward: Forward, images: NDArray[np.uint8], views: str = "one", batch: int = 250
+    forward: Forward, images: NDArray[np.uint8], views: str = "one", batch: int = BATCH
 ) -> NDArray[np.float32]:
     """Logits float32 (n, classes) of raw uint8 images (n, h, w, 1), none left out.
 
@@ -165,7 +166,7 @@ def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
     return model, about
 
 
-def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 250) -> Score:
+def evaluate(run: runs.Run | str, split: Split | SealedSplit) -> Score:
     """Score a finished run on a split; of val and test, score and logits are kept in its folder.
 
     A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
@@ -177,11 +178,16 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
     run = runs.Run(run) if not isinstance(run, runs.Run) else run
     recipe = Recipe.from_json(run.recipe)
     sealed = isinstance(split, SealedSplit)
-    name = "test" if isinstance(split, SealedSplit) else split.name
+    opened = split.open() if isinstance(split, SealedSplit) else split
+    name, trained_on = "test" if sealed else opened.name, run.env["data"]
+    if name in ("val", "test") and opened.source != trained_on["hash"]:
+        raise UsageError(
+            f"{run.path}: expected the data that it was trained on ({trained_on['name']}, hash "
+            f"{trained_on['hash'][:16]}), received a set of hash {opened.source[:16] or 'unknown'}"
+        )
     if name == "val" and recipe.fit_on == "all":
         raise UsageError(f"{run.path}: was trained on the validation images too; test is left")
     model, about = load_model(run)
-    opened = split.open() if isinstance(split, SealedSplit) else split
     if list(opened.images.shape[1:]) != list(about["shape"]):
         raise UsageError(
             f"{run.path}: expected images of {about['shape']}, which it was trained on, "
@@ -189,6 +195,8 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
         )
     check_labels(opened.labels, len(about["classes"]), run.path)
     forward = compile_forward(model, about["mean"], about["deviation"])
+    # No more images at once than training had, which may have been held to a memory limit.
+    batch = min(BATCH, run.env["micro_batch"])
     forward(opened.images[:batch])  # compiling is no part of the speed
     begin = time.perf_counter()
     logits = predict_logits(forward, opened.images, recipe.views, batch)
@@ -197,8 +205,8 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit, *, batch: int = 25
     if sealed:
         correct = int((logits.argmax(axis=1) == opened.labels).sum())
         times = run.enter_in_ledger({
-            "split": name, "weights": runs.sha256(run.weights_path), "form": "keras",
-            "views": recipe.views, "n": len(logits), "correct": correct,
+            "split": name, "form": "keras",
+            "views": recipe.views, "data": opened.source, "n": len(logits), "correct": correct,
         })  # fmt: skip
     score = score_logits(
         logits, opened.labels, tuple(about["classes"]), name,

@@ -58,18 +58,20 @@ def available() -> int | None:
 
 
 def largest_micro_batch(
-    peak_of: Callable[[int], int | None], batch: int, room: int
+    peak_of: Callable[[int], int | None], batch: int, room: int, asked: int | None = None
 ) -> tuple[int, dict[int, int]]:
     """The largest micro-batch whose updates stay within `room` bytes of resident memory.
 
     `peak_of(m)` measures updates with micro-batch m, in bytes, or None where they did not survive.
-    Activations grow in proportion to the images, so two small ones give the line that the rest
-    follows; a tenth of what is left stays as margin. Returns the micro-batch and the peaks.
+    Activations grow in proportion to the images, so two small sizes give the line that the rest
+    follows; a tenth of what is left stays as margin. If one is `asked` for, only that is measured.
+    Returns the micro-batch and the peaks.
 
-    Raises UsageError where not even the smaller one fits.
+    Raises UsageError where not even the smallest fits.
     """
     peaks: dict[int, int] = {}
-    for size in sorted({min(8, batch), min(32, batch)}):
+    sizes = {min(asked, batch)} if asked else {min(8, batch), min(32, batch)}
+    for size in sorted(sizes):
         measured = peak_of(size)
         if measured is None or measured > room:
             if not peaks:

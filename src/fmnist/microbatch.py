@@ -39,14 +39,25 @@ def micro_batched(
         seed: of the draws of fmnist's random layers, with the update's number and the place in the
             batch. (The order of the images is the caller's, or `fit`'s.)
 
-    Raises UsageError for a micro-batch below 1 or a model without inputs and outputs.
+    The loss must be a mean over the images, as Keras' are unless told otherwise, since that is what
+    the shares of the micro-batches add up to. Callbacks that save should save weights, or `model`,
+    which shares them.
+
+    Raises UsageError for a micro-batch below 1, for a model without inputs or with several outputs,
+    and in training for a loss that is no mean over the images.
     """
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro_batch: expected at least 1 image, received {micro_batch}")
     if not getattr(model, "inputs", None):
         raise UsageError("micro_batched: expected a functional or built sequential model")
+    if len(model.outputs) != 1:
+        raise UsageError(
+            f"micro_batched: expected a model of one output, received {len(model.outputs)}"
+        )
     wrapped = MicroBatched(inputs=model.inputs, outputs=model.outputs[0], name=model.name)
     wrapped.micro_batch, wrapped.seed = micro_batch, seed
+    # XLA on TensorFlow takes no slices of a size known only at run time.
+    wrapped.supports_jit = backend.name() != "tensorflow"
     return wrapped
 
 
@@ -58,6 +69,12 @@ class MicroBatched(keras.Model):
 
     def train_step(self, *arguments: Any) -> Any:
         """One update as Keras asks for it: of (data) on TensorFlow, of (state, data) on JAX."""
+        reduction = getattr(self.loss, "reduction", "mean")
+        if reduction not in ("sum_over_batch_size", "mean"):
+            raise UsageError(
+                f"micro_batched: expected a loss that is a mean over the images, received "
+                f"reduction={reduction!r}; leave the reduction at its default"
+            )
         body = _update_on_tensorflow if backend.name() == "tensorflow" else _update_on_jax
         return body(self, *arguments)
 
@@ -76,7 +93,8 @@ def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
             loss = model.compute_loss(*part[:2], y_pred, part[2], training=True)
             # The shares add up to 1, so the mean loss and the regularisers both count once.
             loss *= tf.cast(stop - start, loss.dtype) / tf.cast(n, loss.dtype)
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+            scaled = model.optimizer.scale_loss(loss)
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(scaled, variables)]
         return loss, y_pred, gradients
 
     def add(start: Any, loss: Any, outputs: Any, sums: Any) -> Any:
@@ -120,7 +138,7 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any) -> Any:
         sums, total, non_trainable = carry
         positions, x, y, weight = part
         with augment.step(model.seed, update, positions):
-            (loss, (_, y_pred, non_trainable, _)), gradients = differentiate(
+            (_, (loss, y_pred, non_trainable, _)), gradients = differentiate(
                 trainable, non_trainable, metrics, x, y, weight,
                 training=True, optimizer_variables=optimizer,
             )  # fmt: skip

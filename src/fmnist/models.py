@@ -123,11 +123,8 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
         if i + 1 in options.pool_after:
             y = layers.MaxPooling2D(2, name=_numbered("max_pooling2d", pools))(y)
             pools += 1
-        y = BatchNorm(options.norm_momentum, name=_numbered("batch_norm", i))(y)
-        y = layers.ReLU(name=_numbered("re_lu", i))(y)
-        if options.shortcuts and y.shape == x.shape and i:
-            y = layers.Add(name=_numbered("add", i))([x, y])
-        x = y
+        y = BatchNorm(name=_numbered("batch_norm", i))(y)
+        x = layers.ReLU(name=_numbered("re_lu", i))(y)
     x = layers.GlobalMaxPooling2D(name="global_max_pooling2d")(x)
     logits = layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="compact")

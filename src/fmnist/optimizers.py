@@ -77,7 +77,7 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
     """The recipe's optimiser for a run of `updates` updates; `head` names the last layer.
 
     Weight decay is decoupled and spares whatever is not a kernel (biases, scales and offsets of
-    norms). The moving average of the weights, where asked for, is kept by the optimiser.
+    norms).
     """
     common: dict[str, Any] = {
         "learning_rate": WarmupSchedule(
@@ -86,8 +86,6 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
         "weight_decay": recipe.weight_decay or None,
         "global_clipnorm": recipe.clip_norm or None,
         "name": recipe.optimizer,  # Keras would number them, and checkpoints go by names
-        "use_ema": recipe.ema > 0,
-        "ema_momentum": recipe.ema or 0.99,
     }
     optimizer: keras.optimizers.Optimizer
     if recipe.optimizer == "sgd":

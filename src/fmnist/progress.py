@@ -67,7 +67,6 @@ class Progress:
     def start(self, run: Run, recipe: Recipe, env: dict[str, Any], updates: int, done: int) -> None:
         """Training begins, or goes on after `done` of its updates."""
         self.recipe, self.updates, self.first = recipe, updates, done
-        self.n = env["data"]["n"]
         self.validated = ""
         self.seconds_before: float | None = None
         divided = (
@@ -76,9 +75,9 @@ class Progress:
             else f" in micro-batches of {env['micro_batch']}"
         )
         self.say(
-            f"training {recipe.name} ({env['parameters']:,} parameters) on {self.n:,} images, "
-            f"{env['precision']} on {env['device']}, batch {recipe.batch_size}{divided}, "
-            f"into {run.path}"
+            f"training {recipe.name} ({env['parameters']:,} parameters) on "
+            f"{env['data']['n']:,} images of {env['data']['name']}, {env['precision']} on "
+            f"{env['device']}, batch {recipe.batch_size}{divided}, into {run.path}"
         )
         if done:
             self.say(f"going on after update {done} of {updates}")

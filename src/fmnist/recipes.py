@@ -132,16 +132,6 @@ class Compact(_Convolutions):
     pool_after: tuple[int, ...] = _field(
         (2, 4), "which convolutions a 2×2 max-pooling follows, counted from 1; none for none"
     )
-    shortcuts: bool = _field(
-        False, "add a convolution's input to its output wherever the two have one shape"
-    )
-    norm_momentum: float = _field(
-        0.9, "share of the old running statistics kept at each update", "0 to 1"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(0 <= self.norm_momentum < 1, "model.norm_momentum", "[0, 1)", self.norm_momentum)
 
 
 ModelOptions = Plain | Compact
@@ -179,9 +169,6 @@ class Recipe:
     )
     clip_norm: float = _field(0.0, "gradients are scaled to at most this global norm; 0: never")
     label_smoothing: float = _field(0.0, "share of the target spread over all classes", "0 to 1")
-    ema: float = _field(
-        0.0, "decay an update of the weights' moving average, which is then the result; 0: none"
-    )
     crop: int = _field(0, "random crop: shift up to this far, edges replicated", "pixels")
     flip: bool = _field(True, "mirror half of the images, drawn for each")
     cutout: int = _field(0, "side of the square that is blanked in every image; 0: none", "pixels")
@@ -189,7 +176,7 @@ class Recipe:
         "flip", "test-time augmentation: one view, or the mean over image and mirror image"
     )
     fit_on: Literal["train", "all"] = _field(
-        "train", "train: 55,000, val kept apart; all: these and val (no val figures then)"
+        "train", "train: val kept apart; all: train and val together, no val figures then"
     )
     precision: Literal["auto", "bfloat16", "float32"] = _field(
         "auto", "of the products; auto: bfloat16 where the processor multiplies it natively"
@@ -213,7 +200,7 @@ class Recipe:
             "epochs": (1, 100_000), "batch_size": (1, 65_536), "micro_batch": (0, self.batch_size),
             "learning_rate": (0, 1e3), "momentum": (0, 0.9999),
             "adam_ratio": (0, 1e3), "warmup": (0, 1), "weight_decay": (0, 10),
-            "clip_norm": (0, 1e6), "label_smoothing": (0, 0.99), "ema": (0, 0.999999),
+            "clip_norm": (0, 1e6), "label_smoothing": (0, 0.99),
             "crop": (0, 64), "cutout": (0, 1024), "seed": (0, 2**31 - 1),
         }  # fmt: skip
         for name, (low, high) in limits.items():
@@ -230,6 +217,18 @@ class Recipe:
     def batch_statistics(self) -> bool:
         """Whether the model normalises over the images that are on the device together."""
         return self.model in WITH_BATCH_STATISTICS
+
+    def check_micro_batch(self, asked: int | None) -> None:
+        """Refuse a run's micro-batch that the recipe does not leave open."""
+        if asked and self.batch_statistics:
+            raise UsageError(
+                f"--micro-batch: model {self.model} has batch statistics, so it changes the "
+                f"result; use --set micro_batch={asked}"
+            )
+        if asked is not None and not 1 <= asked <= self.batch_size:
+            raise UsageError(
+                f"--micro-batch: expected 1 to the batch size {self.batch_size}, received {asked}"
+            )
 
     def changed(self, **changes: Any) -> "Recipe":
         """Another recipe with some fields changed; a model's options are written `model.NAME`.

@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,10 @@ SCHEMA = 1
 Arrays = Mapping[str, NDArray[Any]]
 LEDGER = "ledger.jsonl"
 KEPT_CHECKPOINTS = 2
+ENV_KEYS = {
+    "backend", "classes", "data", "deviation", "device", "mean", "micro_batch", "parameters",
+    "precision", "shape", "threads",
+}  # fmt: skip
 
 
 def now() -> str:
@@ -167,7 +172,12 @@ class Run:
     @property
     def env(self) -> dict[str, Any]:
         """`env.json`: versions, device, precision, data hash, and what else the result rests on."""
-        return read_json(self.path / "env.json")
+        env = read_json(self.path / "env.json")
+        missing = ENV_KEYS - set(env)
+        if missing or not isinstance(env["data"], dict):
+            names = ", ".join(sorted(missing)) or "data as an object"
+            raise RunError(f"{self.path / 'env.json'}: expected {names}, found none")
+        return env
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -212,12 +222,16 @@ class Run:
         """Write `weights.safetensors`; `about` goes into its metadata as JSON."""
         _save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
 
-    def load_weights(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """The arrays of `weights.safetensors` by name, and what is written about them."""
+    def require_weights(self) -> None:
+        """Raise RunError where training has not finished."""
         if not self.finished:
             raise RunError(
                 f"{self.path}: has no weights yet; finish it by {resume_command(self.path)}"
             )
+
+    def load_weights(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """The arrays of `weights.safetensors` by name, and what is written about them."""
+        self.require_weights()
         arrays, metadata = _load_arrays(self.weights_path)
         try:
             about = json.loads(metadata["about"])
@@ -295,30 +309,57 @@ class Run:
     # the ledger
 
     def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
-        """Note that the test split was scored; returns how often it has been for this run."""
-        entry = {"when": now(), "run": self.name} | dict(values)
-        append_line(self.ledger_path, entry)
-        return self.times_opened()
+        """Note that the test split was scored; returns how often it has been for these weights."""
+        before = self.times_opened()
+        entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
+        append_line(self.ledger_path, entry | dict(values))
+        return max(before + 1, self.times_opened())
 
     def times_opened(self) -> int:
-        """How often the test split was scored for this run, by the ledger."""
-        return sum(line.get("run") == self.name for line in read_lines(self.ledger_path))
+        """How often the test split was scored for these weights.
+
+        By the ledger, under whatever name, but at least as often as `score.json` says, since the
+        folder may have come from beside another ledger.
+        """
+        lines = read_lines(self.ledger_path)
+        if not lines and "test" not in self.scores:
+            return 0
+        weights = sha256(self.weights_path) if self.finished else None
+        noted = sum(1 for line in lines if line.get("weights") == weights)
+        return max(noted, int((self.scores.get("test") or {}).get("times_opened") or 0))
+
+
+def command(*words: str | os.PathLike[str]) -> str:
+    """An `fmnist` command to type, as this program can be called where it is not on the path."""
+    name = "fmnist"
+    if not shutil.which(name) and Path(sys.argv[0]).name == name:
+        name = sys.argv[0]
+    return shlex.join([name, *map(str, words)])
 
 
 def resume_command(path: Path) -> str:
     """What to type to go on with a run."""
-    return f"fmnist train --resume {shlex.quote(str(path))}"
+    return command("train", "--resume", path)
 
 
 def _exists(folder: Path) -> RunError:
+    unfinished = (folder / "recipe.json").is_file() and not Run(folder).finished
+    advice = f", or go on with it by {resume_command(folder)}" if unfinished else ""
     return RunError(
-        f"{folder}: exists already and a run never writes into another; choose another name, or go "
-        f"on with it by {resume_command(folder)}"
+        f"{folder}: exists already and a run never writes into another; choose another name{advice}"
     )
 
 
+def find_run(name: str | os.PathLike[str]) -> Run:
+    """The run at a path, or of that name under `runs/`."""
+    inside = Path("runs") / name
+    return Run(inside if not Path(name).exists() and inside.is_dir() else name)
+
+
 def all_runs(folder: str | os.PathLike[str] = "runs") -> list[Run]:
-    """The runs in a folder, by name."""
+    """The runs in a folder, by name. Raises RunError where a folder that is named is not there."""
+    if folder != "runs" and not Path(folder).is_dir():
+        raise RunError(f"{folder}: expected a folder of runs, found none")
     return [Run(p.parent) for p in sorted(Path(folder).glob("*/recipe.json"))]
 
 

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 import fmnist
 from fmnist import backend, evaluation, memory, microbatch, models, optimizers, runs
 from fmnist.data import Data, Split, mean_and_deviation
-from fmnist.errors import FmnistError, NonFiniteLossError, RunError, UsageError
+from fmnist.errors import FmnistError, NonFiniteLossError, RunError
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe
 
@@ -27,7 +28,6 @@ import keras  # isort: skip
 from keras import ops  # isort: skip
 
 CHECKPOINT_SECONDS = 300.0
-SCORING_BATCH = 250
 
 
 class Interrupted(FmnistError):
@@ -64,7 +64,7 @@ def train(
     micro_batch: int | None = None, memory_limit: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS, progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
-    """Train a recipe; returns its run folder, with the last weights or their moving average.
+    """Train a recipe; returns its run folder, with the weights after the last update.
 
     Args:
         recipe: what to train, and how.
@@ -79,16 +79,7 @@ def train(
     Raises UsageError for what cannot be trained, NonFiniteLossError where the loss is no number,
     Interrupted after SIGINT (Ctrl-C) or SIGTERM; `resume` goes on from there.
     """
-    if recipe.batch_statistics and micro_batch:
-        raise UsageError(
-            f"--micro-batch: model {recipe.model} has batch statistics, so it changes the result; "
-            f"use --set micro_batch={micro_batch}"
-        )
-    if micro_batch is not None and not 1 <= micro_batch <= recipe.batch_size:
-        raise UsageError(
-            f"--micro-batch: expected 1 to the batch size {recipe.batch_size}, "
-            f"received {micro_batch}"
-        )
+    recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
     if run is not None:
         runs.Run.refuse_existing(run)
@@ -173,23 +164,20 @@ class _Session:
         """The micro-batch to use, and the peaks in bytes by micro-batch where measured."""
         batch = min(self.recipe.batch_size, len(self.images))
         if self.recipe.batch_statistics:
-            return self.recipe.micro_batch or self.recipe.batch_size, None
-        if asked:
-            return asked, None
+            asked = self.recipe.micro_batch or self.recipe.batch_size
         allowed = limit or int(0.8 * (memory.available() or 2**62))
-        if limit is None and self.estimate(batch) < allowed / 2:
-            return batch, None
-        # Beside the updates there are the images, and a copy of the weights when they are saved.
-        images = 2 * (self.images.nbytes + (self.val.images.nbytes if self.val else 0))
-        room = allowed - images - 4 * int(self.env["parameters"])
-        size, peaks = memory.largest_micro_batch(self.peak_of, batch, room)
-        return size, {str(k): v for k, v in peaks.items()}
+        if limit is None and (asked or self.estimate(batch) < allowed / 2):
+            return asked or batch, None
+        # Beside the updates there are the images, of which a split is a copy of what was read.
+        room = allowed - 2 * (self.images.nbytes + (self.val.images.nbytes if self.val else 0))
+        size, peaks = memory.largest_micro_batch(self.peak_of, batch, room, asked)
+        return asked or size, {str(k): v for k, v in peaks.items()}
 
     def peak_of(self, size: int) -> int | None:
-        """Peak memory in bytes of a process that does updates with micro-batches of `size`.
+        """Peak memory in bytes of a process that trains and saves with micro-batches of `size`.
 
         A process of its own, since an engine keeps what it once had, and one that asks too much is
-        killed. None where it did not survive.
+        killed: then None.
         """
         task = {"recipe": self.recipe.to_json(), "env": self.env, "micro_batch": size}
         done = subprocess.run(
@@ -197,7 +185,12 @@ class _Session:
             input=json.dumps(task), capture_output=True, text=True, check=False,
             env=os.environ | {"KERAS_BACKEND": backend.name()},
         )  # fmt: skip
-        return int(done.stdout.split()[-1]) if done.returncode == 0 else None
+        if done.returncode == 0:
+            return int(done.stdout.split()[-1])
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if done.returncode < 0 or "emory" in last or "OOM" in last:
+            return None
+        raise RunError(f"memory: the trial of a micro-batch of {size} failed ({last})")
 
     def estimate(self, batch: int) -> int:
         """A generous guess at the bytes one update needs undivided: weights, state, activations."""
@@ -261,8 +254,7 @@ class _Session:
         }  # fmt: skip
         if self.val is not None:
             begin = time.perf_counter()
-            with self.averaged():
-                logits = self.logits(self.val.images, "one")
+            logits = self.logits(self.val.images, "one")
             score = evaluation.score_logits(
                 logits, self.val.labels, tuple(self.env["classes"]), "val"
             )
@@ -283,30 +275,30 @@ class _Session:
         """The error for a loss that is no number."""
         return NonFiniteLossError(
             f"update {update}: expected a finite loss, received {loss}; the last good checkpoint "
-            f"of {run.path} is kept; try a lower learning_rate"
+            f"of {run.path} is kept; start a new run with a lower learning_rate"
         )
 
     def finish(self, run: runs.Run, begin: float) -> None:
-        """Write the resulting weights; score val with the recipe's views; drop the checkpoints."""
-        with self.averaged():
-            about = {
-                key: self.env[key] for key in ("mean", "deviation", "shape", "classes")
-            } | {"schema": runs.SCHEMA, "form": "ema" if self.recipe.ema else "last"}  # fmt: skip
-            weights = {v.path: ops.convert_to_numpy(v) for v in self.model.variables}
-            if len(weights) != len(self.model.variables):
-                raise RunError("two weights of the model share a name")
-            run.save_weights(weights, about)
-            self.seconds += time.perf_counter() - begin
-            if self.val is not None:
-                start = time.perf_counter()
-                logits = self.logits(self.val.images, self.recipe.views)
-                speed = len(logits) / (time.perf_counter() - start)
-                score = evaluation.score_logits(
-                    logits, self.val.labels, tuple(self.env["classes"]), "val",
-                    views=self.recipe.views, images_per_second=speed,
-                )  # fmt: skip
-                run.save_logits("val", logits, self.val.labels)
-                run.save_score("val", score.to_json())
+        """Score val with the recipe's views, write the weights, drop the checkpoints."""
+        self.updater.variables()
+        weights = {v.path: backend.view(v) for v in self.model.variables}
+        if len(weights) != len(self.model.variables):
+            raise RunError("two weights of the model share a name")
+        if not _all_finite(weights.values()):
+            raise self.diverged(run, self.updates, math.nan)
+        self.seconds += time.perf_counter() - begin
+        if self.val is not None:
+            start = time.perf_counter()
+            logits = self.logits(self.val.images, self.recipe.views)
+            speed = len(logits) / (time.perf_counter() - start)
+            score = evaluation.score_logits(
+                logits, self.val.labels, tuple(self.env["classes"]), "val",
+                views=self.recipe.views, images_per_second=speed,
+            )  # fmt: skip
+            run.save_logits("val", logits, self.val.labels)
+            run.save_score("val", score.to_json())
+        about = {key: self.env[key] for key in ("mean", "deviation", "shape", "classes")}
+        run.save_weights(weights, about | {"schema": runs.SCHEMA, "form": "last update"})
         run.append_metrics({
             "finished": runs.now(), "update": self.updates, "seconds": round(self.seconds, 3),
             "scoring_seconds": round(self.scoring_seconds, 3), "peak_memory": memory.peak(),
@@ -315,31 +307,16 @@ class _Session:
 
     def logits(self, images: NDArray[Any], views: str) -> NDArray[np.float32]:
         """Logits in batches that take no more memory than training does."""
-        batch = min(SCORING_BATCH, self.env["micro_batch"])
+        self.updater.variables()
+        batch = min(evaluation.BATCH, self.env["micro_batch"])
         return evaluation.predict_logits(self.forward, images, views, batch)
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Inside, the model has its resulting weights: the moving average where there is one."""
-        self.updater.variables()
-        if not self.recipe.ema:
-            yield
-            return
-        trainable = self.updater.model.trainable_variables
-        kept = [_copy(v) for v in trainable]
-        self.updater.model.optimizer.finalize_variable_values(trainable)
-        try:
-            yield
-        finally:
-            for variable, value in zip(trainable, kept, strict=True):
-                variable.assign(value)
-
     def save(self, run: runs.Run, update: int) -> None:
-        """Keep the whole state: weights, optimiser, moving average and the epoch's running sums."""
-        arrays = {
-            f"{i:04} {v.path}": ops.convert_to_numpy(v)
-            for i, v in enumerate(self.updater.variables())
-        }
+        """Keep the whole state: weights, optimiser and the epoch's running sums."""
+        variables = self.updater.variables()
+        arrays = {f"{i:04} {v.path}": backend.view(v) for i, v in enumerate(variables)}
+        if not _all_finite(arrays.values()):
+            raise self.diverged(run, update, math.nan)
         about = {"seconds": self.seconds, "scoring_seconds": self.scoring_seconds}
         run.save_checkpoint(update, arrays, about)
 
@@ -362,8 +339,9 @@ class _Session:
         return update
 
 
-def _copy(variable: keras.Variable) -> NDArray[Any]:
-    return np.array(ops.convert_to_numpy(variable))
+def _all_finite(arrays: Iterable[NDArray[Any]]) -> bool:
+    """Whether no array holds NaN or infinity; their sum does then, and takes no memory."""
+    return all(math.isfinite(float(array.sum(dtype=np.float64))) for array in arrays)
 
 
 def probe() -> None:
@@ -373,9 +351,12 @@ def probe() -> None:
     count = 2 * size + 1
     images = np.random.RandomState(0).randint(0, 256, (count, *env["shape"]), dtype=np.uint8)
     split = Split(images, np.zeros(count, np.int32))
-    updater = _Session(Recipe.from_json(task["recipe"]), env, split).make_updater(size)
+    session = _Session(Recipe.from_json(task["recipe"]), env, split)
+    session.updater = session.make_updater(size)
     for _ in range(2):
-        float(updater(images, split.labels)["loss"])
+        float(session.updater(images, split.labels)["loss"])
+    with tempfile.TemporaryDirectory() as place:
+        session.save(runs.Run.create(Path(place) / "run", task["recipe"], env), 2)
     print(memory.peak())
 
 
