@@ -16,8 +16,8 @@ from fmnist.recipes import recipe
 from fmnist.runs import Run
 
 ENV = {
-    "data": {"n": 1000, "name": "some"}, "parameters": 57_288_202, "precision": "bfloat16", "device": "cpu: some",
-    "micro_batch": 64,
+    "data": {"n": 1000, "name": "some"}, "parameters": 57_288_202, "precision": "bfloat16",
+    "device": "cpu: some", "micro_batch": 64,
 }  # fmt: skip
 EPOCHS = [
     {"epoch": i, "update": 8 * i, "loss": 0.5 / i, "accuracy": 0.8 + i / 100,
