@@ -145,7 +145,7 @@ def train(
 ) -> None:
     """Train a recipe into a new run folder, or go on with an interrupted run."""
     from fmnist.memory import parse_size
-    from fmnist.recipes import parse_settings
+    from fmnist.recipes import Recipe, parse_settings
     from fmnist.recipes import recipe as find_recipe
     from fmnist.runs import Run, command, find_run
 
@@ -199,7 +199,7 @@ def train(
     print(f"run folder: {result.path}")
     if score:
         print(f"by class: {command('runs', 'show', result.path)}")
-        if result.recipe == find_recipe("quick").to_json():
+        if Recipe.from_json(result.recipe) == find_recipe("quick"):
             print(f"a stronger model: {command('train', *STRONGER, '--test')}")
         print(f"ACCURACY: {score.headline()}")
     else:
