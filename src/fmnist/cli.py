@@ -26,7 +26,7 @@ refused; 4 the loss became no number; 5 a run folder is missing, damaged or in u
 stopped by Ctrl-C or a termination signal (training then leaves a checkpoint to go on from).
 """
 # What `train quick` names as the next step up.
-STRONGER = ("quick", "--set", "model.filters=32,64,128,128,256", "--set", "epochs=12")
+STRONGER = ("quick", "--set", "model.filters=32,64,128,128,256", "--set", "epochs=8")
 
 app = typer.Typer(
     help=ABOUT,

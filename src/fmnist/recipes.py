@@ -322,7 +322,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, str]:
 def seed() -> Recipe:
     """The published reference network to the letter: 57,288,202 parameters.
 
-    Its author reports 93.47 % on test. Result here: not recorded yet (hours on two CPU cores).
+    Its author reports 93.47 % on test. No result here yet: hours on two CPU cores.
     """
     return Recipe(
         name="seed", model="plain", options=Plain(), epochs=6, batch_size=128, optimizer="adamw",
@@ -331,9 +331,11 @@ def seed() -> Recipe:
 
 
 def quick() -> Recipe:
-    """A compact network of 136,282 parameters, two minutes on two CPU cores.
+    """A compact network of 136,282 parameters, two and a half minutes on two CPU cores.
 
-    Result here: not recorded yet.
+    Test 94.04 % (mean of 5 seeds, standard deviation 0.11), trained on all images: 174 s in the
+    median on two busy cores, 145 s for 55,000 images with the machine to itself.
+    `fmnist train quick --fit-on all --test`, records/2026-11-23-quick.
     """
     return Recipe(
         name="quick", model="compact", options=Compact(), epochs=6, batch_size=128,
