@@ -345,9 +345,9 @@ def quick() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """At most 100,000 parameters.
+    """The most accurate network here of at most 100,000 parameters: 98,794.
 
-    Result here: not recorded yet.
+    Not recorded on test yet; val 94.88 % (1 run, 441 s on two busy cores).
     """
     return Recipe(
         name="tiny", model="compact", options=Compact(filters=(16, 32, 48, 64, 88)), epochs=12,
