@@ -89,6 +89,10 @@ Seconds = Annotated[
     float,
     typer.Option("--checkpoint-seconds", metavar="S", help="How often to keep the whole state."),
 ]
+Updates = Annotated[
+    int | None,
+    typer.Option("--checkpoint-updates", metavar="N", min=1, help="And after every N updates."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Split = Annotated[
     str, typer.Option("--split", metavar="val|test", help="test is noted in the ledger.")
@@ -140,6 +144,7 @@ def train(
     memory: Memory = None,
     micro_batch: MicroBatch = None,
     checkpoint_seconds: Seconds = 300,
+    checkpoint_updates: Updates = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -176,7 +181,11 @@ def train(
     progress = Progress("none" if quiet else "auto")
     if going_on:
         result = training.resume(
-            going_on, loaded, checkpoint_seconds=checkpoint_seconds, progress=progress
+            going_on,
+            loaded,
+            checkpoint_seconds=checkpoint_seconds,
+            checkpoint_updates=checkpoint_updates,
+            progress=progress,
         )
     else:
         result = training.train(
@@ -186,6 +195,7 @@ def train(
             micro_batch=micro_batch,
             memory_limit=limit,
             checkpoint_seconds=checkpoint_seconds,
+            checkpoint_updates=checkpoint_updates,
             progress=progress,
         )
     score = score_run(result, loaded.test) if test else None

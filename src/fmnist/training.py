@@ -62,7 +62,8 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 def train(
     recipe: Recipe, data: Data, run: str | Path | None = None, *,
     micro_batch: int | None = None, memory_limit: int | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS, progress: Progress | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS, checkpoint_updates: int | None = None,
+    progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
     """Train a recipe; returns its run folder, with the weights after the last update.
 
@@ -73,7 +74,8 @@ def train(
         micro_batch: images on the device at once; None lets memory decide. Not for a model with
             batch statistics, for which it belongs to the recipe.
         memory_limit: the resident memory to stay within, in bytes (Linux).
-        checkpoint_seconds: how often to keep the whole state.
+        checkpoint_seconds, checkpoint_updates: how often to keep the whole state, by time and, if
+            given, by count.
         progress: what shows the progress; None shows a bar, or lines where there is no terminal.
 
     Raises UsageError for what cannot be trained, NonFiniteLossError where the loss is no number,
@@ -100,12 +102,13 @@ def train(
     env["parameters"] = session.model.count_params()
     env["micro_batch"], env["probe"] = session.choose_micro_batch(micro_batch, memory_limit)
     folder = runs.Run.create(run, recipe.to_json(), env)
-    return session.fit(folder, checkpoint_seconds, progress or Progress())
+    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
 
 
 def resume(
     run: runs.Run | str, data: Data, *,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS, progress: Progress | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS, checkpoint_updates: int | None = None,
+    progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
 
@@ -127,7 +130,7 @@ def resume(
     backend.use_threads(env["threads"])
     recipe = Recipe.from_json(folder.recipe)
     session = _Session(recipe, env, data.fitting(recipe.fit_on), data.val)
-    return session.fit(folder, checkpoint_seconds, progress or Progress())
+    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
 
 
 class _Session:
@@ -200,7 +203,9 @@ class _Session:
         )  # fmt: skip
         return 8 * 4 * int(self.env["parameters"]) + batch * elements * 4 * 4
 
-    def fit(self, run: runs.Run, checkpoint_seconds: float, progress: Progress) -> runs.Run:
+    def fit(
+        self, run: runs.Run, every_seconds: float, every_updates: int | None, progress: Progress
+    ) -> runs.Run:
         """All the updates that are left, then weights, logits and score of val into the folder."""
         with run.locked(), _stop_signals() as stop, progress:
             self.updater = self.make_updater(self.env["micro_batch"])
@@ -222,7 +227,10 @@ class _Session:
                 if update % self.updates_per_epoch == 0:
                     self.end_epoch(run, update, logs, progress)
                     begin = time.perf_counter()
-                if stop or (update < self.updates and now - saved >= checkpoint_seconds):
+                due = now - saved >= every_seconds or (
+                    every_updates and update % every_updates == 0
+                )
+                if stop or (due and update < self.updates):
                     self.save(run, update)
                     saved = time.perf_counter()
                 if stop:
