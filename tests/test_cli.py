@@ -389,7 +389,7 @@ def test_runs_tables_and_shows(trained):
         "first",
         "seed",
         f"{row['parameters']:,}",
-        f"{100 * row['val']['accuracy']:.2f} ±",
+        f"{100 * row['val']['accuracy']:.2f}±",
     ):
         assert value in table
     shown = call("runs", "show", path, "--json").json

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fmnist import __version__
-from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.errors import FmnistError, UsageError
 
 if TYPE_CHECKING:
     from fmnist.data import Data
@@ -25,6 +25,7 @@ Exit codes: 0 done; 1 failed; 2 a wrong option, recipe or argument; 3 data could
 refused; 4 the loss became no number; 5 a run folder is missing, damaged or in use; 130 or 143
 stopped by Ctrl-C or a termination signal (training then leaves a checkpoint to go on from).
 """
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 # What `train quick` names as the next step up.
 STRONGER = ("quick", "--set", "model.filters=32,64,128,128,256", "--set", "epochs=8")
 
@@ -169,6 +170,8 @@ def train(
     if run:
         Run.refuse_existing(run)
     going_on = find_run(resume) if resume else None
+    if going_on:
+        going_on.require_unfinished()
     loaded = _load(_folder_of(going_on, data) if going_on else data)
     if not going_on:
         chosen.check_shape(loaded.shape, len(loaded.classes))
@@ -176,7 +179,7 @@ def train(
     from fmnist import training
     from fmnist.evaluation import evaluate as score_run
     from fmnist.progress import Progress
-    from fmnist.tables import share
+    from fmnist.tables import VIEWS, share
 
     progress = Progress("none" if quiet else "auto")
     if going_on:
@@ -205,7 +208,8 @@ def train(
         )
         return
     if "val" in result.scores:
-        print(f"val accuracy: {share(result.scores['val'])}")
+        views = VIEWS[result.scores["val"]["views"]]
+        print(f"val accuracy: {share(result.scores['val'])}, {views}")
     print(f"run folder: {result.path}")
     if score:
         print(f"by class: {command('runs', 'show', result.path)}")
@@ -245,6 +249,8 @@ def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> 
     from fmnist.data import describe, draw_samples
     from fmnist.tables import show_data
 
+    if show and show.suffix.lower() not in PICTURES:
+        raise UsageError(f"--show: expected a name in {', '.join(PICTURES)}, received {show}")
     loaded = _load(folder)
     about = describe(loaded)
     if show:
@@ -331,7 +337,7 @@ def runs(context: typer.Context, folder: RunsFolder = Path("runs"), as_json: Jso
     for run in all_runs(folder):
         try:
             rows.append(run_row(run))
-        except RunError as error:  # one damaged run hides no other
+        except FmnistError as error:  # one damaged run hides no other
             _say(f"note: left out: {error}")
     if as_json:
         _print_json(rows)

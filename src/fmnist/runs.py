@@ -229,6 +229,11 @@ class Run:
                 f"{self.path}: has no weights yet; finish it by {resume_command(self.path)}"
             )
 
+    def require_unfinished(self) -> None:
+        """Raise RunError where there is nothing left to train."""
+        if self.finished:
+            raise RunError(f"{self.path}: is finished; {command('evaluate', self.path)} scores it")
+
     def load_weights(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The arrays of `weights.safetensors` by name, and what is written about them."""
         self.require_weights()

@@ -11,16 +11,23 @@ from fmnist.runs import Run
 VIEWS = {"one": "one view", "flip": "mean over image and mirror image"}
 
 
-def table(columns: list[str], rows: list[list[str]], left: int = 1) -> None:
-    """Print rows under their columns, the first `left` of them aligned left, the others right."""
+def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False) -> None:
+    """Print rows under their columns, the first `left` of them aligned left, the others right.
+
+    With `folds` the last column is text, on the left, and takes more lines where it must.
+    """
     from rich.console import Console
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        # In a narrow terminal the first column gives way, so that no number is broken.
+        # In a narrow terminal one column of text gives way, so that no number is broken.
+        text = i == (len(columns) - 1 if folds else 0)
         drawn.add_column(
-            column, justify="left" if i < left else "right", overflow="fold", no_wrap=i > 0
+            column,
+            justify="left" if i < left or text else "right",
+            overflow="fold",
+            no_wrap=not text,
         )
     for row in rows:
         drawn.add_row(*row)
@@ -117,6 +124,8 @@ def run_row(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "recipe": run.recipe.get("name"),
+        "changes": Recipe.from_json(run.recipe).changes(),
+        "data": env["data"].get("name"),
         "parameters": env["parameters"],
         "val": run.scores.get("val"),
         "test": run.scores.get("test"),
@@ -128,30 +137,31 @@ def run_row(run: Run) -> dict[str, Any]:
 
 
 def _short(score: dict[str, Any] | None) -> str:
-    """`94.02 ±0.47, n 10,000`: the 95 % interval's half width, for a column of percentages."""
+    """`94.02±0.47 n=10k`: with the 95 % interval's half width, for a column of percentages."""
     if score is None:
         return "–"
     low, high = from_json(score).interval
-    return f"{100 * score['accuracy']:.2f} ±{50 * (high - low):.2f}, n {score['n']:,}"
+    n = f"{score['n'] / 1000:g}k" if score["n"] % 1000 == 0 else f"{score['n']:,}"
+    return f"{100 * score['accuracy']:.2f}±{50 * (high - low):.2f} n={n}"
 
 
 def show_runs(rows: list[dict[str, Any]]) -> None:
     """A table of runs."""
     table(
-        ["run", "recipe", "parameters", "val %", "test %", "opened", "seconds"],
+        ["run", "parameters", "val %", "test %", "opened", "seconds", "recipe"],
         [
             [
                 r["run"],
-                r["recipe"],
                 f"{r['parameters']:,}",
                 _short(r["val"]),
                 _short(r["test"]),
                 f"{r['times_opened']}×",
                 f"{r['seconds']:,.0f}" if r["finished"] else "unfinished",
+                " ".join([r["recipe"], *(f"{k}={plain(v)}" for k, v in r["changes"].items())]),
             ]
             for r in rows
         ],
-        left=2,
+        folds=True,
     )
 
 

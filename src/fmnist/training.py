@@ -115,8 +115,7 @@ def resume(
     Raises RunError for a finished run, one that another process trains, or other data.
     """
     folder = run if isinstance(run, runs.Run) else runs.Run(run)
-    if folder.finished:
-        raise RunError(f"{folder.path}: is finished; fmnist evaluate {folder.path} scores it")
+    folder.require_unfinished()
     env = folder.env
     for what, before, now in (
         ("data", env["data"]["hash"], data.hash),
