@@ -111,7 +111,7 @@ def versions() -> dict[str, str]:
 def resolve_precision(precision: str) -> str:
     """`bfloat16` or `float32` for a recipe's precision, `auto` by what the device does natively.
 
-    bfloat16 multiplies 3 to 5 times as fast as float32 on processors with avx512_bf16 or amx_bf16,
+    bfloat16 multiplies 2 to 5 times as fast as float32 on processors with avx512_bf16 or amx_bf16,
     and many times slower on those without.
     """
     if precision != "auto":
