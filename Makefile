@@ -9,9 +9,8 @@ TRAIN      ?= train quick --test
 # The tests that are run a second time on JAX, each backend in a process of its own.
 BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/test_microbatch.py \
                             tests/test_optimizers.py tests/test_evaluation.py tests/test_training.py)
-# Most of their time JAX compiles: let it optimise less, and remember from one `make test` to the next.
-QUICK_COMPILE := XLA_FLAGS=--xla_backend_optimization_level=0 JAX_COMPILATION_CACHE_DIR=.venv/jax-cache \
-                 JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+# Most of their time JAX compiles: let it remember from one `make test` to the next.
+JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 PYTEST_OPTIONS ?=
 LOCK_OPTIONS   ?=
 
@@ -43,7 +42,7 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	@# pytest's 5 says that PYTEST_OPTIONS chose none of these files' tests: fine here.
 	@files="$(BACKEND_TESTS)"; if [ -n "$$files" ]; then \
 	    echo "tests on JAX: $$files ..."; \
-	    KERAS_BACKEND=jax $(QUICK_COMPILE) $(BIN)/python -m pytest $(PYTEST_OPTIONS) $$files || \
+	    KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PYTEST_OPTIONS) $$files || \
 	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
 	fi
 

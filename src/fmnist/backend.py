@@ -173,7 +173,9 @@ def normalise_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> tuple[An
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
         return y, mean, variance
     wide = ops.cast(x, "float32")
-    mean, variance = ops.moments(wide, axes=(0, 1, 2))
+    mean = ops.mean(wide, axis=(0, 1, 2))
+    # Not Keras' moments, the mean square less the squared mean: that can round to below zero.
+    variance = ops.mean(ops.square(wide - mean), axis=(0, 1, 2))
     y = (wide - mean) * (scale / ops.sqrt(variance + epsilon)) + offset
     count = x.shape[0] * x.shape[1] * x.shape[2]
     return ops.cast(y, x.dtype), mean, variance * (count / max(count - 1, 1))
