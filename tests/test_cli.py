@@ -379,6 +379,14 @@ def test_each_scoring_of_test_is_counted(trained, tmp_path):
     assert " 3× " in call("runs", "--in", path.parent).out
 
 
+def test_before_the_first_run_there_is_nothing_to_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("runs")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "no runs in runs yet; fmnist train makes one\n"
+    assert "expected a folder of runs" in refused(call("runs", "--in", tmp_path / "none"), 5)
+
+
 def test_runs_tables_and_shows(trained):
     path, done = trained
     (row,) = call("runs", "--in", path.parent, "--json").json

@@ -363,7 +363,7 @@ def find_run(name: str | os.PathLike[str]) -> Run:
 
 def all_runs(folder: str | os.PathLike[str] = "runs") -> list[Run]:
     """The runs in a folder, by name. Raises RunError where a folder that is named is not there."""
-    if folder != "runs" and not Path(folder).is_dir():
+    if Path(folder) != Path("runs") and not Path(folder).is_dir():
         raise RunError(f"{folder}: expected a folder of runs, found none")
     return [Run(p.parent) for p in sorted(Path(folder).glob("*/recipe.json"))]
 
