@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import json
 import re
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -59,10 +58,6 @@ def _parse(name: str, value: Any, hint: Any) -> Any:
             parts = value.split(",") if isinstance(value, str) else value
             parts = [parts] if isinstance(parts, int) else parts
             return tuple(_parse(name, part, typing.get_args(hint)[0]) for part in parts)
-        if origin is Literal or hint is str:
-            return str(value)
-        if origin in (typing.Union, types.UnionType):
-            raise TypeError
         if hint is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
                 str(value).lower()
