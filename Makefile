@@ -8,7 +8,8 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 TRAIN      ?= train quick --test
 # The tests that are run a second time on JAX, each backend in a process of its own.
 BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/test_microbatch.py \
-                            tests/test_optimizers.py tests/test_evaluation.py tests/test_training.py)
+                            tests/test_optimizers.py tests/test_evaluation.py tests/test_training.py \
+                            tests/test_distillation.py)
 # Most of their time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 PYTEST_OPTIONS ?=

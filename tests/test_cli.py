@@ -342,6 +342,20 @@ def test_train_leaves_a_whole_run(trained, folder):
     assert "epoch 1/1" in done.err, "progress is on stderr"
 
 
+def test_a_teacher_is_learnt_from_and_named(trained, folder, tmp_path):
+    path, _ = trained
+    taught, again = tmp_path / "taught", ["--data", folder, "--json"]
+    done = call("train", "seed", *SMALL, "--teacher", path, "--run", taught, *again)
+    assert done.json["scores"]["val"]["n"] == 40
+    losses = [Run(run).metrics()[0]["loss"] for run in (path, taught)]
+    assert losses[0] != losses[1]
+    assert f"teacher: {path.resolve()}" in call("runs", "show", taught).out
+    error = refused(call("train", "--teacher", tmp_path / "gone", "--data", folder), 5)
+    assert "gone: expected a run folder" in error
+    error = refused(call("train", "--resume", taught, "--teacher", path), 2)
+    assert "leave out the other options" in error
+
+
 def test_evaluate_reproduces_the_recorded_score_exactly(trained, folder):
     path, _ = trained
     recorded = Run(path).scores["val"]

@@ -173,7 +173,7 @@ def test_the_headline_has_n_interval_and_count():
 
 
 @pytest.mark.parametrize("n", [1, 6, 7, 8, 20])
-@pytest.mark.parametrize("views", ["one", "flip"])
+@pytest.mark.parametrize("views", ["one", "flip", "shift"])
 def test_every_image_is_predicted_once_and_in_order(n, views):
     images = np.random.default_rng(0).integers(0, 256, (n, 4, 5, 1), np.uint8)
     weights = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
@@ -184,14 +184,23 @@ def test_every_image_is_predicted_once_and_in_order(n, views):
         return part.reshape(len(part), -1).astype(np.float32) @ weights
 
     logits = evaluation.predict_logits(forward, images, views, batch=7)
-    expected = images.reshape(n, -1).astype(np.float32) @ weights
-    if views == "flip":
-        mirrored = np.stack([np.fliplr(image) for image in images])
-        expected = (expected + mirrored.reshape(n, -1).astype(np.float32) @ weights) / 2
+
+    def of(parts):
+        return np.stack(parts).reshape(n, -1).astype(np.float32) @ weights
+
+    expected = of(images)
+    if views != "one":
+        expected = (expected + of([np.fliplr(image) for image in images])) / 2
+    if views == "shift":
+        padded = [np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge") for image in images]
+        for top, left in ((0, 1), (2, 1), (1, 0), (1, 2)):
+            moved = [image[top : top + 4, left : left + 5] for image in padded]
+            expected = expected + (of(moved) + of([np.fliplr(image) for image in moved])) / 8
+        expected = expected / 2
     assert logits.dtype == np.float32
     assert np.allclose(logits, expected, rtol=1e-5)
     assert max(sizes) <= 7
-    assert sum(sizes) == n * (2 if views == "flip" else 1)
+    assert sum(sizes) == n * {"one": 1, "flip": 2, "shift": 10}[views]
 
 
 # runs

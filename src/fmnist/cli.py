@@ -71,6 +71,14 @@ FitOn = Annotated[
     str | None,
     typer.Option("--fit-on", metavar="train|all", help="all: on the validation images too."),
 ]
+Teacher = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--teacher",
+        metavar="RUN",
+        help="Learn a finished run's outputs beside the labels; repeated: their mean.",
+    ),
+]
 Test = Annotated[
     bool, typer.Option("--test", help="Score the test split at the end; the ledger notes it.")
 ]
@@ -124,10 +132,11 @@ def _load(folder: Path | None) -> "Data":
 def _folder_of(run: "Run", asked: Path | None) -> Path | None:
     """The data folder for a run: the one asked for, else the one that it was trained on."""
     recorded = run.env["data"]
-    folder = Path(recorded.get("folder") or ".")
-    if asked is None and (folder.is_dir() or recorded.get("name") != "fashion-mnist"):
-        return folder
-    return asked
+    folder = recorded.get("folder")  # a committed record names none
+    if asked or not folder:
+        return asked
+    known = recorded.get("name") == "fashion-mnist"  # is found anew if the folder is gone
+    return None if known and not Path(folder).is_dir() else Path(folder)
 
 
 @app.command()
@@ -141,6 +150,7 @@ def train(
     run: NewRun = None,
     resume: OldRun = None,
     fit_on: FitOn = None,
+    teacher: Teacher = None,
     test: Test = False,
     memory: Memory = None,
     micro_batch: MicroBatch = None,
@@ -158,7 +168,7 @@ def train(
     changes = parse_settings(settings or [])
     if fit_on:
         changes["fit_on"] = fit_on
-    if resume and (recipe or changes or run or memory or micro_batch):
+    if resume and (recipe or changes or run or teacher or memory or micro_batch):
         raise UsageError(
             "--resume: goes on with what the run recorded; leave out the other options"
         )
@@ -169,6 +179,8 @@ def train(
     chosen.check_micro_batch(micro_batch)
     if run:
         Run.refuse_existing(run)
+    for each in teacher or []:
+        find_run(each).require_weights()
     going_on = find_run(resume) if resume else None
     if going_on:
         going_on.require_unfinished()
@@ -195,6 +207,7 @@ def train(
             chosen,
             loaded,
             run,
+            teachers=teacher or [],
             micro_batch=micro_batch,
             memory_limit=limit,
             checkpoint_seconds=checkpoint_seconds,

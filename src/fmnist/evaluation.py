@@ -17,6 +17,7 @@ from fmnist.recipes import Recipe
 
 CALIBRATION_BINS = 15
 BATCH = 250  # images scored at once
+ONE_PIXEL = ((-1, 0), (1, 0), (0, -1), (0, 1))
 Forward = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
@@ -133,16 +134,31 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Logits float32 (n, classes) of raw uint8 images (n, h, w, 1), none left out.
 
-    `views="flip"` averages the logits of each image and of its mirror image.
+    `views="flip"` averages the logits of each image and of its mirror image; `"shift"` gives these
+    two half of the weight, and the other half to both moved by a pixel up, down, left and right
+    with the border's own values moving in.
     """
     parts = []
     for first in range(0, len(images), batch):
         part = images[first : first + batch]
-        logits = forward(part)
-        if views == "flip":
-            logits = (logits + forward(np.ascontiguousarray(part[:, :, ::-1]))) / 2
+        logits = _both_ways(forward, part) if views != "one" else forward(part)
+        if views == "shift":
+            moved = [_both_ways(forward, shifted(part, dy, dx)) for dy, dx in ONE_PIXEL]
+            logits = (logits + sum(moved) / len(moved)) / 2
         parts.append(logits)
     return np.concatenate(parts).astype(np.float32)
+
+
+def _both_ways(forward: Forward, images: NDArray[np.uint8]) -> NDArray[Any]:
+    """The mean of the logits of images and of their mirror images."""
+    return (forward(images) + forward(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+
+
+def shifted(images: NDArray[np.uint8], dy: int, dx: int) -> NDArray[np.uint8]:
+    """Images (n, h, w, 1) moved down by `dy` and right by `dx` pixels, edges repeated."""
+    rows = np.clip(np.arange(images.shape[1]) - dy, 0, images.shape[1] - 1)
+    columns = np.clip(np.arange(images.shape[2]) - dx, 0, images.shape[2] - 1)
+    return images[:, rows[:, None], columns]
 
 
 def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:

@@ -11,6 +11,7 @@ schedule and the moving average every micro-batch, carries leftovers into the ne
 the last window (measured on 3.15.1).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from fmnist import augment, backend
@@ -66,6 +67,8 @@ class MicroBatched(keras.Model):
 
     micro_batch: int | None = None
     seed: int = 0
+    # From (images, labels) as the loss is to have them; called within the update's draws.
+    teach: Callable[[Any, Any], Any] | None = None
 
     def train_step(self, *arguments: Any) -> Any:
         """One update as Keras asks for it: of (data) on TensorFlow, of (state, data) on JAX."""
@@ -87,13 +90,14 @@ def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
 
     def micro(start: Any, stop: Any) -> Any:
         part = tree.map_structure(lambda t: None if t is None else t[start:stop], (x, y, weight))
-        draws = augment.step(model.seed, model.optimizer.iterations, tf.range(start, stop))
-        with draws, tf.GradientTape() as tape:
-            y_pred = model(part[0], training=True)
-            loss = model.compute_loss(*part[:2], y_pred, part[2], training=True)
-            # The shares add up to 1, so the mean loss and the regularisers both count once.
-            loss *= tf.cast(stop - start, loss.dtype) / tf.cast(n, loss.dtype)
-            scaled = model.optimizer.scale_loss(loss)
+        with augment.step(model.seed, model.optimizer.iterations, tf.range(start, stop)):
+            target = model.teach(*part[:2]) if model.teach else part[1]
+            with tf.GradientTape() as tape:
+                y_pred = model(part[0], training=True)
+                loss = model.compute_loss(part[0], target, y_pred, part[2], training=True)
+                # The shares add up to 1, so the mean loss and the regularisers both count once.
+                loss *= tf.cast(stop - start, loss.dtype) / tf.cast(n, loss.dtype)
+                scaled = model.optimizer.scale_loss(loss)
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(scaled, variables)]
         return loss, y_pred, gradients
 
@@ -138,8 +142,9 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any) -> Any:
         sums, total, non_trainable = carry
         positions, x, y, weight = part
         with augment.step(model.seed, update, positions):
+            target = model.teach(x, y) if model.teach else y
             (_, (loss, y_pred, non_trainable, _)), gradients = differentiate(
-                trainable, non_trainable, metrics, x, y, weight,
+                trainable, non_trainable, metrics, x, target, weight,
                 training=True, optimizer_variables=optimizer,
             )  # fmt: skip
         # The shares add up to 1, so the mean loss and the regularisers both count once.

@@ -58,7 +58,8 @@ class BatchNorm(layers.Layer):
         return super().get_config() | {"momentum": self.momentum, "epsilon": self.epsilon}
 
 
-def _augmentation(recipe: Recipe) -> list[layers.Layer]:
+def augmentation(recipe: Recipe) -> list[layers.Layer]:
+    """The layers that change images in training, as the recipe asks; of one seed, alike."""
     chain = [
         augment.RandomCrop(recipe.crop, name="random_crop"),
         augment.RandomFlip(recipe.flip, name="random_flip"),
@@ -81,7 +82,7 @@ def _seed_of(recipe: Recipe, layer: int) -> int:
 def plain(options: Plain, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
     """The reference network and its kin: see `recipes.Plain`. He-normal kernels, a zero head."""
     model = keras.Sequential(
-        [layers.Input(shape, name="image"), *_augmentation(recipe)], name="plain"
+        [layers.Input(shape, name="image"), *augmentation(recipe)], name="plain"
     )
     pools = 0
     for i, filters in enumerate(options.filters):
@@ -112,7 +113,7 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
     """
     image = layers.Input(shape, name="image")
     x = image
-    for layer in _augmentation(recipe):
+    for layer in augmentation(recipe):
         x = layer(x)
     pools = 0
     for i, filters in enumerate(options.filters):

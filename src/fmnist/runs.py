@@ -355,8 +355,10 @@ def _exists(folder: Path) -> RunError:
     )
 
 
-def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`."""
+def find_run(name: "str | os.PathLike[str] | Run") -> Run:
+    """The run at a path, or of that name under `runs/`; a run is itself."""
+    if isinstance(name, Run):
+        return name
     inside = Path("runs") / name
     return Run(inside if not Path(name).exists() and inside.is_dir() else name)
 

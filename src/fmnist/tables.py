@@ -8,7 +8,11 @@ from fmnist.evaluation import Score
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
 
-VIEWS = {"one": "one view", "flip": "mean over image and mirror image"}
+VIEWS = {
+    "one": "one view",
+    "flip": "mean over image and mirror image",
+    "shift": "mean over image, mirror image and both shifted by a pixel, 10 views",
+}
 
 
 def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False) -> None:
@@ -174,6 +178,8 @@ def show_run(run: Run) -> None:
         f"{env['precision']} on {env['device']}, {env['backend']} "
         f"{env['versions'][env['backend']]}, {env['data']['name']} ({env['data']['n']:,} images)"
     )
+    for teacher in env.get("teachers", []):
+        print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")
     fields = Recipe.from_json(run.recipe).describe()
     print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
     table(

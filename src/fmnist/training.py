@@ -18,7 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fmnist
-from fmnist import backend, evaluation, memory, microbatch, models, optimizers, runs
+from fmnist import (
+    backend,
+    distillation,
+    evaluation,
+    memory,
+    microbatch,
+    models,
+    optimizers,
+    runs,
+)
 from fmnist.data import Data, Split, mean_and_deviation
 from fmnist.errors import FmnistError, NonFiniteLossError, RunError
 from fmnist.progress import Progress
@@ -61,6 +70,7 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 def train(
     recipe: Recipe, data: Data, run: str | Path | None = None, *,
+    teachers: Iterable[str | Path | runs.Run] = (),
     micro_batch: int | None = None, memory_limit: int | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS, checkpoint_updates: int | None = None,
     progress: Progress | None = None,
@@ -71,6 +81,7 @@ def train(
         recipe: what to train, and how.
         data: from `load_data`; only `data.train` and `data.val` are looked at.
         run: the folder to make; None makes up a name under `runs/`.
+        teachers: finished runs whose outputs are learnt beside the labels, see `distillation`.
         micro_batch: images on the device at once; None lets memory decide. Not for a model with
             batch statistics, for which it belongs to the recipe.
         memory_limit: the resident memory to stay within, in bytes (Linux).
@@ -97,6 +108,7 @@ def train(
         },
         "shape": list(data.shape), "classes": list(data.classes),
         "mean": mean, "deviation": deviation,
+        "teachers": distillation.describe(map(runs.find_run, teachers), recipe, data),
     }  # fmt: skip
     session = _Session(recipe, env, split, data.val)
     env["parameters"] = session.model.count_params()
@@ -145,6 +157,9 @@ class _Session:
         self.updates = self.updates_per_epoch * recipe.epochs
         recipe = recipe.changed(precision=env["precision"])
         self.model = models.build(recipe, tuple(env["shape"]), len(env["classes"]))
+        self.teach = distillation.load(
+            env.get("teachers", []), recipe, env["mean"], env["deviation"]
+        )
         self.seconds = self.scoring_seconds = 0.0
 
     def make_updater(self, size: int) -> microbatch.Updater:
@@ -153,9 +168,13 @@ class _Session:
         wrapped = microbatch.micro_batched(
             self.model, None if undivided else size, seed=self.recipe.seed
         )
+        wrapped.teach = self.teach
+        loss = cross_entropy(self.recipe.label_smoothing)
+        if self.teach:
+            loss = distillation.loss(loss, self.recipe.distillation, self.recipe.temperature)
         wrapped.compile(
             optimizer=optimizers.build(self.recipe, self.updates, self.model.layers[-1].name),
-            loss=cross_entropy(self.recipe.label_smoothing),
+            loss=loss,
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
         return microbatch.Updater(wrapped, self.env["mean"], self.env["deviation"])

@@ -1,0 +1,105 @@
+"""Train a recipe over seeds as results are recorded, and write the record.
+
+    python benchmarks/record.py standard --seeds 3 --out records/2026-11-23-standard
+
+Every seed is a process of its own, `fmnist train RECIPE --set seed=N --fit-on all --test`, into
+`runs/record-RECIPE-seedN`; one that is there and finished is taken as it is. The record gets a line
+a seed in `results.jsonl`, and seed 0 (settled beforehand: with all images trained on there is no
+val to choose by) as a run folder of its own: recipe, environment, learning curve, weights in
+float16 with the score that they have in that form.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmnist import evaluation, runs
+from fmnist.data import load_data
+
+LARGEST = 8 * 10**6  # bytes of weights that are committed
+
+
+def train(recipe: str, seed: int, teachers: list[str], settings: list[str]) -> runs.Run:
+    """The finished, tested run of a seed."""
+    folder = Path("runs") / f"record-{recipe}-seed{seed}"
+    if not (folder / "score.json").exists():
+        command = [sys.executable, "-m", "fmnist.cli", "train", recipe, "--set", f"seed={seed}"]
+        command += [word for setting in settings for word in ("--set", setting)]
+        command += [word for teacher in teachers for word in ("--teacher", teacher)]
+        command += ["--fit-on", "all", "--test", "--run", str(folder)]
+        subprocess.run(command, check=True)
+    return runs.Run(folder)
+
+
+def result(run: runs.Run) -> dict[str, Any]:
+    """A seed's line in `results.jsonl`."""
+    score, last = run.scores["test"], run.metrics()[-1]
+    kept = ("n", "correct", "accuracy", "loss", "expected_calibration_error", "views")
+    return {
+        "seed": run.recipe["seed"], **{key: score[key] for key in kept},
+        "interval": [round(x, 5) for x in score["interval"]], "times_opened": run.times_opened(),
+        "seconds": last["seconds"], "peak_memory": last["peak_memory"],
+        "parameters": run.env["parameters"], "commit": run.env["commit"],
+        "dirty": run.env["dirty"], "weights_sha256": runs.sha256(run.weights_path),
+    }  # fmt: skip
+
+
+def copy(run: runs.Run, out: Path) -> None:
+    """Seed 0's run without what is large or of this machine, its weights halved and scored."""
+    env = run.env
+    env.pop("command", None)
+    env["data"].pop("folder", None)
+    for teacher in env.get("teachers", []):
+        teacher["run"] = Path(teacher["run"]).name
+    runs.write_json(out / "env.json", env)
+    runs.write_json(out / "recipe.json", run.recipe)
+    (out / "metrics.jsonl").write_bytes((run.path / "metrics.jsonl").read_bytes())
+    arrays, about = run.load_weights()
+    if sum(a.size for a in arrays.values()) * 2 > LARGEST:
+        return
+    halves = {name: array.astype(np.float16) for name, array in arrays.items()}
+    half = runs.Run(out)
+    half.save_weights(halves, about | {"form": about["form"] + ", float16"})
+    score = evaluation.evaluate(half, load_data().test)
+    (out / "test_logits.npz").unlink()  # large, and made again by whoever scores the weights
+    print(f"float16 weights, {half.weights_path.stat().st_size / 1e6:.2f} MB: {score.headline()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--teacher", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for seed in range(asked.seeds):
+        run = train(asked.recipe, seed, asked.teacher, asked.settings)
+        lines.append(result(run))
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (asked.out / "results.jsonl").write_text(text, encoding="utf-8")
+    copy(runs.Run(Path("runs") / f"record-{asked.recipe}-seed0"), asked.out)
+    accuracy = [100 * line["accuracy"] for line in lines]
+    spread = f", standard deviation {statistics.stdev(accuracy):.2f}" if len(lines) > 1 else ""
+    seconds = sorted(line["seconds"] for line in lines)
+    print(
+        f"{asked.recipe}: test {statistics.mean(accuracy):.2f} %{spread}, range "
+        f"{min(accuracy):.2f}-{max(accuracy):.2f} (seeds 0-{asked.seeds - 1}, "
+        f"n={lines[0]['n']:,} each); seconds "
+        f"median {statistics.median(seconds):.0f}, range {seconds[0]:.0f}-{seconds[-1]:.0f}; "
+        f"calibration error {statistics.mean(x['expected_calibration_error'] for x in lines):.1%}; "
+        f"peak memory {max(x['peak_memory'] or 0 for x in lines) / 1e9:.2f} GB; "
+        f"{lines[0]['parameters']:,} parameters"
+    )
+
+
+if __name__ == "__main__":
+    main()

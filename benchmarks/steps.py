@@ -1,0 +1,215 @@
+"""How fast recipes train: images per second of the bare update, and where its time goes.
+
+    python benchmarks/steps.py [quick tiny standard] [--updates 20] [--rounds 5]
+
+An update goes from images in memory to a finished optimiser step and its loss as a number, batching
+and augmentation included. Beside it stand its convolutions' and matrices' floating-point operations
+(a product and a sum count as two, backward as twice forward), as a share of the rate at which this
+machine multiplies 4096×4096 matrices in the recipe's precision; the time that batching and
+augmentation take alone, and that of the optimiser, as shares of the update's. "in Keras": the same
+network with Keras' own batch normalisation, RandomFlip and RandomTranslation (of whole batches'
+worth of images, in a tf.data pipeline as its guides have it), its Adam, through `fit`.
+Rounds are interleaved over the recipes; figures are medians.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fmnist import augment, backend, microbatch, models, training
+from fmnist.data import Split
+from fmnist.recipes import Recipe, recipe
+
+import keras  # isort: skip
+
+IMAGES = 4096
+
+
+def forward_operations(model: Any) -> int:
+    """Floating-point operations of an image's convolutions and matrix products, forward."""
+    total = 0
+    for layer in model.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            places = math.prod(layer.input.shape[1:3]) if len(kernel.shape) == 4 else 1
+            total += 2 * places * math.prod(kernel.shape)
+    return total
+
+
+def made_up() -> Split:
+    """Images of noise: speed does not depend on what they show."""
+    random = np.random.RandomState(0)
+    images = random.randint(0, 256, (IMAGES, 28, 28, 1), dtype=np.uint8)
+    return Split(images, random.randint(0, 10, IMAGES, dtype=np.int32))
+
+
+def seconds_of(call: Callable[[], object], repeats: int) -> float:
+    """Seconds a call, the mean of some."""
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - begin) / repeats
+
+
+def product_rate(precision: str) -> float:
+    """Floating-point operations a second of a 4096×4096 matrix product."""
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.normal((4096, 4096)), precision)
+    product = tf.function(lambda: tf.reduce_sum(matrix @ matrix))
+    product().numpy()
+    return 2 * 4096**3 / seconds_of(lambda: product().numpy(), 2)
+
+
+class Subject:
+    """A recipe under measurement."""
+
+    def __init__(self, chosen: Recipe) -> None:
+        self.recipe, split = chosen, made_up()
+        self.precision = backend.resolve_precision(chosen.precision)
+        size = chosen.micro_batch or chosen.batch_size
+        env = {
+            "precision": self.precision, "shape": [28, 28, 1], "classes": list(range(10)),
+            "mean": 0.5, "deviation": 0.3, "micro_batch": size,
+        }  # fmt: skip
+        self.session = training._Session(chosen, env, split)
+        self.session.updater = self.session.make_updater(size)
+        self.update, self.times, self.input, self.apply = 0, [], [], []
+        self.augment = self._augmentation()
+        self.optimise = self._optimiser()
+
+    def _augmentation(self) -> Callable[[], object]:
+        import tensorflow as tf
+
+        chain, batch = models.augmentation(self.recipe), self.recipe.batch_size
+
+        @tf.function
+        def run(images: Any, update: Any) -> Any:
+            x = augment.standardise(images, 0.5, 0.3)
+            with augment.step(0, update, tf.range(batch)):
+                for layer in chain:
+                    x = layer(x, training=True)
+            return tf.reduce_sum(x)
+
+        def call() -> None:
+            index = training.epoch_order(0, 0, IMAGES)[:batch]
+            run(self.session.images[index], tf.constant(self.update)).numpy()
+
+        return call
+
+    def _optimiser(self) -> Callable[[], object]:
+        import tensorflow as tf
+
+        wrapped: microbatch.MicroBatched = self.session.updater.model
+        gradients = [tf.ones_like(v.value) for v in wrapped.trainable_variables]
+
+        @tf.function
+        def run() -> None:
+            wrapped.optimizer.apply(gradients, wrapped.trainable_variables)
+
+        return run
+
+    def warm(self) -> None:
+        for _ in range(3):
+            self.step()
+        self.augment()
+        self.optimise()
+
+    def step(self) -> None:
+        """One update. The order starts anew before it comes to the short batch at its end."""
+        float(self.session.one_update(self.update)["loss"])
+        self.update = (self.update + 1) % (IMAGES // self.recipe.batch_size)
+
+    def measure(self, updates: int) -> None:
+        self.times.append(seconds_of(self.step, updates))
+        self.input.append(seconds_of(self.augment, updates))
+        self.apply.append(seconds_of(self.optimise, updates))
+
+
+def through_fit(chosen: Recipe, images: int) -> float:
+    """Images a second of the same network made of Keras' own parts, through `fit`."""
+    import tensorflow as tf
+
+    with backend.policy(backend.resolve_precision(chosen.precision)):
+        layers = [keras.layers.Input((28, 28, 1)), keras.layers.Rescaling(1 / 255)]
+        for i, filters in enumerate(chosen.options.filters):
+            layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False))
+            if i + 1 in chosen.options.pool_after:
+                layers.append(keras.layers.MaxPooling2D(2))
+            layers += [keras.layers.BatchNormalization(), keras.layers.ReLU()]
+        layers += [keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(10, dtype="float32")]
+        model = keras.Sequential(layers)
+    chain = [keras.layers.RandomFlip("horizontal")] if chosen.flip else []
+    if chosen.crop:
+        share = chosen.crop / 28
+        chain.append(keras.layers.RandomTranslation(share, share, fill_mode="nearest"))
+    split = made_up()
+    x = np.resize(split.images, (images, 28, 28, 1))
+    pipeline = tf.data.Dataset.from_tensor_slices((x, np.resize(split.labels, images)))
+    pipeline = pipeline.shuffle(images).batch(chosen.batch_size, drop_remainder=True)
+    for layer in chain:
+        pipeline = pipeline.map(
+            lambda x, y, layer=layer: (layer(x, training=True), y), tf.data.AUTOTUNE
+        )
+    pipeline = pipeline.prefetch(tf.data.AUTOTUNE)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"], jit_compile=False)
+    model.fit(pipeline.take(3), verbose=0)
+    return images / seconds_of(lambda: model.fit(pipeline, verbose=0), 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", default=["quick", "tiny", "standard"])
+    parser.add_argument("--updates", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--fit", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.fit:  # in a process of its own: `fit` with tf.data has threads of its own
+        print(json.dumps(through_fit(recipe(asked.fit), 20 * 128)))
+        return
+    subjects = {name: Subject(recipe(name)) for name in asked.recipes}
+    for subject in subjects.values():
+        subject.warm()
+    rates: dict[str, list[float]] = {}
+    fits: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(asked.rounds):
+        for name, subject in subjects.items():
+            rates.setdefault(subject.precision, []).append(product_rate(subject.precision))
+            subject.measure(asked.updates)
+            done = subprocess.run(
+                [sys.executable, __file__, "--fit", name], check=True, capture_output=True,
+                text=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+            )  # fmt: skip
+            fits[name].append(json.loads(done.stdout.splitlines()[-1]))
+    for precision, values in rates.items():
+        print(f"matrix product, {precision}: {statistics.median(values) / 1e9:.0f} GFLOP/s")
+    print(
+        f"{'recipe':<10}{'images/s':>10}{'ms/update':>11}{'GFLOP/s':>9}{'of product':>12}"
+        f"{'input':>8}{'optimiser':>11}{'in Keras':>10}{'ratio':>7}"
+    )
+    for name, subject in subjects.items():
+        seconds = statistics.median(subject.times)
+        batch = subject.recipe.batch_size
+        rate = 3 * batch * forward_operations(subject.session.model) / seconds
+        fit = statistics.median(fits[name])
+        print(
+            f"{name:<10}{batch / seconds:>10,.0f}{1000 * seconds:>11.1f}{rate / 1e9:>9.0f}"
+            f"{rate / statistics.median(rates[subject.precision]):>12.0%}"
+            f"{statistics.median(subject.input) / seconds:>8.1%}"
+            f"{statistics.median(subject.apply) / seconds:>11.1%}"
+            f"{fit:>10,.0f}{batch / seconds / fit:>7.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The committed evidence: of the recipes as they are, complete, and quoted as it says."""
+
+import inspect
+import json
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist import evaluation, recipes
+from fmnist.recipes import Recipe
+from fmnist.runs import Run
+
+ROOT = Path(__file__).parents[1]
+RECORDS = sorted(path.parent for path in ROOT.glob("records/*/results.jsonl"))
+SIDE_BY_SIDE = re.compile(r"^\| `(\w+)` \|.*\*\*([\d.]+) %\*\*.*`(records/[^`]+)`", re.MULTILINE)
+
+
+def results(record):
+    """The record's lines, one a seed."""
+    text = (record / "results.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def mean(record):
+    """The record's mean accuracy in percent, as it is quoted."""
+    return f"{100 * statistics.mean(line['accuracy'] for line in results(record)):.2f}"
+
+
+def test_there_are_records():
+    assert RECORDS
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
+def test_a_record_is_of_the_recipe_as_shipped(record):
+    recipe = Recipe.from_json(Run(record).recipe)
+    assert set(recipe.changes()) <= {"seed", "fit_on"}
+    assert recipe.fit_on == "all"
+    lines = results(record)
+    assert [line["seed"] for line in lines] == list(range(len(lines)))
+    assert all(line["correct"] == round(line["accuracy"] * line["n"]) for line in lines)
+    assert all(line["n"] == 10_000 for line in lines)
+    text = (record / "README.md").read_text(encoding="utf-8")
+    assert f"**{mean(record)} %**" in text
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
+def test_a_recorded_seed_has_its_weights_in_float16(record):
+    """They fit the recipe's network, and load as a run that `fmnist evaluate` scores."""
+    run = Run(record)
+    arrays, about = run.load_weights()
+    assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
+    assert about["form"].endswith("float16")
+    assert run.weights_path.stat().st_size <= 8 * 10**6
+    model, _ = evaluation.load_model(run)
+    logits = evaluation.compile_forward(model, about["mean"], about["deviation"])(
+        np.zeros((2, 28, 28, 1), np.uint8)
+    )
+    assert np.isfinite(logits).all()
+    # Rounding the weights changes few answers.
+    full = results(record)[run.recipe["seed"]]
+    assert abs(run.scores["test"]["correct"] - full["correct"]) <= 20
+
+
+def test_the_readme_and_the_recipes_quote_the_records():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = SIDE_BY_SIDE.findall(readme)
+    assert {ROOT / path for _, _, path in quoted} == set(RECORDS)
+    for name, figure, path in quoted:
+        assert figure == mean(ROOT / path)
+        card = inspect.getdoc(recipes.RECIPES[name])
+        assert f"Test {figure} %" in card
+        assert path in card
