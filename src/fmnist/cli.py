@@ -26,8 +26,6 @@ refused; 4 the loss became no number; 5 a run folder is missing, damaged or in u
 stopped by Ctrl-C or a termination signal (training then leaves a checkpoint to go on from).
 """
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
-# What `train quick` names as the next step up.
-STRONGER = ("quick", "--set", "model.filters=32,64,128,128,256", "--set", "epochs=8")
 
 app = typer.Typer(
     help=ABOUT,
@@ -227,7 +225,7 @@ def train(
     if score:
         print(f"by class: {command('runs', 'show', result.path)}")
         if Recipe.from_json(result.recipe) == find_recipe("quick"):
-            print(f"a stronger model: {command('train', *STRONGER, '--test')}")
+            print(f"a stronger model: {command('train', 'standard', '--test')}")
         print(f"ACCURACY: {score.headline()}")
     else:
         print(f"score on test: {command('evaluate', result.path, '--split', 'test')}")

@@ -350,7 +350,7 @@ def quick() -> Recipe:
     `fmnist train quick --fit-on all --test`, records/2026-11-23-quick.
     """
     return Recipe(
-        name="quick", model="compact", options=Compact(), epochs=6, batch_size=128,
+        name="quick", model="compact", options=Compact(), epochs=4, batch_size=128,
         optimizer="muon", learning_rate=0.08, momentum=0.6, adam_ratio=0.2, warmup=0.1,
         label_smoothing=0.1,
     )  # fmt: skip
