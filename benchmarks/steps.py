@@ -13,6 +13,7 @@ Rounds are interleaved over the recipes; figures are medians.
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -60,14 +61,15 @@ def seconds_of(call: Callable[[], object], repeats: int) -> float:
     return (time.perf_counter() - begin) / repeats
 
 
-def product_rate(precision: str) -> float:
-    """Floating-point operations a second of a 4096×4096 matrix product."""
+@functools.cache
+def product(precision: str) -> Callable[[], object]:
+    """A 4096×4096 matrix product in a precision."""
     import tensorflow as tf
 
     matrix = tf.cast(tf.random.normal((4096, 4096)), precision)
-    product = tf.function(lambda: tf.reduce_sum(matrix @ matrix))
-    product().numpy()
-    return 2 * 4096**3 / seconds_of(lambda: product().numpy(), 2)
+    compiled = tf.function(lambda: tf.reduce_sum(matrix @ matrix))
+    compiled().numpy()
+    return lambda: compiled().numpy()
 
 
 class Subject:
@@ -184,7 +186,8 @@ def main() -> None:
     fits: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(asked.rounds):
         for name, subject in subjects.items():
-            rates.setdefault(subject.precision, []).append(product_rate(subject.precision))
+            seconds = seconds_of(product(subject.precision), 3)
+            rates.setdefault(subject.precision, []).append(2 * 4096**3 / seconds)
             subject.measure(asked.updates)
             done = subprocess.run(
                 [sys.executable, __file__, "--fit", name], check=True, capture_output=True,
