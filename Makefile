@@ -12,6 +12,8 @@ BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/tes
                             tests/test_distillation.py)
 # Most of their time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+# All but record.py, which trains a recipe as often as it is told to.
+BENCHMARKS := start_up memory steps evaluation pareto time_to_accuracy
 PYTEST_OPTIONS ?=
 LOCK_OPTIONS   ?=
 
@@ -47,11 +49,10 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
 	fi
 
-bench: install-train ## the benchmarks, each prints a table
-	@found=; for file in benchmarks/*.py; do \
-	    [ -f "$$file" ] || continue; \
-	    found=1; echo "$$file ..."; $(BIN)/python "$$file" || exit 1; \
-	done; [ -n "$$found" ] || echo "no benchmarks yet"
+bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
+	@for name in $(BENCHMARKS); do \
+	    echo "benchmarks/$$name.py ..."; $(BIN)/python benchmarks/$$name.py || exit 1; \
+	done
 
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
 	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt

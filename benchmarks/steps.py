@@ -1,15 +1,16 @@
 """How fast recipes train: images per second of the bare update, and where its time goes.
 
-    python benchmarks/steps.py [quick tiny standard] [--updates 20] [--rounds 5]
+    python benchmarks/steps.py [quick tiny standard seed] [--updates 20] [--rounds 3]
 
 An update goes from images in memory to a finished optimiser step and its loss as a number, batching
 and augmentation included. Beside it stand its convolutions' and matrices' floating-point operations
 (a product and a sum count as two, backward as twice forward), as a share of the rate at which this
-machine multiplies 4096×4096 matrices in the recipe's precision; the time that batching and
-augmentation take alone, and that of the optimiser, as shares of the update's. "in Keras": the same
-network with Keras' own batch normalisation, RandomFlip and RandomTranslation (of whole batches'
-worth of images, in a tf.data pipeline as its guides have it), its Adam, through `fit`.
-Rounds are interleaved over the recipes; figures are medians.
+machine multiplies 4096×4096 matrices in the recipe's precision. Shares of the update's time:
+convolutions by TensorFlow's profiler, batching and augmentation ("input") and the optimiser by
+running them alone, and what is left: norms, activations, pooling, dense layers, loss. "in Keras":
+the same network with Keras' own batch normalisation, RandomFlip and RandomTranslation (of whole
+batches' worth of images, in a tf.data pipeline as its guides have it), its Adam, through `fit`;
+for the compact networks only. Rounds are interleaved over the recipes; figures are medians.
 """
 
 import argparse
@@ -20,8 +21,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,7 @@ from fmnist.recipes import Recipe, recipe
 import keras  # isort: skip
 
 IMAGES = 4096
+SECONDS = 6.0  # at most, of a measurement
 
 
 def forward_operations(model: Any) -> int:
@@ -121,6 +125,25 @@ class Subject:
 
         return run
 
+    def convolutions(self, updates: int = 3) -> float:
+        """Seconds an update that TensorFlow's profiler counts for convolutions, backward too."""
+        import tensorflow as tf
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+        with tempfile.TemporaryDirectory() as place:
+            tf.profiler.experimental.start(place)
+            for _ in range(updates):
+                self.step()
+            tf.profiler.experimental.stop()
+            space = xplane_pb2.XSpace()
+            (trace,) = Path(place).rglob("*.xplane.pb")
+            space.ParseFromString(trace.read_bytes())
+        return sum(
+            event.duration_ps / 1e12 / updates
+            for plane in space.planes for line in plane.lines for event in line.events
+            if "Conv2D" in plane.event_metadata[event.metadata_id].name.rpartition(":")[2]
+        )  # fmt: skip
+
     def warm(self) -> None:
         for _ in range(3):
             self.step()
@@ -133,6 +156,7 @@ class Subject:
         self.update = (self.update + 1) % (IMAGES // self.recipe.batch_size)
 
     def measure(self, updates: int) -> None:
+        updates = max(1, min(updates, round(SECONDS / seconds_of(self.step, 1))))
         self.times.append(seconds_of(self.step, updates))
         self.input.append(seconds_of(self.augment, updates))
         self.apply.append(seconds_of(self.optimise, updates))
@@ -172,9 +196,9 @@ def through_fit(chosen: Recipe, images: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", default=["quick", "tiny", "standard"])
+    parser.add_argument("recipes", nargs="*", default=["quick", "tiny", "standard", "seed"])
     parser.add_argument("--updates", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fit", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.fit:  # in a process of its own: `fit` with tf.data has threads of its own
@@ -184,12 +208,16 @@ def main() -> None:
     for subject in subjects.values():
         subject.warm()
     rates: dict[str, list[float]] = {}
-    fits: dict[str, list[float]] = {name: [] for name in subjects}
+    fits: dict[str, list[float]] = {
+        name: [] for name, subject in subjects.items() if subject.recipe.model == "compact"
+    }
     for _ in range(asked.rounds):
         for name, subject in subjects.items():
             seconds = seconds_of(product(subject.precision), 3)
             rates.setdefault(subject.precision, []).append(2 * 4096**3 / seconds)
             subject.measure(asked.updates)
+            if name not in fits:
+                continue
             done = subprocess.run(
                 [sys.executable, __file__, "--fit", name], check=True, capture_output=True,
                 text=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"},
@@ -199,19 +227,24 @@ def main() -> None:
         print(f"matrix product, {precision}: {statistics.median(values) / 1e9:.0f} GFLOP/s")
     print(
         f"{'recipe':<10}{'images/s':>10}{'ms/update':>11}{'GFLOP/s':>9}{'of product':>12}"
-        f"{'input':>8}{'optimiser':>11}{'in Keras':>10}{'ratio':>7}"
+        f"{'convolutions':>14}{'input':>8}{'optimiser':>11}{'rest':>7}{'in Keras':>10}{'ratio':>7}"
     )
     for name, subject in subjects.items():
         seconds = statistics.median(subject.times)
         batch = subject.recipe.batch_size
         rate = 3 * batch * forward_operations(subject.session.model) / seconds
-        fit = statistics.median(fits[name])
+        parts = [
+            subject.convolutions() / seconds, statistics.median(subject.input) / seconds,
+            statistics.median(subject.apply) / seconds,
+        ]  # fmt: skip
+        fit = f"{'':>10}{'':>7}"
+        if name in fits:
+            images = statistics.median(fits[name])
+            fit = f"{images:>10,.0f}{batch / seconds / images:>7.2f}"
         print(
             f"{name:<10}{batch / seconds:>10,.0f}{1000 * seconds:>11.1f}{rate / 1e9:>9.0f}"
             f"{rate / statistics.median(rates[subject.precision]):>12.0%}"
-            f"{statistics.median(subject.input) / seconds:>8.1%}"
-            f"{statistics.median(subject.apply) / seconds:>11.1%}"
-            f"{fit:>10,.0f}{batch / seconds / fit:>7.2f}"
+            f"{parts[0]:>14.1%}{parts[1]:>8.1%}{parts[2]:>11.1%}{1 - sum(parts):>7.1%}{fit}"
         )
 
 

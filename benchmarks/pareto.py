@@ -1,0 +1,106 @@
+"""Accuracy against size and against the cost of training: every record and what is published.
+
+    python benchmarks/pareto.py --out records/pareto.png
+
+Reads `records/*/results.jsonl` and `recipe.json`, prints the table and draws it. The cost is that
+of convolutions and matrix products alone, in floating-point operations (a product and a sum are
+two, backward is twice forward): 3 × a forward pass × images × epochs; a teacher's is not in it.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from steps import forward_operations
+
+from fmnist import models
+from fmnist.recipes import Recipe
+
+RECORDS = Path(__file__).parents[1] / "records"
+
+
+class Point(NamedTuple):
+    """A result: parameters, floating-point operations of training, test accuracy in percent."""
+
+    name: str
+    parameters: float
+    operations: float | None
+    accuracy: float
+    spread: float = 0.0
+
+
+# Accuracy and size as published; operations, where the epochs are told, by arithmetic from the
+# architecture. Sources, in order: its author; SAM, ICLR 2021, table 5; Liang-yc/fn_playground;
+# hysts/pytorch_image_classification; zalandoresearch/fashion-mnist issues 10 and 153.
+PUBLISHED = [
+    Point("reference CNN", 57_288_202, None, 93.47),
+    Point("WRN-28-10, cutout, SAM", 36.5e6, None, 96.39),
+    Point("WRN-40-4, 1000 epochs", 9e6, 1000 * 0.36e15, 96.59),
+    Point("pre-act. ResNet-20, cutout", 0.27e6, 200 * 60_000 * 3 * 2 * 31e6, 95.51),
+    Point("DenseNet-BC (old data)", 0.768e6, None, 95.4),
+    Point("DenseNet-BC (claim)", 0.174e6, None, 93.9),
+]
+
+
+def recorded(folder: Path) -> Point:
+    """A record as a point."""
+    text = (folder / "results.jsonl").read_text(encoding="utf-8")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+    recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+    accuracy = [100 * line["accuracy"] for line in lines]
+    each = 3 * forward_operations(models.build(recipe))
+    return Point(
+        recipe.name, lines[0]["parameters"], each * 60_000 * recipe.epochs,
+        statistics.mean(accuracy), statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,
+    )  # fmt: skip
+
+
+def draw(ours: list[Point], path: Path) -> None:
+    """Two panels: against parameters and against operations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
+    titles = "parameters", "floating-point operations of training"
+    for panel, title, column in zip(panels, titles, (1, 2), strict=True):
+        for points, style, label in (
+            (ours, "o", "fmnist (mean and standard deviation over seeds)"),
+            (PUBLISHED, "s", "published"),
+        ):
+            shown = [p for p in points if p[column]]
+            panel.errorbar(
+                [p[column] for p in shown], [p.accuracy for p in shown],
+                [p.spread for p in shown], fmt=style, capsize=3, label=label,
+            )  # fmt: skip
+            for p in shown:
+                panel.annotate(
+                    p.name, (p[column], p.accuracy), xytext=(6, 5), textcoords="offset points",
+                    fontsize=8, fontweight="bold" if style == "o" else "normal",
+                )  # fmt: skip
+        panel.set(xscale="log", xlabel=title)
+        panel.margins(x=0.25, y=0.1)
+        panel.grid(which="major", alpha=0.3)
+    panels[0].set_ylabel("test accuracy, %")
+    panels[0].legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="picture to write, .png or .svg")
+    asked = parser.parse_args()
+    ours = [recorded(path.parent) for path in sorted(RECORDS.glob("*/results.jsonl"))]
+    print(f"{'':<28}{'parameters':>12}{'PFLOP':>9}{'test %':>8}{'±':>6}")
+    for p in sorted(ours + PUBLISHED, key=lambda p: p.accuracy):
+        cost = f"{p.operations / 1e15:9.2f}" if p.operations else f"{'':9}"
+        print(f"{p.name:<28}{p.parameters:>12,.0f}{cost}{p.accuracy:>8.2f}{p.spread:>6.2f}")
+    if asked.out:
+        draw(ours, asked.out)
+
+
+if __name__ == "__main__":
+    main()
