@@ -72,6 +72,18 @@ def test_options_change_the_network():
     assert twice.get_layer("flatten").output.shape[1:] == (7 * 7 * 16,)
 
 
+def test_a_shortcut_adds_a_convolutions_input_to_its_normalised_output():
+    changes = {"model.filters": "4,4", "model.pool_after": "none", "precision": "float32"}
+    model = models.build(recipe("quick", **changes, **{"model.shortcuts": "2"}))
+    x = np.random.RandomState(0).normal(size=(3, 28, 28, 1)).astype("float32")
+    normed = keras.Model(model.input, [
+        model.get_layer(name).output for name in ("re_lu", "batch_norm_1", "re_lu_1")
+    ])  # fmt: skip
+    before, branch, after = map(ops.convert_to_numpy, normed(x, training=False))
+    np.testing.assert_allclose(after, np.maximum(before + branch, 0), atol=1e-6)
+    assert (after > branch + 0.01).any()
+
+
 def test_too_small_images_are_refused():
     with pytest.raises(UsageError, match="at least 2 pixels"):
         models.build(recipe("seed"), (1, 1, 1), 10)

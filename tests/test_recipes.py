@@ -189,6 +189,17 @@ def test_a_value_that_cannot_be_is_refused_with_what_was_expected(setting, expec
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "shortcuts",
+    ["1", "3", "6", "2,2", "5"],  # the image, other widths, past the end, twice, pooled
+)
+def test_a_shortcut_between_unlike_shapes_is_refused(shortcuts):
+    changes = {"model.filters": "8,8,16,16,16", "model.pool_after": "5"}
+    assert recipe("quick", **changes, **{"model.shortcuts": "2,4"}).options.shortcuts == (2, 4)
+    with pytest.raises(UsageError, match="keep the number of channels"):
+        recipe("quick", **changes, **{"model.shortcuts": shortcuts})
+
+
 @pytest.mark.parametrize("setting", ["epochs", "=4", "", "epochs:4"])
 def test_a_setting_without_name_or_value_is_refused(setting):
     with pytest.raises(UsageError, match="NAME=VALUE"):

@@ -109,7 +109,7 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
     """Convolution, pooling, batch norm, ReLU, again and again, then the maximum over all places.
 
     See `recipes.Compact`. He-normal kernels, a head of zeros. Pooling comes before the norm, which
-    then works on a quarter of the values.
+    then works on a quarter of the values; a shortcut is added before the ReLU (He et al. 2015).
     """
     image = layers.Input(shape, name="image")
     x = image
@@ -125,6 +125,8 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
             y = layers.MaxPooling2D(2, name=_numbered("max_pooling2d", pools))(y)
             pools += 1
         y = BatchNorm(name=_numbered("batch_norm", i))(y)
+        if i + 1 in options.shortcuts:
+            y = layers.Add(name=_numbered("add", options.shortcuts.index(i + 1)))([x, y])
         x = layers.ReLU(name=_numbered("re_lu", i))(y)
     x = layers.GlobalMaxPooling2D(name="global_max_pooling2d")(x)
     logits = layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="logits")(x)

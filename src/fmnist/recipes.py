@@ -127,6 +127,19 @@ class Compact(_Convolutions):
     pool_after: tuple[int, ...] = _field(
         (2, 4), "which convolutions a 2×2 max-pooling follows, counted from 1; none for none"
     )
+    shortcuts: tuple[int, ...] = _field(
+        (), "which convolutions' inputs are added to their normalised outputs, counted from 1"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for p in self.shortcuts:
+            _require(
+                2 <= p <= len(self.filters) and self.filters[p - 2] == self.filters[p - 1]
+                and p not in self.pool_after and self.shortcuts.count(p) == 1,
+                "model.shortcuts", "none, or positions of convolutions that keep the number of "
+                "channels and that no max-pooling follows", p,
+            )  # fmt: skip
 
 
 ModelOptions = Plain | Compact
@@ -357,13 +370,17 @@ def quick() -> Recipe:
 
 
 def standard() -> Recipe:
-    """A wider compact network of 304,642 parameters, 17 minutes on two CPU cores.
+    """A deeper compact network of 471,706 parameters with shortcuts, 19 minutes on two CPU cores.
 
-    Test 94.68 % (n=1 seed, trained on all images, 1,004 s). Short of its aim, so not yet settled.
+    Test not recorded yet; 95.59 % of 10,000 held out, trained on 50,000 images for 20 epochs (n=1,
+    889 s).
     """
     return Recipe(
-        name="standard", model="compact", options=Compact(filters=(24, 48, 96, 96, 192)),
-        epochs=16, batch_size=128, optimizer="muon", learning_rate=0.08, momentum=0.6,
+        name="standard", model="compact",
+        options=Compact(
+            filters=(16, 48, 64, 64, 96, 96, 128, 128), pool_after=(2, 5, 7), shortcuts=(4, 6, 8)
+        ),
+        epochs=21, batch_size=128, optimizer="muon", learning_rate=0.08, momentum=0.6,
         adam_ratio=0.2, warmup=0.1, label_smoothing=0.1, crop=1, cutout=8, views="shift",
     )  # fmt: skip
 
