@@ -13,7 +13,9 @@ BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/tes
 # Most of their time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 # All but record.py, which trains a recipe as often as it is told to.
-BENCHMARKS := start_up memory steps evaluation pareto time_to_accuracy
+BENCHMARKS := start_up memory checkpoints steps evaluation pareto time_to_accuracy
+# How often `make chaos` kills at a random time.
+KILLS ?= 50
 PYTEST_OPTIONS ?=
 LOCK_OPTIONS   ?=
 
@@ -23,7 +25,7 @@ UV  := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet $(LOCK_OPTIONS) p
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit chaos bench lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -48,6 +50,9 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	    KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PYTEST_OPTIONS) $$files || \
 	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
 	fi
+
+chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
+	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
 
 bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \

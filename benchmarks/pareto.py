@@ -13,9 +13,8 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steps import forward_operations
+from steps import operations
 
-from fmnist import models
 from fmnist.recipes import Recipe
 
 RECORDS = Path(__file__).parents[1] / "records"
@@ -50,7 +49,7 @@ def recorded(folder: Path) -> Point:
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
     accuracy = [100 * line["accuracy"] for line in lines]
-    each = 3 * forward_operations(models.build(recipe))
+    each = 3 * operations(recipe)
     return Point(
         recipe.name, lines[0]["parameters"], each * 60_000 * recipe.epochs,
         statistics.mean(accuracy), statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist import evaluation, runs
+from fmnist import evaluation, files, runs
 from fmnist.data import load_data
 
 LARGEST = 8 * 10**6  # bytes of weights that are committed
@@ -46,7 +46,7 @@ def result(run: runs.Run) -> dict[str, Any]:
         "interval": [round(x, 5) for x in score["interval"]], "times_opened": run.times_opened(),
         "seconds": last["seconds"], "peak_memory": last["peak_memory"],
         "parameters": run.env["parameters"], "commit": run.env["commit"],
-        "dirty": run.env["dirty"], "weights_sha256": runs.sha256(run.weights_path),
+        "dirty": run.env["dirty"], "weights_sha256": files.sha256(run.weights_path),
     }  # fmt: skip
 
 
@@ -57,10 +57,10 @@ def copy(run: runs.Run, out: Path) -> None:
     env["data"].pop("folder", None)
     for teacher in env.get("teachers", []):
         teacher["run"] = Path(teacher["run"]).name
-    runs.write_json(out / "env.json", env)
-    runs.write_json(out / "recipe.json", run.recipe)
+    files.write_json(out / "env.json", env)
+    files.write_json(out / "recipe.json", run.recipe)
     (out / "metrics.jsonl").write_bytes((run.path / "metrics.jsonl").read_bytes())
-    arrays, about = run.load_weights()
+    arrays, about = run.load_weights(), run.about_weights()
     if sum(a.size for a in arrays.values()) * 2 > LARGEST:
         return
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}

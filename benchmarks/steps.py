@@ -16,7 +16,6 @@ for the compact networks only. Rounds are interleaved over the recipes; figures 
 import argparse
 import functools
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -39,15 +38,9 @@ IMAGES = 4096
 SECONDS = 6.0  # at most, of a measurement
 
 
-def forward_operations(model: Any) -> int:
+def operations(chosen: Recipe) -> int:
     """Floating-point operations of an image's convolutions and matrix products, forward."""
-    total = 0
-    for layer in model.layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            places = math.prod(layer.input.shape[1:3]) if len(kernel.shape) == 4 else 1
-            total += 2 * places * math.prod(kernel.shape)
-    return total
+    return chosen.options.operations((28, 28, 1), 10)
 
 
 def made_up() -> Split:
@@ -232,7 +225,7 @@ def main() -> None:
     for name, subject in subjects.items():
         seconds = statistics.median(subject.times)
         batch = subject.recipe.batch_size
-        rate = 3 * batch * forward_operations(subject.session.model) / seconds
+        rate = 3 * batch * operations(subject.recipe) / seconds
         parts = [
             subject.convolutions() / seconds, statistics.median(subject.input) / seconds,
             statistics.median(subject.apply) / seconds,

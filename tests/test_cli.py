@@ -21,11 +21,11 @@ import pytest
 from idx import write_idx_set
 
 import fmnist
-from fmnist import cli, runs
+from fmnist import cli, files
 from fmnist.recipes import RECIPES
 from fmnist.runs import Run
 
-COMMANDS = ["train", "evaluate", "data", "recipes", "summary", "runs", "runs show"]
+COMMANDS = ["train", "evaluate", "compare", "data", "recipes", "summary", "runs", "runs show"]
 SMALL = [
     *("--set", "model.filters=4,4"), *("--set", "model.dense_units=8"),
     *("--set", "precision=float32"), *("--set", "epochs=1"), *("--set", "batch_size=64"),
@@ -372,6 +372,26 @@ def test_evaluate_reproduces_the_recorded_score_exactly(trained, folder):
     assert not Run(path).ledger_path.exists()
 
 
+def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_path):
+    first, other = trained[0], tmp_path / "other"
+    done = call("train", "seed", *SMALL, "--set", "seed=1", "--data", folder, "--run", other)
+    assert done.code == 0, done.err
+    done = call("compare", first, other)
+    assert done.code == 0, done.err
+    names = f"{first.name}|other"
+    said = rf"({names}) (is ahead of|is better than|and) ({names}) .*chance|right equally often"
+    assert re.match(said, done.out.splitlines()[0]), done.out
+    assert "only the first is right on" in done.out
+    values = call("compare", first, f"both={first},{other}", "--json").json
+    assert [s["name"] for s in values["subjects"]] == [first.name, "both"]
+    assert values["n"] == 40
+    assert values["pairs"][0]["method"].startswith("t test")
+    line = refused(call("compare", first, other, "--split", "test"), 5)
+    assert "--split test" in line
+    refused(call("compare", first), 2)
+    assert not (first.parent / "ledger.jsonl").exists()
+
+
 def test_each_scoring_of_test_is_counted(trained, tmp_path):
     path = tmp_path / "runs" / "copy"
     path.parent.mkdir()
@@ -384,7 +404,7 @@ def test_each_scoring_of_test_is_counted(trained, tmp_path):
     assert re.fullmatch(
         r"ACCURACY: \d+\.\d\d% \(n=60, 95% CI \d+\.\d\d–\d+\.\d\d; test opened 3×\)", headline
     )
-    entries = runs.read_lines(path.parent / "ledger.jsonl")
+    entries = files.read_lines(path.parent / "ledger.jsonl")
     expected = ("copy", 60, score["correct"])
     assert [(entry["run"], entry["n"], entry["correct"]) for entry in entries] == [expected] * 3
     assert call("runs", "show", path, "--json").json["times_opened"] == 3

@@ -5,7 +5,7 @@ import pytest
 from idx import write_idx_set
 from test_training import QUIET, StopAt, history, plain, small, weights_hash
 
-from fmnist import augment, distillation, evaluation, models, runs, training
+from fmnist import augment, distillation, evaluation, files, models, training
 from fmnist.data import load_data, mean_and_deviation
 from fmnist.errors import RunError, UsageError
 from fmnist.progress import Progress
@@ -103,7 +103,7 @@ def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
 
 def about(run):
     """The mean and deviation that a run's weights go with."""
-    _, said = run.load_weights()
+    said = run.about_weights()
     return said["mean"], said["deviation"]
 
 
@@ -114,7 +114,7 @@ def test_division_does_not_change_what_is_taught(data, teacher, tmp_path):
             plain(precision="float32", crop=2, flip=True), data, tmp_path / name,
             teachers=[teacher.path], micro_batch=size, progress=QUIET,
         )  # fmt: skip
-        weights.append(run.load_weights()[0])
+        weights.append(run.load_weights())
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)
 
@@ -128,7 +128,7 @@ def test_resume_with_a_teacher_is_bit_for_bit(data, teacher, tmp_path):
     assert weights_hash(one) == weights_hash(two) != weights_hash(untaught)
     assert history(one) == history(two)
     assert one.env["teachers"] == [
-        {"run": str(teacher.path.resolve()), "weights": runs.sha256(teacher.weights_path)}
+        {"run": str(teacher.path.resolve()), "weights": files.sha256(teacher.weights_path)}
     ]
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import ENV, SOURCE
 from scipy.special import log_softmax
 from sklearn import metrics
 
-from fmnist import evaluation, runs
+from fmnist import evaluation, files, runs
 from fmnist.data import SealedSplit, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes import recipe
@@ -206,12 +207,6 @@ def test_every_image_is_predicted_once_and_in_order(n, views):
 # runs
 
 
-SOURCE = "5" * 64  # the hash of the data set that they all are from
-ENV = dict.fromkeys(runs.ENV_KEYS, 0) | {
-    "precision": "float32", "micro_batch": 7, "data": {"name": "made up", "hash": SOURCE},
-}  # fmt: skip
-
-
 def some_split(n, seed=0, shape=(12, 12), classes=3):
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(n) % classes).astype(np.int32)
@@ -241,7 +236,7 @@ def test_evaluating_leaves_score_and_logits(make_run):
     score = evaluation.evaluate(run, split)
     spent = time.perf_counter() - begin
     assert run.scores == {"val": json.loads(json.dumps(score.to_json()))}
-    runs.write_json(run.path / "env.json", ENV | {"micro_batch": 30})
+    files.write_json(run.path / "env.json", ENV | {"micro_batch": 30})
     again = evaluation.evaluate(str(run.path), split)
     assert (again.correct, again.confusion) == (score.correct, score.confusion)
     assert again.loss == pytest.approx(score.loss, rel=1e-5)
@@ -269,10 +264,10 @@ def test_each_scoring_of_test_is_in_the_ledger(make_run):
     scores = [evaluation.evaluate(run, sealed) for _ in range(2)]
     assert [score.times_opened for score in scores] == [1, 2]
     assert "test opened 2×" in scores[1].headline()
-    entries = runs.read_lines(run.ledger_path)
+    entries = files.read_lines(run.ledger_path)
     assert len(entries) == 2
     for entry, score in zip(entries, scores, strict=True):
-        assert entry["weights"] == runs.sha256(run.weights_path)
+        assert entry["weights"] == files.sha256(run.weights_path)
         assert (entry["n"], entry["correct"]) == (30, score.correct)
         assert entry["split"] == score.split == "test"
     assert run.scores["test"]["times_opened"] == 2
@@ -306,7 +301,7 @@ def test_a_split_of_ones_own_is_scored_and_not_kept(make_run):
 
 def test_weights_of_another_model_are_refused(make_run):
     run = make_run()
-    runs.write_json(run.path / "recipe.json", recipe("seed", **SMALL, **{"model.pool_after": "1"})
+    files.write_json(run.path / "recipe.json", recipe("seed", **SMALL, **{"model.pool_after": "1"})
                     .changed(**{"model.filters": "4,5"}).to_json())  # fmt: skip
-    with pytest.raises(RunError, match="do not fit the model"):
+    with pytest.raises(RunError, match=r"the arrays of recipe\.json's model"):
         evaluation.load_model(run)

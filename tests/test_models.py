@@ -1,5 +1,7 @@
 """The networks: the reference to the letter, layers against Keras' own, options, refusals."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,33 @@ def test_weights_follow_the_seed():
     for a, b in zip(first(1), first(1), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(first(1), first(2), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("seed", {}), ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
+        ("quick", {}), ("standard", {}), ("tiny", {"model.filters": "7,2", "model.pool_after": 1}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("shape", "classes"), [((28, 28, 1), 10), ((9, 14, 1), 3)])
+def test_parameters_and_operations_are_counted_before_a_network_is_made(
+    name, changes, shape, classes
+):
+    chosen = recipe(name, **changes)
+    model = models.build(chosen, shape, classes)
+    assert chosen.options.parameters(shape, classes) == model.count_params()
+    operations = 0
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            places = math.prod(layer.input.shape[1:3]) if len(layer.kernel.shape) == 4 else 1
+            operations += 2 * places * math.prod(layer.kernel.shape)
+    assert chosen.options.operations(shape, classes) == operations
+
+
+def test_a_network_too_large_is_refused_before_it_is_made():
+    with pytest.raises(UsageError, match="at most 1,000,000,000 parameters, received 38,"):
+        models.build(recipe("quick", **{"model.filters": ",".join(["8192"] * 64)}))
 
 
 def test_options_change_the_network():

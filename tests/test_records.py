@@ -50,7 +50,7 @@ def test_a_record_is_of_the_recipe_as_shipped(record):
 def test_a_recorded_seed_has_its_weights_in_float16(record):
     """They fit the recipe's network, and load as a run that `fmnist evaluate` scores."""
     run = Run(record)
-    arrays, about = run.load_weights()
+    arrays, about = run.load_weights(), run.about_weights()
     assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
     assert about["form"].endswith("float16")
     assert run.weights_path.stat().st_size <= 8 * 10**6

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import ENV, SCORE
 
-from fmnist import runs
+from fmnist import files, runs
 from fmnist.errors import RunError
 from fmnist.runs import Run
 
 RECIPE = {"schema": 1, "name": "seed"}
-ENV = dict.fromkeys(runs.ENV_KEYS, 0) | {"precision": "float32", "data": {}}
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
 
 
@@ -68,8 +68,8 @@ def test_create_writes_what_was_given(run):
 
 
 def test_an_env_json_without_what_a_run_needs_is_named(run):
-    runs.write_json(run.path / "env.json", {"precision": "float32"})
-    with pytest.raises(RunError, match=r"env\.json: expected backend, classes, data"):
+    files.write_json(run.path / "env.json", {"precision": "float32"})
+    with pytest.raises(RunError, match=r"env\.json: expected backend, found none"):
         _ = run.env
 
 
@@ -107,7 +107,7 @@ def test_made_up_names_differ(tmp_path, monkeypatch):
     assert len({r.path for r in made}) == 5
     assert {r.path.parent.name for r in made} == {"runs"}
     assert all("seed" in r.name for r in made)
-    assert [r.name for r in runs.all_runs()] == sorted(r.name for r in made)
+    assert [r.name for r in runs.run_folders()] == sorted(r.name for r in made)
 
 
 def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
@@ -137,7 +137,7 @@ def test_what_is_no_run_is_refused(tmp_path, name):
     (tmp_path / "halfway" / "env.json").write_text("{}")
     with pytest.raises(RunError, match="expected a run folder"):
         Run(tmp_path / name)
-    assert runs.all_runs(tmp_path) == []
+    assert runs.run_folders(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", ["", '{"a": 1', "[1]", "null"])
@@ -158,36 +158,36 @@ lines_of_text = st.lists(
 def test_lines_come_back_as_they_were(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("lines") / "a.jsonl"
     for line in lines:
-        runs.append_line(path, line)
-    assert runs.read_lines(path) == lines
+        files.append_line(path, line)
+    assert files.read_lines(path) == lines
 
 
 def test_a_name_that_is_no_unicode_is_kept(tmp_path):
     name = os.fsdecode(b"r\xff")
-    runs.append_line(tmp_path / "a.jsonl", {"run": name})
-    runs.write_json(tmp_path / "a.json", {"run": name})
-    assert runs.read_lines(tmp_path / "a.jsonl") == [{"run": name}]
-    assert runs.read_json(tmp_path / "a.json") == {"run": name}
+    files.append_line(tmp_path / "a.jsonl", {"run": name})
+    files.write_json(tmp_path / "a.json", {"run": name})
+    assert files.read_lines(tmp_path / "a.jsonl") == [{"run": name}]
+    assert files.read_json(tmp_path / "a.json") == {"run": name}
 
 
 def test_a_torn_last_line_costs_that_line_alone(tmp_path):
     whole = tmp_path / "whole.jsonl"
     for i in range(3):
-        runs.append_line(whole, {"epoch": i, "é": "\u2028"})
+        files.append_line(whole, {"epoch": i, "é": "\u2028"})
     content = whole.read_bytes()
     begin = content.rindex(b"\n", 0, -1) + 1
     for cut in range(begin, len(content)):
         torn = tmp_path / "torn.jsonl"
         torn.write_bytes(content[:cut])
-        read = runs.read_lines(torn)
+        read = files.read_lines(torn)
         assert [line["epoch"] for line in read] in ([0, 1], [0, 1, 2])
         assert len(read) == 3 or cut < len(content) - 1  # only the newline may be missing
-        runs.append_line(torn, {"epoch": 9})
-        assert runs.read_lines(torn) == [*read, {"epoch": 9}]
+        files.append_line(torn, {"epoch": 9})
+        assert files.read_lines(torn) == [*read, {"epoch": 9}]
 
 
 def test_no_file_has_no_lines(tmp_path):
-    assert runs.read_lines(tmp_path / "none.jsonl") == []
+    assert files.read_lines(tmp_path / "none.jsonl") == []
 
 
 def test_processes_that_append_at_once_lose_nothing(tmp_path):
@@ -205,7 +205,7 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
     for process in processes:
         process.communicate()
-    lines = runs.read_lines(path)
+    lines = files.read_lines(path)
     assert len(path.read_bytes().splitlines()) == len(lines) == 160
     for who in "abcd":
         assert [line["i"] for line in lines if line["who"] == who] == list(range(40))
@@ -213,20 +213,20 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
 
 def test_an_append_on_a_full_disk_is_told_and_spoils_nothing(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    runs.append_line(path, {"n": 1})
+    files.append_line(path, {"n": 1})
     with (
         files_limited_to(50),
         pytest.raises(RunError, match=r"ledger\.jsonl: could not be written"),
     ):
-        runs.append_line(path, {"n": 2, "pad": "x" * 100})
-    assert runs.read_lines(path) == [{"n": 1}]
-    runs.append_line(path, {"n": 3})
-    assert runs.read_lines(path) == [{"n": 1}, {"n": 3}]
+        files.append_line(path, {"n": 2, "pad": "x" * 100})
+    assert files.read_lines(path) == [{"n": 1}]
+    files.append_line(path, {"n": 3})
+    assert files.read_lines(path) == [{"n": 1}, {"n": 3}]
 
 
 def test_keep_metrics_drops_what_will_be_done_again(run):
     for update in (10, 20, 30):
-        run.append_metrics({"update": update})
+        run.append_metrics({"update": update, "seconds": 1.0})
     run.keep_metrics(20)
     assert [line["update"] for line in run.metrics()] == [10, 20]
 
@@ -235,14 +235,14 @@ def test_keep_metrics_drops_what_will_be_done_again(run):
 
 
 def test_a_write_on_a_full_disk_leaves_the_old_file(run):
-    run.save_score("val", {"accuracy": 0.5})
+    run.save_score("val", SCORE)
     run.save_weights(STATE, {"form": "last"})
     run.save_logits("val", np.zeros((4, 2), np.float32), np.zeros(4, np.int32))
     before = {p.name: p.read_bytes() for p in run.path.iterdir()}
     noise = np.random.default_rng(0).normal(size=(1000, 10)).astype(np.float32)
     with files_limited_to(2000):
         with pytest.raises(RunError, match=r"score\.json: could not be written"):
-            run.save_score("val", {"pad": "x" * 3000})
+            run.save_score("val", SCORE | {"pad": "x" * 3000})
         with pytest.raises(RunError, match=r"weights\.safetensors: could not be written"):
             run.save_weights({"a": noise}, {})
         with pytest.raises(RunError, match=r"val_logits\.npz: could not be written"):
@@ -251,7 +251,7 @@ def test_a_write_on_a_full_disk_leaves_the_old_file(run):
 
 
 def test_a_crash_while_writing_leaves_the_old_file(run):
-    run.save_score("val", {"accuracy": 0.5})
+    run.save_score("val", SCORE)
     code = """if True:
         import os, sys
         from pathlib import Path
@@ -264,26 +264,27 @@ def test_a_crash_while_writing_leaves_the_old_file(run):
     process = python(code, run.path)
     assert process.wait(timeout=60) == 9
     process.communicate()
-    assert run.scores == {"val": {"accuracy": 0.5}}
-    run.save_score("test", {"accuracy": 0.4})
-    assert run.scores == {"val": {"accuracy": 0.5}, "test": {"accuracy": 0.4}}
+    assert run.scores == {"val": SCORE}
+    run.save_score("test", SCORE)
+    assert run.scores == {"val": SCORE, "test": SCORE}
 
 
 def test_a_reader_finds_the_old_file_or_the_new(run):
     code = """if True:
-        import sys
+        import json, sys
         from fmnist.runs import Run
+        score = json.loads(sys.argv[2]) | {"pad": "x" * 300_000}
         for i in range(60):
-            Run(sys.argv[1]).save_score("val", {"i": i, "pad": "x" * 300_000})
+            Run(sys.argv[1]).save_score("val", score | {"n": i})
         """
-    run.save_score("val", {"i": -1})
-    process = python(code, run.path)
+    run.save_score("val", SCORE | {"n": -1})
+    process = python(code, run.path, json.dumps(SCORE))
     seen = set()
     while process.poll() is None:
-        seen.add(run.scores["val"]["i"])
+        seen.add(run.scores["val"]["n"])
     process.communicate()
     assert process.returncode == 0
-    assert run.scores["val"]["i"] == 59
+    assert run.scores["val"]["n"] == 59
     assert len(seen) > 5
 
 
@@ -310,11 +311,13 @@ def test_weights_round_trip(run):
     with pytest.raises(RunError, match=r"has no weights yet.*--resume"):
         run.load_weights()
     weights = STATE | {"turned": np.arange(6.0).reshape(2, 3).T, "empty": np.zeros((0, 3))}
-    run.save_weights(weights, {"classes": ["é", "b"]})
-    arrays, about = run.load_weights()
+    about = {"classes": ["é", "b"], "shape": [2, 3, 1], "mean": 0, "deviation": 0.5}
+    run.save_weights(weights, about)
     assert run.finished
-    assert same(arrays, weights)
-    assert about == {"classes": ["é", "b"]}
+    assert same(run.load_weights(), weights)
+    shapes = {name: array.shape for name, array in weights.items()}
+    assert same(run.load_weights(shapes), weights)
+    assert run.about_weights() == about
 
 
 def test_logits_round_trip(run):
@@ -333,7 +336,7 @@ def test_damaged_weights_are_refused(run):
     for damaged in (b"", content[:5], content[:-1], b"\xff" * len(content), unknown):
         run.weights_path.write_bytes(damaged)
         with pytest.raises(RunError, match=r"weights\.safetensors"):
-            run.load_weights()
+            run.about_weights()
 
 
 # checkpoints
@@ -443,12 +446,12 @@ def test_the_ledger_counts_by_weights(run, tmp_path):
     assert other.enter_in_ledger({"n": 60, "correct": 1}) == 1
     assert (run.times_opened(), other.times_opened()) == (3, 1)
     assert run.ledger_path == other.ledger_path == run.path.parent / "ledger.jsonl"
-    first = runs.read_lines(run.ledger_path)[0]
+    first = files.read_lines(run.ledger_path)[0]
     assert first.items() >= {"run": "first", "n": 60, "correct": 0}.items()
     assert first["when"].endswith("+00:00")
     twin = shutil.copytree(run.path, run.path.parent / "twin")
     assert Run(twin).times_opened() == 3, "another name is no other model"
-    run.save_score("test", {"times_opened": 3})
+    run.save_score("test", SCORE | {"times_opened": 3})
     moved = Run(shutil.copytree(run.path, tmp_path / "elsewhere" / "moved"))
     assert moved.times_opened() == 3
     assert moved.enter_in_ledger({}) == 4

@@ -494,6 +494,29 @@ def test_processes_may_fetch_at_once(tmp_path: Path, mirrors: Mirrors) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 4
 
 
+def test_killed_while_fetching_it_leaves_nothing_where_data_belongs(
+    tmp_path: Path, mirrors: Mirrors, get: Get
+) -> None:
+    program = (
+        "from pathlib import Path; from fmnist.idx import Pin; from fmnist.sources import obtain\n"
+        f"obtain(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
+        f" mirrors=[{mirrors.at('drip')!r}], apt=False, pins={pins_of(mirrors.folder)!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    while not mirrors.requests:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)  # some bytes have come
+    process.kill()
+    process.wait()
+    names = {path.name for path in mirrors.folder.iterdir()}
+    assert not names & {path.name for path in (tmp_path / "cache").rglob("*")}
+    place, _ = get("good")
+    assert place == tmp_path / "cache"
+    assert {path.name for path in place.iterdir()} >= names
+
+
 def test_when_all_sources_fail_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none of its sources; .* --data DIR or FMNIST_DATA"):
         obtain(None, print, cache=tmp_path / "c", system=tmp_path / "s", mirrors=[], apt=False)

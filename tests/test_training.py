@@ -1,6 +1,9 @@
 """Whole runs on a small set: what is written, exact resume, fresh starts, refusals."""
 
 import hashlib
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -37,7 +40,7 @@ def plain(**changes):
 
 def weights_hash(run):
     """SHA-256 over all arrays of the resulting weights."""
-    arrays, _ = run.load_weights()
+    arrays = run.load_weights()
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(name.encode() + arrays[name].tobytes())
@@ -59,9 +62,15 @@ class StopAt(Progress):
 
     def update(self, update, loss, accuracy, seconds):
         if update == self.at:
-            import os
-
             os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ctrl_c():
+    """As in the foreground: a test runner in the background ignores Ctrl-C, and so would we."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +118,9 @@ def test_two_runs_are_bit_for_bit_equal(whole, data, tmp_path):
     assert history(again) == history(whole)
 
 
-@pytest.mark.parametrize(("update", "number"), [(5, 2), (8, 15), (12, 2)])
+@pytest.mark.parametrize(
+    ("update", "number"), [(5, signal.SIGINT), (8, signal.SIGTERM), (12, signal.SIGHUP)]
+)
 def test_resume_is_bit_for_bit(whole, data, tmp_path, update, number):
     """Stopped before an epoch's short last batch, inside an epoch, and at an epoch's end."""
     with pytest.raises(training.Interrupted, match=r"--resume") as stopped:
@@ -122,6 +133,51 @@ def test_resume_is_bit_for_bit(whole, data, tmp_path, update, number):
     assert history(resumed) == history(whole)
     stored = [np.load(r.path / "val_logits.npz")["logits"] for r in (resumed, whole)]
     np.testing.assert_array_equal(*stored)
+
+
+def test_an_ignored_signal_stays_ignored(whole, data, tmp_path):
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = training.train(small(), data, tmp_path / "run", progress=StopAt(5, signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert weights_hash(run) == weights_hash(whole)
+
+
+def test_checkpoints_take_a_hundredth_of_the_time(whole, data, tmp_path, monkeypatch):
+    """Every `CHECKPOINT_SECONDS`, but less often where one takes long; as often as told to."""
+    saved = []
+
+    def save(session, run, update):
+        saved.append(update)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(training._Session, "save", save)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    training.train(small(), data, tmp_path / "seldom", progress=QUIET)
+    assert saved == [1], "the next is due after ten seconds"
+    saved.clear()
+    training.train(small(), data, tmp_path / "often", checkpoint_seconds=0, progress=QUIET)
+    assert saved == list(range(1, 18)), "the last update needs none"
+
+
+def test_short_memory_goes_on_at_half_the_micro_batch(data, tmp_path, monkeypatch):
+    """With no checkpoint yet: from the start, with the same first weights."""
+    one_update = training._Session.one_update
+
+    def short(session, update):
+        if update == 3 and session.env["micro_batch"] > 16:
+            raise MemoryError
+        return one_update(session, update)
+
+    monkeypatch.setattr(training._Session, "one_update", short)
+    chosen = plain(precision="float32")
+    run = training.train(chosen, data, tmp_path / "run", micro_batch=64, progress=QUIET)
+    assert run.env["micro_batch"] == 16
+    fixed = training.train(chosen, data, tmp_path / "fixed", micro_batch=16, progress=QUIET)
+    assert weights_hash(run) == weights_hash(fixed)
+    assert history(run) == history(fixed)
 
 
 def test_resume_in_bfloat16_with_dropout_and_micro_batches(data, tmp_path):
@@ -169,7 +225,7 @@ def test_division_by_memory_does_not_change_the_result(data, tmp_path):
         run = training.train(
             plain(precision="float32"), data, tmp_path / name, micro_batch=size, progress=QUIET
         )
-        weights.append(run.load_weights()[0])
+        weights.append(run.load_weights())
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)
 

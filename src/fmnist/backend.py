@@ -144,6 +144,15 @@ def policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception is the engine's way to say that memory was short."""
+    if isinstance(error, MemoryError):
+        return True
+    if _BACKEND == "tensorflow":
+        return isinstance(error, tf.errors.ResourceExhaustedError)
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 def compile_inference(model: Any, prepare: Any) -> Callable[[Any], Any]:
     """A function from a batch of arrays, through `prepare` and the model, to a NumPy array.
 

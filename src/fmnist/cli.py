@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 ABOUT = "Train, score and iterate over image classifiers for Fashion-MNIST and its kin."
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed; 2 a wrong option, recipe or argument; 3 data could not be had or was
-refused; 4 the loss became no number; 5 a run folder is missing, damaged or in use; 130 or 143
-stopped by Ctrl-C or a termination signal (training then leaves a checkpoint to go on from).
+refused; 4 the loss became no number; 5 a run folder is missing, damaged or in use; 6 memory
+was short; 129, 130 or 143 stopped by a closed terminal, Ctrl-C or a termination signal
+(training then leaves a checkpoint to go on from).
 """
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
@@ -93,8 +94,12 @@ MicroBatch = Annotated[
     ),
 ]
 Seconds = Annotated[
-    float,
-    typer.Option("--checkpoint-seconds", metavar="S", help="How often to keep the whole state."),
+    float | None,
+    typer.Option(
+        "--checkpoint-seconds",
+        metavar="S",
+        help="How often to keep the whole state [default: 300, or 100 times what it takes].",
+    ),
 ]
 Updates = Annotated[
     int | None,
@@ -103,6 +108,13 @@ Updates = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Split = Annotated[
     str, typer.Option("--split", metavar="val|test", help="test is noted in the ledger.")
+]
+Subjects = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN RUN...",
+        help="Folders or names; RUN,RUN,RUN is a group, as of seeds, and NAME=RUN,RUN names it.",
+    ),
 ]
 Picture = Annotated[
     Path | None, typer.Option("--show", metavar="FILE", help="Write a picture of samples.")
@@ -152,7 +164,7 @@ def train(
     test: Test = False,
     memory: Memory = None,
     micro_batch: MicroBatch = None,
-    checkpoint_seconds: Seconds = 300,
+    checkpoint_seconds: Seconds = None,
     checkpoint_updates: Updates = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -256,6 +268,33 @@ def evaluate(
 
 
 @app.command()
+def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> None:
+    """Compare runs on the same images: which is better, by how much, and is it chance?"""
+    import dataclasses
+
+    from fmnist.compare import compare as compare_all
+    from fmnist.compare import open_subject, sentence
+    from fmnist.runs import find_run
+    from fmnist.tables import show_comparison
+
+    if split not in ("val", "test"):
+        raise UsageError(f"--split: expected val or test, received {split!r}")
+    opened = []
+    for subject in subjects:
+        name, _, members = subject.rpartition("=")
+        opened.append(open_subject([find_run(m) for m in members.split(",")], split, name))
+    pairs = compare_all(opened)
+    if as_json:
+        _print_json({
+            "split": split, "n": len(opened[0].labels), "sentence": sentence(opened, pairs),
+            "subjects": [each.describe() for each in opened],
+            "pairs": [dataclasses.asdict(pair) for pair in pairs],
+        })  # fmt: skip
+    else:
+        show_comparison(opened, pairs, split)
+
+
+@app.command()
 def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> None:
     """Find, fetch if need be, verify and describe the data."""
     from fmnist.data import describe, draw_samples
@@ -342,13 +381,13 @@ def runs(context: typer.Context, folder: RunsFolder = Path("runs"), as_json: Jso
         if as_json:
             raise UsageError(f"--json: put it after {context.invoked_subcommand}")
         return
-    from fmnist.runs import all_runs
+    from fmnist.runs import Run, run_folders
     from fmnist.tables import run_row, show_runs
 
     rows = []
-    for run in all_runs(folder):
+    for path in run_folders(folder):
         try:
-            rows.append(run_row(run))
+            rows.append(run_row(Run(path)))
         except FmnistError as error:  # one damaged run hides no other
             _say(f"note: left out: {error}")
     if as_json:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist import evaluation, models, runs
+from fmnist import evaluation, files, models, runs
 from fmnist.data import Data
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes import Recipe
@@ -39,7 +39,7 @@ def describe(teachers: Iterable[runs.Run], recipe: Recipe, data: Data) -> list[d
                 f"--teacher {run.path}: was trained on the validation images too and would pass "
                 "them on; train the student with --fit-on all, or take another teacher"
             )
-        found.append({"run": str(run.path.resolve()), "weights": runs.sha256(run.weights_path)})
+        found.append({"run": str(run.path.resolve()), "weights": files.sha256(run.weights_path)})
     return found
 
 
@@ -63,7 +63,7 @@ def load(
     for entry in teachers:
         run = runs.Run(Path(entry["run"]))
         run.require_weights()
-        if runs.sha256(run.weights_path) != entry["weights"]:
+        if files.sha256(run.weights_path) != entry["weights"]:
             raise RunError(f"{run.path}: its weights are not those that this run was taught by")
         model, about = evaluation.load_model(run)
         scale = deviation / about["deviation"]

@@ -29,6 +29,12 @@ class NonFiniteLossError(FmnistError):
     exit_code = 4
 
 
+class OutOfMemoryError(FmnistError):
+    """Memory was short for what has to be on the device together. Exit code 6."""
+
+    exit_code = 6
+
+
 class RunError(FmnistError):
     """A run folder that is missing, damaged, incomplete or in use. Exit code 5."""
 

@@ -169,15 +169,15 @@ def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
     """
     from fmnist import models
 
-    arrays, about = run.load_weights()
+    about = run.about_weights()
+    shape = tuple(about["shape"])
+    if len(shape) != 3 or not about["deviation"] > 0:
+        raise RunError(f"{run.weights_path}: expected a shape (height, width, 1) and a deviation")
     recipe = Recipe.from_json(run.recipe).changed(precision=run.env["precision"])
-    model = models.build(recipe, tuple(about["shape"]), len(about["classes"]))
-    wanted = {v.path: v for v in model.variables}
-    if set(wanted) != set(arrays) or any(
-        tuple(v.shape) != arrays[k].shape for k, v in wanted.items()
-    ):
-        raise RunError(f"{run.weights_path}: the weights do not fit the model of recipe.json")
-    for path, variable in wanted.items():
+    model = models.build(recipe, shape, len(about["classes"]))
+    variables = {v.path: v for v in model.variables}
+    arrays = run.load_weights({path: tuple(v.shape) for path, v in variables.items()})
+    for path, variable in variables.items():
         variable.assign(arrays[path])
     return model, about
 

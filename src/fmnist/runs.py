@@ -4,18 +4,16 @@ A run folder holds `recipe.json`, `env.json`, `metrics.jsonl`, `checkpoint/` whi
 then `weights.safetensors`, `val_logits.npz`, `test_logits.npz` and `score.json`. The ledger,
 `ledger.jsonl` beside the run folders, gets a line each time a test split is scored.
 
-Files appear whole or not at all (temporary name, fsync, rename); JSON lines are appended under a
-lock, and a torn last line, which a crash can leave, is ignored.
+Files appear whole or not at all: see `files`.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,91 +21,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist import files
 from fmnist.errors import RunError
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows has no flock; there, two writers are not kept apart.
-    fcntl = None  # type: ignore[assignment]
+from fmnist.files import (
+    append_line,
+    load_arrays,
+    read_json,
+    read_lines,
+    save_arrays,
+    sha256,
+    write_json,
+    write_whole,
+)
 
 SCHEMA = 1
 Arrays = Mapping[str, NDArray[Any]]
 LEDGER = "ledger.jsonl"
 KEPT_CHECKPOINTS = 2
-ENV_KEYS = {
-    "backend", "classes", "data", "deviation", "device", "mean", "micro_batch", "parameters",
-    "precision", "shape", "threads",
+ENV = {
+    "backend": str, "classes": [str], "deviation": float, "device": str, "mean": float,
+    "data": {"hash": str, "n": int, "name": str, "val_index_hash": str},
+    "micro_batch": int, "parameters": int, "precision": str, "shape": [int], "threads": int,
+    "versions": {},
 }  # fmt: skip
+ENV_OPTIONAL = {"teachers": [{"run": str, "weights": str}]}
+SCORE = {
+    "split": str, "n": int, "correct": int, "accuracy": float, "interval": [float], "loss": float,
+    "expected_calibration_error": float, "confusion": [[int]], "views": str,
+    "per_class": [{"class": str, "precision": float, "recall": float, "f1": float, "n": int}],
+    "images_per_second": float,
+}  # fmt: skip
+CHECKPOINT = {"update": int}
+METRICS = {"update": int, "seconds": float}
+EPOCH = {"epoch": int, "loss": float, "accuracy": float}
 
 
 def now() -> str:
     """The time in UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in its place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system lets a folder be opened
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def append_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line, whole even when many processes append at once."""
-    line = json.dumps(values, allow_nan=False) + "\n"
-    try:
-        with path.open("ab") as file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if file.tell() and not _ends_with_newline(path):
-                line = "\n" + line  # after a torn line, start on a new one
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file, torn ones left out; none where there is no file."""
-    lines = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            with contextlib.suppress(ValueError):
-                value = json.loads(line)
-                if isinstance(value, dict):
-                    lines.append(value)
-    return lines
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Run:
@@ -118,6 +69,10 @@ class Run:
         if not (self.path / "recipe.json").is_file():
             expected = "a run folder (with a recipe.json)"
             raise RunError(f"{self.path}: expected {expected}, found none; see fmnist runs")
+        inside = self.path.resolve()
+        for entry in (*self.path.glob("*"), *self.path.glob("checkpoint/*")):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
+                raise RunError(f"{entry}: expected a file, found a link out of the run folder")
 
     @classmethod
     def create(
@@ -177,17 +132,26 @@ class Run:
     def env(self) -> dict[str, Any]:
         """`env.json`: versions, device, precision, data hash, and what else the result rests on."""
         env = read_json(self.path / "env.json")
-        missing = ENV_KEYS - set(env)
-        if missing or not isinstance(env["data"], dict):
-            names = ", ".join(sorted(missing)) or "data as an object"
-            raise RunError(f"{self.path / 'env.json'}: expected {names}, found none")
+        optional = {key: form for key, form in ENV_OPTIONAL.items() if key in env}
+        files.require(env, ENV | optional, self.path / "env.json")
         return env
+
+    def change_env(self, **values: Any) -> None:
+        """Write `env.json` anew with some values changed."""
+        write_json(self.path / "env.json", self.env | values)
 
     @property
     def scores(self) -> dict[str, Any]:
         """`score.json`: the latest score by split, empty before the first."""
         path = self.path / "score.json"
-        return read_json(path) if path.exists() else {}
+        scores = read_json(path) if path.exists() else {}
+        for split, score in scores.items():
+            files.require(score, SCORE, f"{path}: {split}")
+            files.require(score.get("times_opened") or 0, int, f"{path}: {split}: times_opened")
+            sizes = {len(score["confusion"]), *map(len, score["confusion"])}
+            if sizes != {len(score["per_class"])} or len(score["interval"]) != 2:
+                raise RunError(f"{path}: {split}: confusion, classes or interval do not fit")
+        return scores
 
     @property
     def finished(self) -> bool:
@@ -208,7 +172,12 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, one an epoch, oldest first."""
-        return read_lines(self.path / "metrics.jsonl")
+        path = self.path / "metrics.jsonl"
+        lines = read_lines(path)
+        for line in lines:
+            files.require(line, METRICS | (EPOCH if "epoch" in line else {}), path)
+            files.require(line.get("val_accuracy", 0), float, f"{path}: val_accuracy")
+        return lines
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
@@ -224,7 +193,7 @@ class Run:
 
     def save_weights(self, weights: Arrays, about: Mapping[str, Any]) -> None:
         """Write `weights.safetensors`; `about` goes into its metadata as JSON."""
-        _save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
+        save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
 
     def require_weights(self) -> None:
         """Raise RunError where training has not finished."""
@@ -238,15 +207,20 @@ class Run:
         if self.finished:
             raise RunError(f"{self.path}: is finished; {command('evaluate', self.path)} scores it")
 
-    def load_weights(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """The arrays of `weights.safetensors` by name, and what is written about them."""
+    def about_weights(self) -> dict[str, Any]:
+        """What is written about the weights: class names, image shape, mean and deviation."""
         self.require_weights()
-        arrays, metadata = _load_arrays(self.weights_path)
-        try:
-            about = json.loads(metadata["about"])
-        except (KeyError, ValueError):
-            raise RunError(f"{self.weights_path}: says nothing about its weights") from None
-        return arrays, about
+        about = files.load_metadata(self.weights_path)
+        form = {"classes": [str], "shape": [int], "mean": float, "deviation": float}
+        files.require(about, form, f"{self.weights_path}: metadata")
+        return about
+
+    def load_weights(
+        self, expected: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The arrays of `weights.safetensors` by name; RunError unless of the `expected` shapes."""
+        self.require_weights()
+        return load_arrays(self.weights_path, expected)[0]
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
         """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""
@@ -275,45 +249,47 @@ class Run:
             raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         file = folder / f"{update:09}.safetensors"
         about = {"schema": SCHEMA, "update": update} | dict(about)
-        _save_arrays(file, arrays, {"about": json.dumps(about)})
+        save_arrays(file, arrays, {"about": json.dumps(about)})
         write_json(file.with_suffix(".json"), {"schema": SCHEMA, "sha256": sha256(file)})
         for old in sorted(folder.glob("*.safetensors"))[:-KEPT_CHECKPOINTS]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
 
     def load_checkpoint(
-        self, report: Callable[[str], object] = print
+        self,
+        report: Callable[[str], object] = print,
+        expected: Mapping[str, tuple[int, ...]] | None = None,
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """The newest checkpoint that is whole, as (arrays, about them); None where there is none.
 
         What is said about the arrays is `save_checkpoint`'s `about`, with schema and update. Each
-        checkpoint that is not whole gets a line through `report`.
+        checkpoint that is not whole, or not of the `expected` shapes, gets a line through `report`.
         """
         for path in sorted((self.path / "checkpoint").glob("*.json"), reverse=True):
             file = path.with_suffix(".safetensors")
             try:
                 if sha256(file) != read_json(path).get("sha256"):
                     raise RunError(f"{file}: does not match its manifest")
-                arrays, metadata = _load_arrays(file)
-                return arrays, json.loads(metadata["about"])
+                about = files.load_metadata(file)
+                files.require(about, CHECKPOINT, f"{file}: metadata")
+                return load_arrays(file, expected)[0], about
             except (OSError, RunError) as error:
                 report(f"checkpoint skipped: {error}")
         return None
+
+    def drop_temporaries(self) -> None:
+        """Remove half-written files that a killed process left. Only while the run is held."""
+        for pattern in (".*.tmp", "checkpoint/.*.tmp"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints of a finished run."""
         shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run for training; the lock dies with its process. RunError if it is held."""
-        with (self.path / "lock").open("w") as file:
-            if fcntl:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise RunError(f"{self.path}: another process is training this run") from None
-            yield
+        return files.held(self.path / "lock", f"{self.path}: another process is training this run")
 
     # the ledger
 
@@ -335,7 +311,7 @@ class Run:
             return 0
         weights = sha256(self.weights_path) if self.finished else None
         noted = sum(1 for line in lines if line.get("weights") == weights)
-        return max(noted, int((self.scores.get("test") or {}).get("times_opened") or 0))
+        return max(noted, self.scores.get("test", {}).get("times_opened") or 0)
 
 
 def command(*words: str | os.PathLike[str]) -> str:
@@ -365,53 +341,8 @@ def find_run(name: str | os.PathLike[str]) -> Run:
     return Run(inside if not Path(name).exists() and inside.is_dir() else name)
 
 
-def all_runs(folder: str | os.PathLike[str] = "runs") -> list[Run]:
-    """The runs in a folder, by name. Raises RunError where a folder that is named is not there."""
+def run_folders(folder: str | os.PathLike[str] = "runs") -> list[Path]:
+    """The run folders in a folder, by name. RunError where a folder that is named is not there."""
     if Path(folder) != Path("runs") and not Path(folder).is_dir():
         raise RunError(f"{folder}: expected a folder of runs, found none")
-    return [Run(p.parent) for p in sorted(Path(folder).glob("*/recipe.json"))]
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON, whole or not at all."""
-    text = json.dumps(values, indent=2, allow_nan=False) + "\n"  # ASCII: a path may be no Unicode
-    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file. Raises RunError for anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: expected a JSON object ({error})") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    def write(temporary: Path) -> None:
-        temporary.touch()  # with the usual permissions, which safetensors would narrow
-        try:
-            save_file(
-                {k: np.ascontiguousarray(v) if v.ndim else v for k, v in arrays.items()},
-                temporary, metadata=metadata,
-            )  # fmt: skip
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-    write_whole(path, write)
-
-
-def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
-        raise RunError(f"{path}: expected safetensors ({error})") from None
+    return [p.parent for p in sorted(Path(folder).glob("*/recipe.json"))]

@@ -1,8 +1,10 @@
 """What the commands print for people, from the same objects that `--json` prints."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from fmnist.compare import Pair, Subject, sentence
 from fmnist.errors import RunError
 from fmnist.evaluation import Score
 from fmnist.recipes import Recipe
@@ -89,9 +91,55 @@ def show_score(score: Score) -> None:
     error = score.expected_calibration_error
     print(
         f"\nloss {score.loss:.4f}, expected calibration error {error:.2%}, "
-        f"{score.images_per_second:,.0f} images/s ({VIEWS[score.views]})"
+        f"{score.images_per_second:,.0f} images/s ({VIEWS.get(score.views, score.views)})"
     )
     print(f"{'' if score.split == 'test' else 'VAL '}ACCURACY: {score.headline()}")
+
+
+def show_comparison(subjects: Sequence[Subject], pairs: Sequence[Pair], split: str) -> None:
+    """A sentence, then accuracy and cost side by side, then each pair by class and by image."""
+    print(f"{sentence(subjects, pairs)}\n")
+    rows = []
+    for each in (subject.describe() for subject in subjects):
+        low, high = each["interval"]
+        seconds = each["seconds"]
+        rows.append([
+            each["name"], str(len(each["runs"])), f"{100 * each['accuracy']:.2f}",
+            f"{100 * low:.2f}–{100 * high:.2f}",
+            "–" if each["deviation"] is None else f"{100 * each['deviation']:.2f}",
+            f"{each['parameters']:,}", f"{each['operations'] / 1e6:,.0f}",
+            "–" if seconds is None else f"{seconds:,.0f}",
+        ])  # fmt: skip
+    table(
+        ["", "runs", f"{split} %", "95% CI", "between seeds", "parameters", "MFLOP", "training s"],
+        rows,
+    )
+    for pair in pairs:
+        print(
+            f"\n{pair.first} → {pair.second}: only the first is right on {pair.only_first:,.4g} "
+            f"images, only the second on {pair.only_second:,.4g} ({pair.method})"
+        )
+        table(
+            ["class", "n", pair.first, pair.second, "only first", "only second"],
+            [
+                [
+                    r["class"], f"{r['n']:,}", f"{r['first']:.2%}", f"{r['second']:.2%}",
+                    f"{r['only_first']:,.4g}", f"{r['only_second']:,.4g}",
+                ]
+                for r in pair.per_class
+            ],
+        )  # fmt: skip
+        print("furthest apart, by the probability of the label:")
+        table(
+            ["image", "label", pair.first, pair.second],
+            [
+                [str(r["image"]), r["label"], *(
+                    f"{r[k]['class']} {r[k]['probability']:.0%}" for k in ("first", "second")
+                )]
+                for r in pair.images[:5]
+            ],
+            left=4,
+        )  # fmt: skip
 
 
 def show_data(about: dict[str, Any]) -> None:
@@ -125,10 +173,11 @@ def show_recipe(recipe: Recipe) -> None:
 def run_row(run: Run) -> dict[str, Any]:
     """A run in a line."""
     metrics, env = run.metrics(), run.env
+    recipe = Recipe.from_json(run.recipe)
     return {
         "run": run.name,
-        "recipe": run.recipe.get("name"),
-        "changes": Recipe.from_json(run.recipe).changes(),
+        "recipe": recipe.name,
+        "changes": recipe.changes(),
         "data": env["data"].get("name"),
         "parameters": env["parameters"],
         "val": run.scores.get("val"),
@@ -174,9 +223,10 @@ def show_run(run: Run) -> None:
     row, env = run_row(run), run.env
     state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else "unfinished"
     print(f"{run.path}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
+    engine = f"{env['backend']} {env['versions'].get(env['backend'], '')}"
     print(
-        f"{env['precision']} on {env['device']}, {env['backend']} "
-        f"{env['versions'][env['backend']]}, {env['data']['name']} ({env['data']['n']:,} images)"
+        f"{env['precision']} on {env['device']}, {engine}, "
+        f"{env['data']['name']} ({env['data']['n']:,} images)"
     )
     for teacher in env.get("teachers", []):
         print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")

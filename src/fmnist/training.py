@@ -29,7 +29,7 @@ from fmnist import (
     runs,
 )
 from fmnist.data import Data, Split, mean_and_deviation
-from fmnist.errors import FmnistError, NonFiniteLossError, RunError
+from fmnist.errors import FmnistError, NonFiniteLossError, OutOfMemoryError, RunError
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe
 
@@ -37,6 +37,7 @@ import keras  # isort: skip
 from keras import ops  # isort: skip
 
 CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints, unless their interval is given
 
 
 class Interrupted(FmnistError):
@@ -72,7 +73,7 @@ def train(
     recipe: Recipe, data: Data, run: str | Path | None = None, *,
     teachers: Iterable[str | Path | runs.Run] = (),
     micro_batch: int | None = None, memory_limit: int | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS, checkpoint_updates: int | None = None,
+    checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
     progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
     """Train a recipe; returns its run folder, with the weights after the last update.
@@ -86,11 +87,13 @@ def train(
             batch statistics, for which it belongs to the recipe.
         memory_limit: the resident memory to stay within, in bytes (Linux).
         checkpoint_seconds, checkpoint_updates: how often to keep the whole state, by time and, if
-            given, by count.
+            given, by count. By itself every 300 s, or 100 times the seconds that it takes.
         progress: what shows the progress; None shows a bar, or lines where there is no terminal.
 
-    Raises UsageError for what cannot be trained, NonFiniteLossError where the loss is no number,
-    Interrupted after SIGINT (Ctrl-C) or SIGTERM; `resume` goes on from there.
+    Where memory is too short for an update, training goes on from the last checkpoint at half the
+    micro-batch. Raises OutOfMemoryError where that is no way out, UsageError for what cannot be
+    trained, NonFiniteLossError where the loss is no number, Interrupted after SIGINT (Ctrl-C),
+    SIGTERM or SIGHUP; `resume` goes on from there.
     """
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
@@ -119,7 +122,7 @@ def train(
 
 def resume(
     run: runs.Run | str, data: Data, *,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS, checkpoint_updates: int | None = None,
+    checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
     progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
@@ -139,9 +142,13 @@ def resume(
                 f"{folder.path}: was trained with {what} {before[:16]}, now it is {now[:16]}"
             )
     backend.use_threads(env["threads"])
+    progress = progress or Progress()
+    versions = backend.versions().items()
+    if changed := [f"{k} {v}" for k, v in versions if env["versions"].get(k) != v]:
+        progress.say(f"note: other versions than before ({', '.join(changed)}): bits may differ")
     recipe = Recipe.from_json(folder.recipe)
     session = _Session(recipe, env, data.fitting(recipe.fit_on), data.val)
-    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
+    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress)
 
 
 class _Session:
@@ -155,12 +162,16 @@ class _Session:
         self.val = val if recipe.fit_on == "train" else None
         self.updates_per_epoch = math.ceil(len(split) / recipe.batch_size)
         self.updates = self.updates_per_epoch * recipe.epochs
-        recipe = recipe.changed(precision=env["precision"])
-        self.model = models.build(recipe, tuple(env["shape"]), len(env["classes"]))
+        self.model = self.build()
         self.teach = distillation.load(
             env.get("teachers", []), recipe, env["mean"], env["deviation"]
         )
-        self.seconds = self.scoring_seconds = 0.0
+        self.seconds = self.scoring_seconds = self.saving_seconds = 0.0
+
+    def build(self) -> keras.Model:
+        """The model as the run begins with it."""
+        recipe = self.recipe.changed(precision=self.env["precision"])
+        return models.build(recipe, tuple(self.env["shape"]), len(self.env["classes"]))
 
     def make_updater(self, size: int) -> microbatch.Updater:
         """The update step with micro-batches of `size`."""
@@ -222,21 +233,26 @@ class _Session:
         return 8 * 4 * int(self.env["parameters"]) + batch * elements * 4 * 4
 
     def fit(
-        self, run: runs.Run, every_seconds: float, every_updates: int | None, progress: Progress
-    ) -> runs.Run:
+        self, run: runs.Run, every_seconds: float | None, every_updates: int | None,
+        progress: Progress,
+    ) -> runs.Run:  # fmt: skip
         """All the updates that are left, then weights, logits and score of val into the folder."""
         with run.locked(), _stop_signals() as stop, progress:
-            self.updater = self.make_updater(self.env["micro_batch"])
-            self.forward = evaluation.compile_forward(
-                self.updater.model, self.env["mean"], self.env["deviation"]
-            )
-            update = self.restore(run, progress)
-            progress.start(run, self.recipe, self.env, self.updates, update)
+            run.drop_temporaries()
+            update = self.prepare(run, progress)
             saved = begin = time.perf_counter()
             while update < self.updates:
-                logs = self.one_update(update)
+                try:
+                    logs = self.one_update(update)
+                    loss = float(logs["loss"])
+                except Exception as error:
+                    if not backend.is_out_of_memory(error):
+                        raise
+                    self.halve_micro_batch(run, update + 1)
+                    update = self.prepare(run, progress)
+                    begin = time.perf_counter()
+                    continue
                 update += 1
-                loss = float(logs["loss"])
                 if not math.isfinite(loss):
                     raise self.diverged(run, update, loss)
                 now = time.perf_counter()
@@ -245,12 +261,16 @@ class _Session:
                 if update % self.updates_per_epoch == 0:
                     self.end_epoch(run, update, logs, progress)
                     begin = time.perf_counter()
-                due = now - saved >= every_seconds or (
-                    every_updates and update % every_updates == 0
-                )
+                interval = (
+                    max(CHECKPOINT_SECONDS, self.saving_seconds / CHECKPOINT_SHARE)
+                    if every_seconds is None else every_seconds
+                )  # fmt: skip
+                due = now - saved >= interval or (every_updates and update % every_updates == 0)
                 if stop or (due and update < self.updates):
+                    start = time.perf_counter()
                     self.save(run, update)
                     saved = time.perf_counter()
+                    self.saving_seconds = saved - start
                 if stop:
                     raise Interrupted(
                         stop[0], f"stopped after update {update} of {self.updates}; go on by: "
@@ -259,6 +279,33 @@ class _Session:
             self.finish(run, begin)
             progress.finish(run)
         return run
+
+    def prepare(self, run: runs.Run, progress: Progress) -> int:
+        """Compile the update and load the newest checkpoint; returns the updates behind it."""
+        self.updater = self.make_updater(self.env["micro_batch"])
+        self.forward = evaluation.compile_forward(
+            self.updater.model, self.env["mean"], self.env["deviation"]
+        )
+        update = self.restore(run, progress)
+        progress.start(run, self.recipe, self.env, self.updates, update)
+        return update
+
+    def halve_micro_batch(self, run: runs.Run, update: int) -> None:
+        """After an update for which memory was short: a model to begin with at half the size."""
+        size = self.env["micro_batch"]
+        short = f"update {update}: memory is short for {size} images at once"
+        if self.recipe.batch_statistics:
+            fewer = runs.command("train", self.recipe.name, "--set", f"micro_batch={size // 2}")
+            raise OutOfMemoryError(
+                f"{short}, over which the model takes its statistics; go on where there is more by "
+                f"{runs.resume_command(run.path)}, or start anew with fewer by {fewer}"
+            )
+        if size == 1:
+            raise OutOfMemoryError(f"{short}; close other programs, or train a smaller network")
+        self.env["micro_batch"] = size // 2
+        run.change_env(micro_batch=size // 2)
+        del self.updater  # and what it holds on the device, before there is another
+        self.model = self.build()
 
     def one_update(self, update: int) -> dict[str, Any]:
         """Update number `update`, counted from 0: its images by the epoch's order."""
@@ -323,12 +370,13 @@ class _Session:
             )  # fmt: skip
             run.save_logits("val", logits, self.val.labels)
             run.save_score("val", score.to_json())
-        about = {key: self.env[key] for key in ("mean", "deviation", "shape", "classes")}
-        run.save_weights(weights, about | {"schema": runs.SCHEMA, "form": "last update"})
         run.append_metrics({
             "finished": runs.now(), "update": self.updates, "seconds": round(self.seconds, 3),
             "scoring_seconds": round(self.scoring_seconds, 3), "peak_memory": memory.peak(),
         })  # fmt: skip
+        # The weights come last: with them the run is finished.
+        about = {key: self.env[key] for key in ("mean", "deviation", "shape", "classes")}
+        run.save_weights(weights, about | {"schema": runs.SCHEMA, "form": "last update"})
         run.drop_checkpoints()
 
     def logits(self, images: NDArray[Any], views: str) -> NDArray[np.float32]:
@@ -348,19 +396,18 @@ class _Session:
 
     def restore(self, run: runs.Run, progress: Progress) -> int:
         """Load the newest whole checkpoint; returns the number of updates it has behind it."""
-        loaded = run.load_checkpoint(progress.say)
+        variables = self.updater.variables()
+        names = [f"{i:04} {v.path}" for i, v in enumerate(variables)]
+        expected = {name: tuple(v.shape) for name, v in zip(names, variables, strict=True)}
+        loaded = run.load_checkpoint(progress.say, expected)
         update = 0
         if loaded is not None:
-            arrays, manifest = loaded
-            variables = self.updater.variables()
-            names = [f"{i:04} {v.path}" for i, v in enumerate(variables)]
-            if sorted(names) != sorted(arrays):
-                raise RunError(f"{run.path}: the checkpoint is of another model")
+            arrays, about = loaded
             for name, variable in zip(names, variables, strict=True):
                 variable.assign(arrays[name])
-            update = int(manifest["update"])
-            self.seconds = float(manifest["seconds"])
-            self.scoring_seconds = float(manifest["scoring_seconds"])
+            update = about["update"]
+            self.seconds = float(about.get("seconds", 0))
+            self.scoring_seconds = float(about.get("scoring_seconds", 0))
         run.keep_metrics(update)
         return update
 
@@ -388,7 +435,10 @@ def probe() -> None:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that an update is finished first; a second acts at once."""
+    """Collects SIGINT, SIGTERM and SIGHUP, so that an update is finished first.
+
+    A second one acts at once. What is ignored, as SIGHUP is under nohup, stays ignored.
+    """
     caught: list[int] = []
     before: dict[int, Any] = {}
 
@@ -398,8 +448,10 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
     with contextlib.suppress(ValueError):  # only a program's main thread may set handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, note)
     try:
         yield caught
     finally:

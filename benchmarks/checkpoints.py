@@ -1,0 +1,48 @@
+"""What a checkpoint costs: size, seconds, and the share of training at the default interval.
+
+    python benchmarks/checkpoints.py [quick standard seed] [--repeats 5]
+
+The whole state of a model that has done one update: gathered, checked for numbers that are none,
+written, flushed to the disk, hashed. Of a run, as `fmnist train` writes it; figures are medians.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from steps import Subject
+
+from fmnist import runs, training
+from fmnist.recipes import recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", default=["quick", "standard", "seed"])
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    print(f"{'recipe':<10}{'MB':>8}{'seconds':>9}{'every s':>9}{'of training':>13}")
+    for name in asked.recipes:
+        session = Subject(recipe(name)).session
+        float(session.one_update(0)["loss"])
+        times = []
+        with tempfile.TemporaryDirectory(dir=".") as place:  # /tmp may be memory
+            run = runs.Run.create(Path(place) / "run", session.recipe.to_json(), session.env)
+            for update in range(1, asked.repeats + 1):
+                begin = time.perf_counter()
+                session.save(run, update)
+                times.append(time.perf_counter() - begin)
+            newest = max((run.path / "checkpoint").glob("*.safetensors"))
+            size = newest.stat().st_size
+        seconds = statistics.median(times)
+        interval = max(training.CHECKPOINT_SECONDS, seconds / training.CHECKPOINT_SHARE)
+        print(
+            f"{name:<10}{size / 1e6:>8.1f}{seconds:>9.2f}{interval:>9.0f}"
+            f"{seconds / (interval + seconds):>13.2%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

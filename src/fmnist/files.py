@@ -1,0 +1,255 @@
+"""Files that appear whole or not at all, and reading what a stranger may have written.
+
+Writing: a temporary name, fsync, rename; JSON lines are appended under a lock, and a torn last
+line, which a crash can leave, is ignored. Reading: JSON and safetensors, nothing that can hold
+code; sizes are looked at before anything is read, and each refusal is a RunError of one line.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmnist.errors import RunError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows has no flock; there, two writers are not kept apart.
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST_JSON = 16 * 2**20  # bytes; a recipe is a thousand, a score with its confusions a few
+KINDS = {
+    dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number",
+    bool: "true or false",
+}  # fmt: skip
+LARGEST_LINES = 2**30  # bytes of a ledger or a learning curve: some million lines
+
+
+# writing
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in its place in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system lets a folder be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write an object as indented JSON, whole or not at all."""
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"  # ASCII: a path may be no Unicode
+    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one JSON line, whole even when many processes append at once.
+
+    On a full disk nothing is left of it.
+    """
+    line = (json.dumps(values, allow_nan=False) + "\n").encode()
+    try:
+        with path.open("ab+", buffering=0) as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            if size and not _ends_with_newline(file):
+                line = b"\n" + line  # after a torn line, start on a new one
+            try:
+                if (written := file.write(line)) != len(line):
+                    raise OSError(f"{written} of {len(line)} bytes, disk full?")
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+                raise
+    except OSError as error:
+        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) == b"\n")
+
+
+@contextlib.contextmanager
+def held(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock `path`, which dies with its process. RunError(`refusal`) if another has it."""
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise RunError(f"{path}: could not be written ({error.strerror or error})") from error
+    with file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(refusal) from None
+        yield
+
+
+def save_arrays(path: Path, arrays: "Mapping[str, NDArray[Any]]", metadata: dict[str, str]) -> None:
+    """Write arrays by name as safetensors, whole or not at all."""
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    def write(temporary: Path) -> None:
+        temporary.touch()  # with the usual permissions, which safetensors would narrow
+        try:
+            save_file(
+                {k: np.ascontiguousarray(v) if v.ndim else v for k, v in arrays.items()},
+                temporary, metadata=metadata,
+            )  # fmt: skip
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_whole(path, write)
+
+
+# reading
+
+
+def parse_json(text: str | bytes, where: object) -> dict[str, Any]:
+    """A JSON object. Raises RunError for anything else: NaN, a key that is there twice, a list."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            raise ValueError("a key is there twice")
+        return values
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{where}: expected a JSON object ({error})") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def require(value: Any, form: Any, where: object) -> None:
+    """Raise RunError unless `value`, from JSON, is of a form.
+
+    A form is a type (a float may be written as a whole number), a list of one form that all of a
+    list's items have, or a dict of forms by key; other keys are free.
+    """
+    if isinstance(form, dict) and isinstance(value, dict):
+        for key, each in form.items():
+            if key not in value:
+                raise RunError(f"{where}: expected {key}, found none")
+            require(value[key], each, f"{where}: {key}")
+    elif isinstance(form, list) and isinstance(value, list):
+        for item in value:
+            require(item, form[0], where)
+    else:
+        kind = form if isinstance(form, type) else type(form)
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if isinstance(value, bool):  # which Python takes for a whole number
+            fits = kind is bool
+        elif kind is float and fits:
+            fits = abs(value) < 1e300  # a longer whole number has no float
+        if not fits:
+            raise RunError(f"{where}: expected {KINDS[kind]}, found {type(value).__name__}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file of at most 16 MiB. Raises RunError for anything else."""
+    return parse_json(_read(path, LARGEST_JSON, "a JSON object"), path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file, torn ones left out; none where there is no file."""
+    lines: list[dict[str, Any]] = []
+    if path.exists():
+        for line in _read(path, LARGEST_LINES, "JSON lines").split(b"\n"):
+            with contextlib.suppress(RunError):
+                lines.append(parse_json(line, path))
+    return lines
+
+
+def _read(path: Path, largest: int, expected: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > largest:
+                raise RunError(
+                    f"{path}: expected {expected} of at most {largest:,} bytes, found {size:,}"
+                )
+            return file.read(largest)
+    except OSError as error:
+        raise RunError(f"{path}: expected {expected} ({error.strerror or error})") from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_arrays(
+    path: Path, expected: Mapping[str, tuple[int, ...]] | None = None
+) -> "tuple[dict[str, NDArray[Any]], dict[str, str]]":
+    """The arrays of a safetensors file by name, and its metadata.
+
+    Raises RunError for what is no such file and, where the arrays' shapes by name are `expected`,
+    for others, before any is read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            if expected is not None and shapes != dict(expected):
+                raise RunError(f"{path}: {_difference(shapes, expected)}")
+            arrays = {name: file.get_tensor(name) for name in shapes}
+            return arrays, dict(file.metadata() or {})
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
+        raise RunError(f"{path}: expected safetensors ({error})") from None
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """What a safetensors file says `about` its arrays, none of which is read. Raises RunError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("about", "")
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: expected safetensors ({error})") from None
+    return parse_json(text, f"{path}: metadata")
+
+
+def _difference(shapes: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    name = min(k for k in {*shapes, *expected} if shapes.get(k) != expected.get(k))
+    return (
+        f"expected the arrays of recipe.json's model, {name!r} of shape "
+        f"{expected.get(name, 'none')}, found {shapes.get(name, 'none')}"
+    )

@@ -1,0 +1,302 @@
+"""Recipes, run folders, checkpoints and weights that a stranger may have written.
+
+Whatever is in them, they are read or refused by an error of one line; nothing else is raised, and
+no memory is taken on their word.
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from samples import ENV, LINE, SCORE
+
+from fmnist import evaluation, files, tables
+from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.recipes import RECIPES, Recipe, recipe
+from fmnist.runs import Run
+
+SMALL = {"model.filters": "2,3", "model.pool_after": "1,2"}
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+def places(value, path=()):
+    """The path of every value in a JSON value."""
+    found = [path]
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            found += places(value[key], (*path, key))
+    return found
+
+
+def put(value, path, new, drop):
+    """A copy of a JSON value with another in a place, or none there."""
+    if not path:
+        return new
+    copy = json.loads(json.dumps(value))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    if drop:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = new
+    return copy
+
+
+@st.composite
+def altered(draw, value):
+    """A JSON value with one part replaced by another or taken out."""
+    return put(value, draw(st.sampled_from(places(value))), draw(values), draw(st.booleans()))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished run of a small network, with a checkpoint left in it."""
+    from fmnist import models
+
+    chosen = recipe("quick", **SMALL)
+    run = Run.create(tmp_path_factory.mktemp("runs") / "run", chosen.to_json(), ENV)
+    model = models.build(chosen, (12, 12, 1), 3)
+    arrays = {v.path: v.numpy() for v in model.variables}
+    run.save_checkpoint(4, arrays, {"seconds": 1.0, "scoring_seconds": 0.5})
+    run.save_checkpoint(8, arrays, {"seconds": 2.0, "scoring_seconds": 0.5})
+    run.append_metrics(LINE)
+    run.save_score("val", SCORE)
+    about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
+    run.save_weights(arrays, about)
+    return run
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    shutil.copytree(made.path, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def show(run):
+    """All that the commands print about a run."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        tables.show_runs([tables.run_row(run)])
+        tables.show_run(run)
+
+
+def error_of(call, kind):
+    """What a refusal says, or nothing where there was none."""
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    return ""
+
+
+def memory():
+    """The process's peak so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+# fuzzing
+
+
+@given(altered(recipe("quick").to_json()) | altered(recipe("seed").to_json()))
+def test_any_recipe_json_is_a_recipe_or_refused(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("recipe") / "recipe.json"
+    path.write_text(json.dumps(value))
+
+    def read():
+        found = recipe(str(path))
+        assert Recipe.from_json(found.to_json()) == found
+
+    assert "\n" not in error_of(read, UsageError)
+
+
+@given(
+    st.sampled_from(["recipe.json", "env.json", "score.json", "metrics.jsonl"]).flatmap(
+        lambda name: st.tuples(
+            st.just(name),
+            altered({
+                "recipe.json": recipe("quick").to_json(), "env.json": ENV,
+                "score.json": {"val": SCORE}, "metrics.jsonl": LINE,
+            }[name]),
+        )
+    )
+)  # fmt: skip
+@example(("score.json", {"val": SCORE | {"views": "none such"}}))
+@example(("score.json", {"val": SCORE | {"confusion": [[1]]}}))
+@example(("score.json", {"val": SCORE | {"interval": [0.1]}}))
+@example(("score.json", {"test": SCORE | {"times_opened": "often"}}))
+@example(("recipe.json", recipe("quick").to_json() | {"name": "../../up"}))
+def test_any_run_folder_is_shown_or_refused(made, tmp_path_factory, altered):
+    name, value = altered
+    folder = tmp_path_factory.mktemp("altered") / "run"
+    shutil.copytree(made.path, folder)
+    (folder / name).write_text(json.dumps(value))
+    assert "\n" not in error_of(lambda: show(Run(folder)), FmnistError)
+
+
+@given(st.integers(0), st.binary(min_size=1, max_size=4), st.sampled_from(["json", "safetensors"]))
+def test_any_manifest_is_read_or_passed_over(made, tmp_path_factory, place, content, kind):
+    folder = tmp_path_factory.mktemp("altered") / "run"
+    shutil.copytree(made.path, folder)
+    file = folder / "checkpoint" / f"000000008.{kind}"
+    whole = bytearray(file.read_bytes())
+    place %= len(whole)
+    unchanged = whole[place : place + len(content)] == content
+    whole[place : place + len(content)] = content
+    file.write_bytes(whole)
+    said = []
+    _, about = Run(folder).load_checkpoint(said.append)
+    # Between JSON's signs a byte may change without a change in what is said.
+    assert about["update"] == (4 if said else 8)
+    assert said or unchanged or kind == "json"
+
+
+@given(st.binary(max_size=60) | st.text().map(str.encode))
+@example(b'{"a": 1, "a": 2}')
+@example(b'{"a": NaN}')
+@example(b'{"a": -Infinity}')
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+@example(b'{"a": ' + b"9" * 10_000 + b"}")
+def test_any_bytes_are_an_object_or_refused(content):
+    said = error_of(lambda: files.parse_json(content, "file"), RunError)
+    assert not said or said.startswith("file: expected a JSON object")
+
+
+# one by one
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"schema": 1, "schema": 1}', "a key is there twice"), ('{"epochs": NaN}', "NaN is no"),
+        ("[]", "found list"), ("{", "Expecting"), ("[" * 10_000, "JSON object"),
+    ],
+)  # fmt: skip
+def test_json_that_is_ambiguous_is_refused(tmp_path, content, why):
+    path = tmp_path / "recipe.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=why):
+        recipe(str(path))
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "env.json", "score.json", "metrics.jsonl"])
+def test_a_gigabyte_of_json_costs_no_memory(run, name):
+    before = memory()
+    with (run.path / name).open("r+b") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(FmnistError, match="of at most"):
+        show(run)
+    assert memory() - before < 50 * 2**20
+
+
+def test_a_recipe_too_large_is_refused_before_memory_is_taken(run, tmp_path):
+    before = memory()
+    for filters in ([10**12], [8192] * 64):
+        value = recipe("quick").to_json()
+        value["model"] |= {"filters": filters, "pool_after": [1]}
+        files.write_json(run.path / "recipe.json", value)
+        with pytest.raises(UsageError, match=r"from 1 to 8192|parameters"):
+            evaluation.load_model(run)
+    assert memory() - before < 200 * 2**20
+
+
+def huge(shape):
+    """A safetensors file of zeros that takes no room on disk, as a function that writes it."""
+
+    def write(path):
+        about = json.dumps({
+            "mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"],
+            "update": 8,
+        })  # fmt: skip
+        size = 4 * int(np.prod(shape))
+        entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+        header = json.dumps({"__metadata__": {"about": about}, "conv2d/kernel": entry}).encode()
+        header += b" " * (-len(header) % 8)
+        path.write_bytes(struct.pack("<Q", len(header)) + header)
+        os.truncate(path, 8 + len(header) + size)
+
+    return write
+
+
+def test_weights_of_another_model_are_refused_before_they_are_read(run):
+    before = memory()
+    huge([3, 3, 1, 10**8])(run.weights_path)
+    with pytest.raises(RunError, match=r"recipe\.json's model, .* found "):
+        evaluation.load_model(run)
+    assert memory() - before < 100 * 2**20
+
+
+def test_weights_that_promise_what_is_not_there_are_refused(run):
+    header = b'{"conv2d/kernel":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}'
+    for content in (
+        struct.pack("<Q", 2**62) + b"{", struct.pack("<Q", len(header)) + header, b"\x80\x04."
+    ):  # fmt: skip
+        run.weights_path.write_bytes(content)
+        with pytest.raises(RunError, match=r"weights\.safetensors"):
+            evaluation.load_model(run)
+
+
+def test_a_checkpoint_of_another_model_is_passed_over(run):
+    said = []
+    assert run.load_checkpoint(said.append, {"other": (3,)}) is None
+    assert len(said) == 2
+    assert "expected the arrays of recipe.json's model" in said[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"shape": [12, 12]}, {"shape": [10**9, 10**9, 1]}, {"shape": [0, 0, 1]}, {"deviation": 0},
+     {"classes": "abc"}, {"classes": [1, 2, 3]}, {"mean": "0.5"}],
+)  # fmt: skip
+def test_weights_that_describe_themselves_oddly_are_refused(run, changed):
+    about, arrays = run.about_weights(), run.load_weights()
+    run.save_weights(arrays, about | changed)
+    with pytest.raises(FmnistError):
+        evaluation.load_model(run)
+
+
+def test_links_out_of_the_folder_are_refused(run, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    for name in ("score.json", "checkpoint/000000009.json"):
+        (run.path / name).unlink(missing_ok=True)
+        (run.path / name).symlink_to(secret)
+        with pytest.raises(RunError, match="a link out of the run folder"):
+            Run(run.path)
+        (run.path / name).unlink()
+    (run.path / "again.json").symlink_to("env.json")
+    assert Run(run.path).env == ENV | {"schema": 1}
+
+
+def test_no_module_unpickles_or_loads_a_strangers_model():
+    import ast
+    from pathlib import Path
+
+    import fmnist
+
+    for path in Path(fmnist.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {a.name for a in node.names} | {getattr(node, "module", None)}
+                assert not names & {"pickle", "marshal", "shelve", "dill", "joblib"}, path
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in {"load_model_from_file", "from_config"}, path
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", path
+
+
+def test_every_shipped_recipe_is_within_the_bounds():
+    for name in RECIPES:
+        recipe(name).check_shape((28, 28, 1), 10)
