@@ -66,11 +66,13 @@ class StopAt(Progress):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ctrl_c():
-    """As in the foreground: a test runner in the background ignores Ctrl-C, and so would we."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def in_the_foreground():
+    """A test runner in the background ignores Ctrl-C, under nohup SIGHUP, and so would training."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,12 @@ class Process(subprocess.Popen):  # type: ignore[type-arg]
         return self.wait() == -signal.SIGKILL
 
 
+def in_the_foreground() -> None:
+    """What runs in the background may ignore these, and its children would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Lab:
     """A folder with a small data set, and what becomes of runs that nothing interrupts."""
 
@@ -114,8 +120,7 @@ class Lab:
                 [sys.executable, HERE / "child.py", "train", *map(str, arguments)],
                 stdout=subprocess.DEVNULL, stderr=file, cwd=self.place, said=said,
                 env=os.environ | {"FAULT": json.dumps(fault)},
-                # What runs in the background may ignore Ctrl-C, and its children would too.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                preexec_fn=in_the_foreground,
             )  # fmt: skip
 
     def new(self, kind: str, folder: Path, **fault: object) -> "Process":
