@@ -390,7 +390,7 @@ def out_of_memory(lab: Lab) -> int:
     assert any("going on after update 8" in line for line in lines), lines
     assert runs.Run(folder).env["micro_batch"] == 10
     for name, array in runs.Run(fixed).load_weights().items():
-        np.testing.assert_allclose(runs.Run(folder).load_weights()[name], array, atol=1e-3)
+        np.testing.assert_allclose(runs.Run(folder).load_weights()[name], array, atol=3e-3)
 
     code, lines = lab.new("plain", lab.folder(), update=11, over=0).ended()
     assert code == 6, (code, lines)
