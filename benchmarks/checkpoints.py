@@ -37,7 +37,7 @@ def main() -> None:
             newest = max((run.path / "checkpoint").glob("*.safetensors"))
             size = newest.stat().st_size
         seconds = statistics.median(times)
-        interval = max(training.CHECKPOINT_SECONDS, seconds / training.CHECKPOINT_SHARE)
+        interval = training.default_interval(seconds)
         print(
             f"{name:<10}{size / 1e6:>8.1f}{seconds:>9.2f}{interval:>9.0f}"
             f"{seconds / (interval + seconds):>13.2%}"

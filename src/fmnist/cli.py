@@ -139,6 +139,11 @@ def _load(folder: Path | None) -> "Data":
         return load_data(folder, progress=progress, report=_say)
 
 
+def _check_split(split: str) -> None:
+    if split not in ("val", "test"):
+        raise UsageError(f"--split: expected val or test, received {split!r}")
+
+
 def _folder_of(run: "Run", asked: Path | None) -> Path | None:
     """The data folder for a run: the one asked for, else the one that it was trained on."""
     recorded = run.env["data"]
@@ -251,8 +256,7 @@ def evaluate(
     """Score a finished run: accuracy with interval, loss, calibration, per class, confusion."""
     from fmnist.runs import find_run
 
-    if split not in ("val", "test"):
-        raise UsageError(f"--split: expected val or test, received {split!r}")
+    _check_split(split)
     opened = find_run(run)
     opened.require_weights()
     loaded = _load(_folder_of(opened, data))
@@ -277,8 +281,7 @@ def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> 
     from fmnist.runs import find_run
     from fmnist.tables import show_comparison
 
-    if split not in ("val", "test"):
-        raise UsageError(f"--split: expected val or test, received {split!r}")
+    _check_split(split)
     opened = []
     for subject in subjects:
         name, _, members = subject.rpartition("=")

@@ -10,6 +10,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,17 +38,17 @@ class Subject:
     logits: NDArray[Any]
     labels: NDArray[Any]
 
-    @property
+    @cached_property
     def right(self) -> NDArray[np.float64]:
         """The share of its runs that are right, for each image: (n,)."""
         return np.asarray(self.each_right.mean(axis=0))
 
-    @property
+    @cached_property
     def each_right(self) -> NDArray[np.float64]:
         """1 where a run is right on an image, else 0: (runs, n)."""
         return np.asarray(self.logits.argmax(axis=2) == self.labels, np.float64)
 
-    @property
+    @cached_property
     def chance(self) -> NDArray[np.float64]:
         """The mean probability that its runs give each class: (n, classes)."""
         return np.asarray(probabilities(self.logits).mean(axis=0))
@@ -58,7 +59,7 @@ class Subject:
         n = len(self.labels)
         recipe, env = Recipe.from_json(self.runs[0].recipe), self.runs[0].env
         shape = tuple(env["shape"])
-        seconds = [run.metrics()[-1]["seconds"] for run in self.runs if run.metrics()]
+        seconds = [lines[-1]["seconds"] for run in self.runs if (lines := run.metrics())]
         return {
             "name": self.name, "runs": [run.name for run in self.runs],
             "accuracy": float(accuracies.mean()),

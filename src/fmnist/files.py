@@ -215,8 +215,8 @@ def sha256(path: Path) -> str:
 
 def load_arrays(
     path: Path, expected: Mapping[str, tuple[int, ...]] | None = None
-) -> "tuple[dict[str, NDArray[Any]], dict[str, str]]":
-    """The arrays of a safetensors file by name, and its metadata.
+) -> "dict[str, NDArray[Any]]":
+    """The arrays of a safetensors file by name.
 
     Raises RunError for what is no such file and, where the arrays' shapes by name are `expected`,
     for others, before any is read.
@@ -229,8 +229,7 @@ def load_arrays(
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
             if expected is not None and shapes != dict(expected):
                 raise RunError(f"{path}: {_difference(shapes, expected)}")
-            arrays = {name: file.get_tensor(name) for name in shapes}
-            return arrays, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, TypeError) as error:  # TypeError: a type NumPy lacks
         raise RunError(f"{path}: expected safetensors ({error})") from None
 

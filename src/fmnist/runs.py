@@ -220,7 +220,7 @@ class Run:
     ) -> dict[str, NDArray[Any]]:
         """The arrays of `weights.safetensors` by name; RunError unless of the `expected` shapes."""
         self.require_weights()
-        return load_arrays(self.weights_path, expected)[0]
+        return load_arrays(self.weights_path, expected)
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
         """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""
@@ -272,7 +272,7 @@ class Run:
                     raise RunError(f"{file}: does not match its manifest")
                 about = files.load_metadata(file)
                 files.require(about, CHECKPOINT, f"{file}: metadata")
-                return load_arrays(file, expected)[0], about
+                return load_arrays(file, expected), about
             except (OSError, RunError) as error:
                 report(f"checkpoint skipped: {error}")
         return None

@@ -69,6 +69,11 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     return np.random.RandomState([seed, epoch]).permutation(n)
 
 
+def default_interval(saving_seconds: float) -> float:
+    """Seconds from one checkpoint to the next, where the last one took `saving_seconds`."""
+    return max(CHECKPOINT_SECONDS, saving_seconds / CHECKPOINT_SHARE)
+
+
 def train(
     recipe: Recipe, data: Data, run: str | Path | None = None, *,
     teachers: Iterable[str | Path | runs.Run] = (),
@@ -262,8 +267,8 @@ class _Session:
                     self.end_epoch(run, update, logs, progress)
                     begin = time.perf_counter()
                 interval = (
-                    max(CHECKPOINT_SECONDS, self.saving_seconds / CHECKPOINT_SHARE)
-                    if every_seconds is None else every_seconds
+                    default_interval(self.saving_seconds) if every_seconds is None
+                    else every_seconds
                 )  # fmt: skip
                 due = now - saved >= interval or (every_updates and update % every_updates == 0)
                 if stop or (due and update < self.updates):
