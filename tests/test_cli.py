@@ -445,6 +445,67 @@ def test_runs_tables_and_shows(trained):
     assert row["device"] in text.out
 
 
+def test_runs_are_sorted_and_filtered(trained, tmp_path):
+    for name, parameters, accuracy in (("a", 300, 0.5), ("b", 100, 0.9), ("c", 200, None)):
+        subprocess.run(["cp", "-r", trained[0], tmp_path / name], check=True)
+        recipe, env, score = (tmp_path / name / f"{f}.json" for f in ("recipe", "env", "score"))
+        of = {"name": "quick" if name == "c" else "seed"}
+        recipe.write_text(json.dumps(json.loads(recipe.read_text()) | of))
+        env.write_text(json.dumps(json.loads(env.read_text()) | {"parameters": parameters}))
+        scores = json.loads(score.read_text())
+        scores["val"]["accuracy"] = accuracy
+        score.write_text(json.dumps(scores if accuracy else {}))
+
+    def names(*options):
+        return "".join(r["run"] for r in call("runs", "--in", tmp_path, *options, "--json").json)
+
+    assert [names(), names("--sort", "parameters"), names("--sort", "val")] == ["abc", "bca", "bac"]
+    assert [names("--recipe", "quick"), names("--parameters", "150..")] == ["c", "ac"]
+    assert [names("--parameters", "..200"), names("--parameters", "101..299")] == ["bc", "c"]
+    done = call("runs", "--in", tmp_path, "--parameters", "..5")
+    assert done.out == f"none of the 3 runs in {tmp_path} is such a run\n"
+    for option, value in (("--sort", "size"), ("--parameters", "5"), ("--parameters", "a..b")):
+        assert f"received '{value}'" in refused(call("runs", "--in", tmp_path, option, value), 2)
+
+
+def test_runs_delete_asks_and_keeps_evidence(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, two, scored, recorded = (tmp_path / "runs" / n for n in ("one", "two", "scored", "rec"))
+    for path in (one, two, scored, recorded):
+        path.parent.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-r", trained[0], path], check=True)
+        weights = path / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes() + path.name.encode())  # weights of its own
+    Run(scored).enter_in_ledger({"split": "test"})
+    record = tmp_path / "records" / "r" / "results.jsonl"
+    record.parent.mkdir(parents=True)
+    sha = files.sha256(recorded / "weights.safetensors")
+    record.write_text(json.dumps({"weights_sha256": sha}) + "\n")
+
+    itself = record.parent / "run"
+    subprocess.run(["cp", "-r", trained[0], itself], check=True)
+    (itself / "results.jsonl").touch()
+    assert "expected --yes" in refused(call("runs", "delete", "one"), 2)
+    for named, where in (
+        (scored, "ledger.jsonl"),
+        (recorded, "r/results.jsonl"),
+        (itself, "run/results.jsonl"),
+    ):
+        message = refused(call("runs", "delete", "one", named, "--yes"), 5)
+        assert where in message
+        assert named.exists()
+    (tmp_path / "runs" / "link").symlink_to(two)
+    assert "a link" in refused(call("runs", "delete", "link", "--yes"), 5)
+    with Run(two).locked():
+        assert "another process" in refused(call("runs", "delete", "two", "--yes"), 5)
+    assert one.exists()
+    assert two.exists()
+    assert call("runs", "delete", "one", "runs/one", "--yes").out == "deleted runs/one\n"
+    assert call("runs", "delete", "two", "--yes", "--json").json == {"deleted": ["runs/two"]}
+    left = {p.name for p in (tmp_path / "runs").iterdir()}
+    assert left == {"scored", "rec", "link", "ledger.jsonl"}
+
+
 def test_one_damaged_run_hides_no_other(trained, tmp_path):
     for name in ("good", "broken"):
         subprocess.run(["cp", "-r", trained[0], tmp_path / name], check=True)

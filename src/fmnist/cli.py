@@ -119,6 +119,25 @@ Subjects = Annotated[
 Picture = Annotated[
     Path | None, typer.Option("--show", metavar="FILE", help="Write a picture of samples.")
 ]
+Sort = Annotated[
+    str,
+    typer.Option(
+        "--sort",
+        metavar="name|val|test|parameters|seconds",
+        help="Accuracies the highest first, the others the lowest.",
+    ),
+]
+OfRecipe = Annotated[
+    str | None, typer.Option("--recipe", metavar="NAME", help="Only runs of this recipe.")
+]
+Parameters = Annotated[
+    str | None,
+    typer.Option(
+        "--parameters",
+        metavar="MIN..MAX",
+        help="Only networks of so many parameters; either end may be left out.",
+    ),
+]
 RunsFolder = Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder of the runs.")]
 
 
@@ -378,25 +397,38 @@ def summary(recipe: RecipeName, settings: Settings = None, as_json: Json = False
 
 
 @runs_app.callback(invoke_without_command=True)
-def runs(context: typer.Context, folder: RunsFolder = Path("runs"), as_json: Json = False) -> None:
-    """Table the runs, or show one."""
+def runs(
+    context: typer.Context,
+    folder: RunsFolder = Path("runs"),
+    sort: Sort = "name",
+    recipe: OfRecipe = None,
+    parameters: Parameters = None,
+    as_json: Json = False,
+) -> None:
+    """Table the runs, show one, or delete some."""
     if context.invoked_subcommand is not None:
         if as_json:
             raise UsageError(f"--json: put it after {context.invoked_subcommand}")
         return
     from fmnist.runs import Run, run_folders
-    from fmnist.tables import run_row, show_runs
+    from fmnist.tables import parse_range, run_row, show_runs, sort_rows
 
-    rows = []
+    low, high = parse_range(parameters or "..")
+    rows: list[dict[str, Any]] = []
     for path in run_folders(folder):
         try:
             rows.append(run_row(Run(path)))
         except FmnistError as error:  # one damaged run hides no other
             _say(f"note: left out: {error}")
+    there = len(rows)
+    rows = sort_rows(rows, sort)
+    rows = [r for r in rows if low <= r["parameters"] <= high and recipe in (None, r["recipe"])]
     if as_json:
         _print_json(rows)
     elif rows:
         show_runs(rows)
+    elif there:
+        print(f"none of the {there} runs in {folder} is such a run")
     else:
         print(f"no runs in {folder} yet; fmnist train makes one")
 
@@ -421,6 +453,34 @@ def show(run: RunFolder, as_json: Json = False) -> None:
             "times_opened": opened.times_opened(),
         }
     )
+
+
+@runs_app.command()
+def delete(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete runs, after asking; never one that the ledger or a record names."""
+    from fmnist.runs import find_run
+
+    opened = list({run.path.resolve(): run for run in map(find_run, runs)}.values())
+    for run in opened:  # all are looked at before any goes
+        run.require_deletable()
+    names = ", ".join(str(run.path) for run in opened)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UsageError(f"runs delete: expected --yes where nobody can be asked, for {names}")
+        if not typer.confirm(f"delete {names}?", err=True):
+            raise UsageError("runs delete: received no; nothing was deleted")
+    for run in opened:
+        run.delete()
+        if not as_json:
+            print(f"deleted {run.path}")
+    if as_json:
+        _print_json({"deleted": [str(run.path) for run in opened]})
 
 
 def _version(wanted: bool) -> None:

@@ -291,6 +291,41 @@ class Run:
         """Hold the run for training; the lock dies with its process. RunError if it is held."""
         return files.held(self.path / "lock", f"{self.path}: another process is training this run")
 
+    def named_by(self, records: Path = Path("records")) -> Path | None:
+        """The ledger or the record that names this run or its weights; None where there is none."""
+        if (self.path / "results.jsonl").exists():  # it is a record itself
+            return self.path / "results.jsonl"
+        weights = sha256(self.weights_path) if self.finished else None
+        if any(
+            line.get("run") == self.name or (weights and line.get("weights") == weights)
+            for line in read_lines(self.ledger_path)
+        ):
+            return self.ledger_path
+        for path in sorted(records.glob("*/results.jsonl")) if weights else []:
+            if any(line.get("weights_sha256") == weights for line in read_lines(path)):
+                return path
+        return None
+
+    def require_deletable(self) -> None:
+        """Raise RunError where the run is evidence, or a link."""
+        if self.path.is_symlink():
+            raise RunError(f"{self.path}: expected a run folder, found a link; nothing was deleted")
+        named = self.named_by()
+        if named:
+            raise RunError(f"{self.path}: is named in {named}, so it stays; nothing was deleted")
+
+    def delete(self) -> None:
+        """Remove the folder: out of sight in one step, then its files. RunError if it must stay."""
+        self.require_deletable()
+        with self.locked():
+            folder = self.path.resolve()
+            hidden = folder.with_name(f".{folder.name}.deleted-{os.getpid()}")
+            try:
+                folder.rename(hidden)
+                shutil.rmtree(hidden)
+            except OSError as error:
+                raise RunError(f"{self.path}: could not be deleted ({error.strerror})") from error
+
     # the ledger
 
     def enter_in_ledger(self, values: Mapping[str, Any]) -> int:

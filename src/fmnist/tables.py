@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fmnist.compare import Pair, Subject, sentence
-from fmnist.errors import RunError
+from fmnist.errors import RunError, UsageError
 from fmnist.evaluation import Score
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
@@ -187,6 +187,26 @@ def run_row(run: Run) -> dict[str, Any]:
         "device": env["device"],
         "times_opened": run.times_opened(),
     }
+
+
+SORTED_BY = ("name", "val", "test", "parameters", "seconds")
+
+
+def sort_rows(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Rows of `run_row` by name, size or seconds, or by accuracy: the highest first, none last."""
+    if by not in SORTED_BY:
+        raise UsageError(f"--sort: expected one of {', '.join(SORTED_BY)}, received {by!r}")
+    if by in ("val", "test"):
+        return sorted(rows, key=lambda r: -r[by]["accuracy"] if r[by] else 0.0)
+    return sorted(rows, key=lambda r: r["run" if by == "name" else by])
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """`1000..20000` as two numbers, an end that is left out as infinity. Raises UsageError."""
+    low, dots, high = text.replace(",", "").partition("..")
+    if not dots or not all(end.isdecimal() or not end for end in (low, high)):
+        raise UsageError(f"--parameters: expected MIN..MAX, as ..100000, received {text!r}")
+    return float(low or 0), float(high or "inf")
 
 
 def _short(score: dict[str, Any] | None) -> str:
