@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import runpy
 import statistics
 from pathlib import Path
 
@@ -77,3 +78,13 @@ def test_the_readme_and_the_recipes_quote_the_records():
         card = inspect.getdoc(recipes.RECIPES[name])
         assert f"Test {figure} %" in card
         assert path in card
+
+
+def test_the_leaderboard_is_that_of_the_records():
+    page = runpy.run_path(str(ROOT / "benchmarks" / "leaderboard.py"))["page"]()
+    assert (ROOT / "records" / "README.md").read_text(encoding="utf-8") == page, (
+        "python benchmarks/leaderboard.py writes it anew"
+    )
+    for record in RECORDS:
+        line = next(line for line in page.splitlines() if f"({record.name})" in line)
+        assert f"| {mean(record)} %" in line

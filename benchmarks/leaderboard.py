@@ -1,0 +1,66 @@
+"""The leaderboard: every record in one table, made from the records themselves.
+
+    python benchmarks/leaderboard.py
+
+Writes `records/README.md`; a test compares it with the records. Operations count a product and a
+sum as two, backward as twice forward; a teacher's are not in them.
+"""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from fmnist.evaluation import wilson_interval
+from fmnist.files import read_lines, write_whole
+from fmnist.recipes import Recipe
+from fmnist.runs import Run
+
+RECORDS = Path(__file__).parents[1] / "records"
+IMAGES = 60_000  # recorded runs train on all
+HEAD = """# Recorded results
+
+The best first. Made by `python benchmarks/leaderboard.py` from the folders beside it; each has its
+recipe, environment, learning curve, a line a seed and what there is to say about it. Test accuracy
+is the mean over seeds, ± their standard deviation; the interval is Wilson's 95 % for its images.
+Operations are forward for one image, and of a whole training run (60,000 images × epochs, backward
+as twice forward). Seconds are the median from the first update to the final weights, on the device
+named. `LOG.md` has what was tried.
+
+| recipe | parameters | test accuracy | 95 % interval | seeds | forward, MFLOP | training, PFLOP | \
+seconds | device | date | command | record |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def row(record: Path) -> tuple[float, str]:
+    """A record's mean accuracy and its line of the table."""
+    run = Run(record)
+    lines: list[dict[str, Any]] = read_lines(record / "results.jsonl")
+    recipe, env, n = Recipe.from_json(run.recipe), run.env, lines[0]["n"]
+    accuracies = [line["accuracy"] for line in lines]
+    mean = statistics.mean(accuracies)
+    spread = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(lines) > 1 else ""
+    low, high = wilson_interval(round(mean * n), n)
+    forward = recipe.options.operations(tuple(env["shape"]), len(env["classes"]))
+    seconds = statistics.median(line["seconds"] for line in lines)
+    teachers = "".join(f" --teacher {teacher['run']}" for teacher in env.get("teachers", []))
+    cells = (
+        f"`{recipe.name}`", f"{lines[0]['parameters']:,}", f"{100 * mean:.2f} %{spread}",
+        f"{100 * low:.2f}–{100 * high:.2f}", f"{len(lines)}", f"{forward / 1e6:.1f}",
+        f"{3 * forward * IMAGES * recipe.epochs / 1e15:.3g}", f"{seconds:,.0f}", env["device"],
+        record.name[:10], f"`fmnist train {recipe.name} --fit-on all --test{teachers}`",
+        f"[{record.name}]({record.name})",
+    )  # fmt: skip
+    return mean, "| " + " | ".join(cells) + " |\n"
+
+
+def page(records: Path = RECORDS) -> str:
+    """The whole page as Markdown."""
+    rows = [row(path.parent) for path in sorted(records.glob("*/results.jsonl"))]
+    return HEAD + "".join(line for _, line in sorted(rows, key=lambda each: -each[0]))
+
+
+if __name__ == "__main__":
+    out = RECORDS / "README.md"
+    write_whole(out, lambda path: path.write_text(page(), encoding="utf-8"))
+    print(out)
