@@ -85,7 +85,7 @@ def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
     results = []
     for turn in (0, 1):
         chosen = small(
-            **{"model.filters": "8,16"}, distillation=1, epochs=10, crop=0, cutout=0,
+            **{"model.filters": "8,16"}, distillation=1, epochs=20, crop=0, cutout=0,
             learning_rate=0.2,
         )  # fmt: skip
         session = training._Session(chosen, env, data.train)
@@ -94,11 +94,12 @@ def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
         for update in range(session.updates):
             session.one_update(update)
         forward = evaluation.compile_forward(session.model, 0.3, 0.35)
-        results.append(evaluation.predict_logits(forward, data.val.images))
+        results.append(evaluation.predict_logits(forward, data.train.images))
     np.testing.assert_array_equal(*results)
     network = evaluation.compile_forward(evaluation.load_model(teacher)[0], *about(teacher))
-    taught = evaluation.predict_logits(network, data.val.images)
-    assert (taught.argmax(axis=1) == results[0].argmax(axis=1)).mean() > 0.7
+    taught = evaluation.predict_logits(network, data.train.images)
+    agreed = (taught.argmax(axis=1) == results[0].argmax(axis=1)).mean()
+    assert agreed > 0.7
 
 
 def about(run):
