@@ -16,7 +16,6 @@ from fmnist.recipes import Recipe
 from fmnist.runs import Run
 
 RECORDS = Path(__file__).parents[1] / "records"
-IMAGES = 60_000  # recorded runs train on all
 HEAD = """# Recorded results
 
 The best first. Made by `python benchmarks/leaderboard.py` from the folders beside it; each has its
@@ -42,12 +41,13 @@ def row(record: Path) -> tuple[float, str]:
     spread = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(lines) > 1 else ""
     low, high = wilson_interval(round(mean * n), n)
     forward = recipe.options.operations(tuple(env["shape"]), len(env["classes"]))
+    training = 3 * forward * env["data"]["n"] * recipe.epochs
     seconds = statistics.median(line["seconds"] for line in lines)
     teachers = "".join(f" --teacher {teacher['run']}" for teacher in env.get("teachers", []))
     cells = (
         f"`{recipe.name}`", f"{lines[0]['parameters']:,}", f"{100 * mean:.2f} %{spread}",
         f"{100 * low:.2f}–{100 * high:.2f}", f"{len(lines)}", f"{forward / 1e6:.1f}",
-        f"{3 * forward * IMAGES * recipe.epochs / 1e15:.3g}", f"{seconds:,.0f}", env["device"],
+        f"{training / 1e15:.3g}", f"{seconds:,.0f}", env["device"],
         record.name[:10], f"`fmnist train {recipe.name} --fit-on all --test{teachers}`",
         f"[{record.name}]({record.name})",
     )  # fmt: skip

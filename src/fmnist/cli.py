@@ -421,8 +421,8 @@ def runs(
         except FmnistError as error:  # one damaged run hides no other
             _say(f"note: left out: {error}")
     there = len(rows)
-    rows = sort_rows(rows, sort)
     rows = [r for r in rows if low <= r["parameters"] <= high and recipe in (None, r["recipe"])]
+    rows = sort_rows(rows, sort)
     if as_json:
         _print_json(rows)
     elif rows:

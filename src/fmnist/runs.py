@@ -316,8 +316,8 @@ class Run:
 
     def delete(self) -> None:
         """Remove the folder: out of sight in one step, then its files. RunError if it must stay."""
-        self.require_deletable()
         with self.locked():
+            self.require_deletable()  # now that no training can finish meanwhile
             folder = self.path.resolve()
             hidden = folder.with_name(f".{folder.name}.deleted-{os.getpid()}")
             try:
