@@ -468,7 +468,9 @@ def tiny() -> Recipe:
     )  # fmt: skip
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (quick, standard, strong, tiny, seed)}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    f.__name__: f for f in (quick, standard, strong, tiny, seed)
+}
 
 
 def recipe(name: str, /, **changes: Any) -> Recipe:
