@@ -25,7 +25,17 @@ from fmnist import cli, files
 from fmnist.recipes import RECIPES
 from fmnist.runs import Run
 
-COMMANDS = ["train", "evaluate", "compare", "data", "recipes", "summary", "runs", "runs show"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "verify",
+    "compare",
+    "data",
+    "recipes",
+    "summary",
+    "runs",
+    "runs show",
+]
 SMALL = [
     *("--set", "model.filters=4,4"), *("--set", "model.dense_units=8"),
     *("--set", "precision=float32"), *("--set", "epochs=1"), *("--set", "batch_size=64"),
@@ -370,6 +380,82 @@ def test_evaluate_reproduces_the_recorded_score_exactly(trained, folder):
     accuracy = re.search(r"^VAL ACCURACY: (.*)%.*n=40, 95% CI", done.out, re.MULTILINE)
     assert float(accuracy[1]) == pytest.approx(100 * score["accuracy"], abs=0.005)
     assert not Run(path).ledger_path.exists()
+
+
+def copied(run, folder, **env):
+    """A copy of a run under another name, some of its `env.json` changed."""
+    path = folder / "runs" / "copy"
+    path.parent.mkdir()
+    subprocess.run(["cp", "-r", run, path], check=True)
+    Run(path).change_env(**env)
+    return path
+
+
+def contents(folder):
+    """Every file's bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_verifies_to_the_image_and_stays_as_it_is(trained, tmp_path):
+    path = copied(trained[0], tmp_path)
+    score = call("evaluate", path, "--split", "test", "--json").json
+    before = contents(path)
+    (result,) = call("verify", path, "--json").json
+    assert (result["passed"], result["same_machine"]) == (True, True)
+    assert [(c["split"], c["n"]) for c in result["checks"]] == [("val", 40), ("test", 60)]
+    assert all((c["changed"], c["exact"], c["allowed"]) == (0, True, 0) for c in result["checks"])
+    assert result["checks"][1]["correct"] == score["correct"]
+    assert any(line.startswith("model.filters") for line in result["differences"]["recipe"])
+    assert contents(path) == before
+    assert Run(path).times_opened() == 2  # scoring test is scoring test
+    done = call("verify", path)
+    assert done.code == 0, done.err
+    assert f"{path}: verified, val" in done.out
+
+
+def test_other_weights_do_not_verify(trained, tmp_path):
+    run = Run(copied(trained[0], tmp_path))
+    arrays, about = run.load_weights(), run.about_weights()
+    head = next(name for name in arrays if arrays[name].shape[-1:] == (len(about["classes"]),))
+    run.save_weights(arrays | {head: -arrays[head]}, about)
+    done = call("verify", run.path)
+    assert done.code == 1
+    assert "NOT VERIFIED" in done.out
+    assert done.err.startswith("error: not what was claimed: ")
+
+
+def test_a_claim_that_was_raised_does_not_verify(trained, tmp_path):
+    run = Run(copied(trained[0], tmp_path))
+    score = run.scores["val"]
+    run.save_score("val", score | {"correct": score["correct"] + 1})
+    assert call("verify", run.path).code == 1
+
+
+def test_without_logits_on_another_machine_it_is_the_confusion(trained, tmp_path):
+    """A record leaves logits out, and 0.2 % of 40 answers is none."""
+    run = Run(copied(trained[0], tmp_path, device="cpu: another, 2 threads"))
+    (run.path / "val_logits.npz").unlink()
+    (result,) = call("verify", run.path, "--json").json
+    (check,) = result["checks"]
+    assert (result["same_machine"], check["exact"], check["changed"]) == (False, False, 0)
+    assert "device cpu: another, 2 threads, now " in result["differences"]["environment"][-1]
+    score = run.scores["val"]
+    i, j = next((i, j) for i, row in enumerate(score["confusion"]) for j, n in enumerate(row) if n)
+    score["confusion"][i][j] -= 1
+    score["confusion"][i][j - 1] += 1
+    run.save_score("val", score)
+    done = call("verify", run.path)
+    assert done.code == 1
+    assert "at least 1 answers changed" in done.out
+
+
+def test_what_cannot_be_compared_is_not_verified(trained, folder, tmp_path):
+    path = copied(trained[0], tmp_path)
+    other = write_idx_set(tmp_path / "other", train=490)
+    assert "the data is not the same" in refused(call("verify", path, "--data", other), 5)
+    (path / "score.json").unlink()
+    assert "found none" in refused(call("verify", path), 5)
+    assert not (path.parent / "ledger.jsonl").exists()
 
 
 def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_path):

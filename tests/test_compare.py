@@ -7,7 +7,7 @@ import pytest
 from samples import ENV
 from scipy import stats
 
-from fmnist import compare
+from fmnist import compare, runs
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes import recipe
 from fmnist.runs import Run
@@ -171,6 +171,6 @@ def test_what_cannot_be_compared_is_refused(make, trio, tmp_path):
 
 
 def test_logits_that_unpack_without_end_are_refused(trio, monkeypatch):
-    monkeypatch.setattr(compare, "LARGEST_LOGITS", 100)
+    monkeypatch.setattr(runs, "LARGEST_LOGITS", 100)
     with pytest.raises(RunError, match="unpacked"):
         compare.open_subject([trio[0]], "val")

@@ -291,6 +291,35 @@ def evaluate(
 
 
 @app.command()
+def verify(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
+    ],
+    data: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Score runs again from their weights: do they still give what they claim to?"""
+    from fmnist.runs import find_run
+
+    opened = [find_run(run) for run in runs]
+    for run in opened:  # before anything heavy is loaded
+        run.require_weights()
+
+    from fmnist.tables import show_verification
+    from fmnist.verify import verify as verify_run
+
+    results = []
+    for run in opened:
+        results.append(verify_run(run, _load(_folder_of(run, data))))
+        if not as_json:
+            show_verification(results[-1])
+    if as_json:
+        _print_json([result.to_json() for result in results])
+    if failed := [result.run for result in results if not result.passed]:
+        raise FmnistError(f"not what was claimed: {', '.join(failed)}")
+
+
+@app.command()
 def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> None:
     """Compare runs on the same images: which is better, by how much, and is it chance?"""
     import dataclasses

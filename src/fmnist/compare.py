@@ -7,7 +7,6 @@ training (val) or `fmnist evaluate` (val, test) left in the run folders.
 
 import dataclasses
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.errors import RunError, UsageError
+from fmnist.errors import UsageError
 from fmnist.evaluation import probabilities, wilson_interval
 from fmnist.recipes import Recipe
-from fmnist.runs import Run, command
+from fmnist.runs import Run
 
 MOST_DIFFERENT = 20  # images that are named
-LARGEST_LOGITS = 2**30  # bytes, unpacked
 CHANCE = 0.05  # below this p a difference is called more than chance
 
 
@@ -90,32 +88,13 @@ class Pair:
 
 def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
     """A subject of runs that were scored on a split. Raises RunError, UsageError."""
-    logits, labels = zip(*(_read_logits(run, split) for run in runs), strict=True)
+    logits, labels = zip(*(run.load_logits(split) for run in runs), strict=True)
     hashes = {run.env["data"]["hash"] for run in runs}
     if len(hashes) > 1 or any(not np.array_equal(labels[0], other) for other in labels):
         raise UsageError(f"{name or runs[0].name}: expected runs on the same data")
     if not name:
         name = runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
     return Subject(name, tuple(runs), np.stack(logits), labels[0])
-
-
-def _read_logits(run: Run, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    path = run.path / f"{split}_logits.npz"
-    if not path.exists():
-        how = command("evaluate", run.path, "--split", split)
-        raise RunError(f"{run.path}: was not scored on {split}; {how} does it")
-    try:
-        with zipfile.ZipFile(path) as parts:
-            if sum(part.file_size for part in parts.infolist()) > LARGEST_LOGITS:
-                raise ValueError(f"more than {LARGEST_LOGITS:,} bytes unpacked")
-        with np.load(path, allow_pickle=False) as arrays:
-            logits, labels = arrays["logits"], arrays["labels"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path}: expected logits and labels ({error})") from None
-    classes = len(run.env["classes"])
-    if logits.shape != (len(labels), classes) or not np.isfinite(logits).all() or not len(labels):
-        raise RunError(f"{path}: expected finite logits for {classes} classes")
-    return logits, labels
 
 
 def compare(subjects: Sequence[Subject]) -> list[Pair]:

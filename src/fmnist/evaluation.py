@@ -185,13 +185,27 @@ def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
 def evaluate(run: runs.Run | str, split: Split | SealedSplit) -> Score:
     """Score a finished run on a split; of val and test, score and logits are kept in its folder.
 
+    Everything else is as in `score`.
+    """
+    run = runs.Run(run)
+    found, logits, labels = score(run, split)
+    if found.split in ("val", "test"):
+        run.save_logits(found.split, logits, labels)
+        run.save_score(found.split, found.to_json())
+    return found
+
+
+def score(
+    run: runs.Run, split: Split | SealedSplit
+) -> tuple[Score, NDArray[np.float32], NDArray[Any]]:
+    """A finished run's score on a split, its logits and the labels; the run's folder stays as is.
+
     A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
     line in the ledger beside the run folders, and the count is part of the score.
 
     Raises RunError for a run without weights, UsageError for images of another shape, for labels
     that the model does not know, and for val where the run was trained on val.
     """
-    run = runs.Run(run)
     recipe = Recipe.from_json(run.recipe)
     sealed = isinstance(split, SealedSplit)
     opened = split.open() if isinstance(split, SealedSplit) else split
@@ -224,11 +238,8 @@ def evaluate(run: runs.Run | str, split: Split | SealedSplit) -> Score:
             "split": name, "form": "keras",
             "views": recipe.views, "data": opened.source, "n": len(logits), "correct": correct,
         })  # fmt: skip
-    score = score_logits(
+    found = score_logits(
         logits, opened.labels, tuple(about["classes"]), name,
         views=recipe.views, images_per_second=speed, times_opened=times,
     )  # fmt: skip
-    if name in ("val", "test"):
-        run.save_logits(name, logits, opened.labels)
-        run.save_score(name, score.to_json())
-    return score
+    return found, logits, opened.labels

@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,7 @@ SCHEMA = 1
 Arrays = Mapping[str, NDArray[Any]]
 LEDGER = "ledger.jsonl"
 KEPT_CHECKPOINTS = 2
+LARGEST_LOGITS = 2**30  # bytes, unpacked
 ENV = {
     "backend": str, "classes": [str], "deviation": float, "device": str, "mean": float,
     "data": {"hash": str, "n": int, "name": str, "val_index_hash": str},
@@ -229,7 +231,33 @@ class Run:
             with path.open("wb") as file:
                 np.savez_compressed(file, logits=logits, labels=labels)
 
-        write_whole(self.path / f"{split}_logits.npz", write)
+        write_whole(self._logits_path(split), write)
+
+    def has_logits(self, split: str) -> bool:
+        """Whether the run was scored on a split and has kept its logits."""
+        return self._logits_path(split).exists()
+
+    def load_logits(self, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The logits (n, classes) and labels (n,) that `save_logits` wrote. Raises RunError."""
+        path = self._logits_path(split)
+        if not path.exists():
+            how = command("evaluate", self.path, "--split", split)
+            raise RunError(f"{self.path}: was not scored on {split}; {how} does it")
+        try:
+            with zipfile.ZipFile(path) as parts:
+                if sum(part.file_size for part in parts.infolist()) > LARGEST_LOGITS:
+                    raise ValueError(f"more than {LARGEST_LOGITS:,} bytes unpacked")
+            with np.load(path, allow_pickle=False) as arrays:
+                logits, labels = arrays["logits"], arrays["labels"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: expected logits and labels ({error})") from None
+        shape = (len(labels), len(self.env["classes"]))
+        if logits.shape != shape or not np.isfinite(logits).all() or not len(labels):
+            raise RunError(f"{path}: expected finite logits for {shape[1]} classes")
+        return logits, labels
+
+    def _logits_path(self, split: str) -> Path:
+        return self.path / f"{split}_logits.npz"
 
     def save_score(self, split: str, score: Mapping[str, Any]) -> None:
         """Put a split's score into `score.json`."""

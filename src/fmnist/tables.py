@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist.compare import Pair, Subject, sentence
 from fmnist.errors import RunError, UsageError
 from fmnist.evaluation import Score
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
+
+if TYPE_CHECKING:
+    from fmnist.verify import Verification
 
 VIEWS = {
     "one": "one view",
@@ -94,6 +97,21 @@ def show_score(score: Score) -> None:
         f"{score.images_per_second:,.0f} images/s ({VIEWS.get(score.views, score.views)})"
     )
     print(f"{'' if score.split == 'test' else 'VAL '}ACCURACY: {score.headline()}")
+
+
+def show_verification(result: "Verification") -> None:
+    """A line a split, then what is another than when the run was made."""
+    for check in result.checks:
+        least = "" if check.exact else "at least "
+        print(
+            f"{result.run}: {'verified' if check.passed else 'NOT VERIFIED'}, {check.split} "
+            f"{check.correct:,} of {check.n:,} right, claimed {check.claimed:,}; "
+            f"{least}{check.changed:,} answers changed, {check.allowed:,} may"
+            f"{'' if result.same_machine else ' on another machine'}"
+        )
+    for what, lines in result.differences.items():
+        for line in lines:
+            print(f"    {what}: {line}")
 
 
 def show_comparison(subjects: Sequence[Subject], pairs: Sequence[Pair], split: str) -> None:

@@ -107,7 +107,8 @@ def train(
     split = data.fitting(recipe.fit_on)
     mean, deviation = mean_and_deviation(split.images)
     env = {
-        "created": runs.now(), "fmnist": fmnist.__version__, **_commit(), "command": sys.argv,
+        "created": runs.now(), "fmnist": fmnist.__version__, **backend.commit(),
+        "command": sys.argv,
         "backend": backend.name(), "versions": backend.versions(), "device": backend.device(),
         "threads": backend.threads(), "precision": backend.resolve_precision(recipe.precision),
         "data": {
@@ -462,25 +463,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def _commit() -> dict[str, Any]:
-    """The commit of the checkout that this package runs from, and whether it has changes."""
-    here = Path(__file__).resolve().parent
-    if not (here.parents[1] / ".git").exists():
-        return {"commit": None, "dirty": None}
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-
-    try:
-        changes = git("status", "--porcelain", "--untracked-files=no")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
