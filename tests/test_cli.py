@@ -29,6 +29,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "verify",
+    "export",
     "compare",
     "data",
     "recipes",
@@ -456,6 +457,79 @@ def test_what_cannot_be_compared_is_not_verified(trained, folder, tmp_path):
     (path / "score.json").unlink()
     assert "found none" in refused(call("verify", path), 5)
     assert not (path.parent / "ledger.jsonl").exists()
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+def test_an_export_is_a_run_of_the_score_that_it_states(trained, folder, tmp_path, storage):
+    run = Run(trained[0])
+    out = tmp_path / "out" / storage
+    arguments = ("export", run.path, "--storage", storage, "--out", out, "--data", folder)
+    (made,) = call(*arguments, "--json").json
+    exported = Run(out)
+    assert (made["split"], made["n"], made["before"]) == ("val", 40, run.scores["val"]["accuracy"])
+    assert made["accuracy"] == exported.scores["val"]["accuracy"]
+    assert made["size"] == exported.weights_path.stat().st_size
+    score = call("evaluate", out, "--data", folder, "--json").json
+    assert score["accuracy"] == made["accuracy"]
+    assert call("verify", out, "--data", folder).code == 0
+    was, arrays = run.load_weights(), exported.load_weights()
+    assert set(was) == set(arrays)
+    bytes_each = {"float32": 4, "float16": 2, "int8": 1}[storage]
+    stored = sum(array.size for array in was.values())
+    assert 0 <= made["size"] - stored * bytes_each < 2048 < made["size"]  # names and scales
+    for name, array in arrays.items():
+        if storage == "int8" and array.ndim > 1:
+            step = np.abs(was[name]).max(axis=tuple(range(array.ndim - 1))) / 127
+            assert (np.abs(array - was[name]) <= step * 0.5001).all(), name
+            assert np.abs(array - was[name]).max() > 0, name
+        else:
+            kept = was[name].astype("float16") if storage == "float16" else was[name]
+            assert (array == kept).all(), name
+    assert "exists already" in refused(call(*arguments), 2)
+
+
+def test_an_export_in_parts_is_joined_as_the_error_says(trained, folder, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "with space"
+    arguments = ("export", trained[0], "--data", folder)
+    assert call(*arguments, "--out", whole).code == 0
+    done = call(*arguments, "--out", out, "--part-size", "1KiB")
+    assert done.code == 0, done.err
+    parts = sorted(path for path in out.glob("weights.safetensors.*"))
+    assert f" in {len(parts)} parts; val" in done.out
+    assert len(parts) > 2
+    assert {part.stat().st_size for part in parts[:-1]} == {1024}
+    about = files.read_json(out / "weights.json")
+    assert [p["sha256"] for p in about["parts"]] == [files.sha256(part) for part in parts]
+    line = refused(call("evaluate", out, "--data", folder), 5)
+    subprocess.run(line.partition("join them by: ")[2], shell=True, check=True)
+    assert files.sha256(out / "weights.safetensors") == about["sha256"]
+    assert files.sha256(whole / "weights.safetensors") == about["sha256"]
+    assert call("evaluate", out, "--data", folder).code == 0
+
+
+def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monkeypatch):
+    from fmnist import export
+
+    out = tmp_path / "out"
+    arguments = ("export", trained[0], "--data", folder, "--out", out)
+    for wrong, expected in (
+        (("--storage", "float8"), "expected one of float32, float16, int8"),
+        (("--part-size", "9"), "part size: expected at least"),
+        (("--part-size", "much"), "--part-size: expected a size"),
+        (("--storage", "int8", "--storage", "float16"), "--out: names one folder"),
+    ):
+        assert expected in refused(call(*arguments, *wrong), 2)
+    monkeypatch.setattr(export, "ALLOWED", -1)
+    assert "nothing was exported" in refused(call(*arguments), 1)
+    run = Run(copied(trained[0], tmp_path))
+    arrays, about = run.load_weights(), run.about_weights()
+    name = next(iter(arrays))
+    run.save_weights(arrays | {name: arrays[name] + np.float32(1e6)}, about)
+    done = call("export", run.path, "--data", folder, "--out", out)
+    assert "larger than 65,504" in refused(done, 1)
+    (run.path / "val_logits.npz").unlink()
+    assert "was not scored" in refused(call("export", run.path, "--data", folder, "--out", out), 5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
 def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_path):

@@ -320,6 +320,52 @@ def verify(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    storage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--storage",
+            metavar="TYPE",
+            help="float16, int8 or float32; repeatable [default: float16].",
+        ),
+    ] = None,
+    part_size: Annotated[
+        str | None,
+        typer.Option("--part-size", metavar="SIZE", help="Cut larger files into parts, as 95MB."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The new folder [default: exports/RUN-TYPE]."),
+    ] = None,
+    data: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's weights as safetensors to share, smaller and in parts, and score them so."""
+    from fmnist.memory import parse_size
+    from fmnist.runs import find_run
+
+    storages = storage or ["float16"]
+    if out and len(storages) > 1:
+        raise UsageError("--out: names one folder; give one --storage with it")
+    size = parse_size(part_size, "--part-size") if part_size else None
+    opened = find_run(run)
+    opened.require_weights()
+    loaded = _load(_folder_of(opened, data))
+
+    from fmnist.export import export as export_run
+    from fmnist.tables import show_export
+
+    made = []
+    for each in storages:
+        made.append(export_run(opened, loaded, storage=each, out=out, part_size=size))  # type: ignore[arg-type]
+        if not as_json:
+            show_export(made[-1])
+    if as_json:
+        _print_json([each.to_json() for each in made])
+
+
+@app.command()
 def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> None:
     """Compare runs on the same images: which is better, by how much, and is it chance?"""
     import dataclasses

@@ -12,12 +12,12 @@ from fmnist.errors import UsageError
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, what: str = "memory") -> int:
     """`4GB`, `512MiB` or a number of bytes, as bytes. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmg]?i?)b?\s*", text.lower())
     size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if size < 1:
-        raise UsageError(f"memory: expected a size such as 4GB or 512MiB, received {text!r}")
+        raise UsageError(f"{what}: expected a size such as 4GB or 512MiB, received {text!r}")
     return size
 
 

@@ -38,6 +38,7 @@ from fmnist.files import (
 SCHEMA = 1
 Arrays = Mapping[str, NDArray[Any]]
 LEDGER = "ledger.jsonl"
+SCALE = ".scale"  # ends the name of the scales of an array stored as whole numbers
 KEPT_CHECKPOINTS = 2
 LARGEST_LOGITS = 2**30  # bytes, unpacked
 ENV = {
@@ -199,6 +200,12 @@ class Run:
 
     def require_weights(self) -> None:
         """Raise RunError where training has not finished."""
+        if not self.finished and self.weights_path.with_name("weights.safetensors.000").exists():
+            whole = shlex.quote(str(self.weights_path))
+            joining = f"cat {whole}.??? > {whole}"
+            raise RunError(f"{self.path}: has its weights in parts; join them by: {joining}")
+        if not self.finished and (self.path / "results.jsonl").exists():
+            raise RunError(f"{self.path}: is a record whose weights were too large to keep")
         if not self.finished:
             raise RunError(
                 f"{self.path}: has no weights yet; finish it by {resume_command(self.path)}"
@@ -220,9 +227,24 @@ class Run:
     def load_weights(
         self, expected: Mapping[str, tuple[int, ...]] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """The arrays of `weights.safetensors` by name; RunError unless of the `expected` shapes."""
+        """The arrays of `weights.safetensors` by name; RunError unless of the `expected` shapes.
+
+        Of what is stored as whole numbers each array comes with its channels' scales, and is
+        returned as float32.
+        """
         self.require_weights()
-        return load_arrays(self.weights_path, expected)
+        scaled = files.load_metadata(self.weights_path).get("storage") == "int8"
+        if scaled and expected is not None:
+            scales = {n + SCALE: s[-1:] for n, s in expected.items() if len(s) > 1}
+            expected = {**expected, **scales}
+        arrays = load_arrays(self.weights_path, expected)
+        if scaled:
+            for name in [name for name in arrays if name.endswith(SCALE)]:
+                scale, kernel = arrays.pop(name), name.removesuffix(SCALE)
+                if kernel not in arrays:
+                    raise RunError(f"{self.weights_path}: a scale of no array, {name!r}")
+                arrays[kernel] = arrays[kernel].astype(np.float32) * scale
+        return arrays
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
         """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""

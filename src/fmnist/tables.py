@@ -11,6 +11,7 @@ from fmnist.recipes import Recipe
 from fmnist.runs import Run
 
 if TYPE_CHECKING:
+    from fmnist.export import Export
     from fmnist.verify import Verification
 
 VIEWS = {
@@ -112,6 +113,18 @@ def show_verification(result: "Verification") -> None:
     for what, lines in result.differences.items():
         for line in lines:
             print(f"    {what}: {line}")
+
+
+def show_export(made: "Export") -> None:
+    """Where, how large, and what it scores beside the run itself."""
+    low, high = made.interval
+    print(
+        f"{made.folder}: {made.storage}, {made.size / 1e6:,.1f} MB"
+        f"{f' in {len(made.parts)} parts' if len(made.parts) > 1 else ''}; {made.split} "
+        f"{made.accuracy:.2%} (n={made.n:,}, 95% CI {100 * low:.2f}–{100 * high:.2f}), the run "
+        f"{made.before:.2%}; {made.changed:,} answers changed, logits by up to "
+        f"{made.largest_difference:.2g}"
+    )
 
 
 def show_comparison(subjects: Sequence[Subject], pairs: Sequence[Pair], split: str) -> None:
