@@ -69,7 +69,8 @@ def test_weights_follow_the_seed():
     ("name", "changes"),
     [
         ("seed", {}), ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
-        ("quick", {}), ("standard", {}), ("tiny", {"model.filters": "7,2", "model.pool_after": 1}),
+        ("quick", {}), ("standard", {}), ("tiny", {}),
+        ("quick", {"model.filters": "7,2", "model.pool_after": 1}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("shape", "classes"), [((28, 28, 1), 10), ((9, 14, 1), 3)])
