@@ -460,7 +460,8 @@ def strong() -> Recipe:
 def tiny() -> Recipe:
     """The most accurate network here of at most 100,000 parameters: 94,570.
 
-    Test not recorded yet; val 94.92 % after 10 epochs on 55,000 images (one run).
+    Test 94.82 % (mean of 3 seeds, standard deviation 0.15), trained on all images, 791 s in the
+    median. `fmnist train tiny --fit-on all --test`, records/2026-11-24-tiny.
     """
     return Recipe(
         name="tiny", model="compact",
