@@ -103,7 +103,7 @@ packages = $(shell grep -c '^[a-z].*==' requirements/$(1).txt)
 # The checkout itself is installed editable; --no-deps and --no-build-isolation: nothing that is not
 # pinned is ever fetched.
 install-train: venv
-	$(call install,train,$(call packages,train) pinned packages into .venv (0.5 GB to fetch and 2.3 GB on disk; a minute or two))
+	$(call install,train,$(call packages,train) pinned packages into .venv (0.5 GB to fetch and 2.4 GB on disk; a minute or two))
 	@if cmp -s pyproject.toml .venv/installed-pyproject.toml; then exit 0; fi; \
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
 	cp pyproject.toml .venv/installed-pyproject.toml
