@@ -239,7 +239,7 @@ class Recipe:
         "train", "train: val kept apart; all: train and val together, no val figures then"
     )
     precision: Literal["auto", "bfloat16", "float32"] = _field(
-        "auto", "of the products; auto: bfloat16 where the processor multiplies it natively"
+        "auto", "of the products; auto: bfloat16 where the device multiplies it faster than float32"
     )
     seed: int = _field(0, "start of every random choice")
 

@@ -1,0 +1,25 @@
+"""Which precision `auto` stands for."""
+
+import pytest
+
+from fmnist import backend
+
+
+def test_a_precision_that_is_named_is_taken():
+    assert backend.resolve_precision("bfloat16") == "bfloat16"
+    assert backend.resolve_precision("float32") == "float32"
+
+
+def test_auto_is_the_same_each_time():
+    assert backend.resolve_precision("auto") == backend.resolve_precision("auto")
+    assert backend.resolve_precision("auto") in ("bfloat16", "float32")
+
+
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="float32 on JAX's CPU device")
+@pytest.mark.parametrize("native", ["", "AVX512-BF16"])
+@pytest.mark.parametrize("faster", [False, True])
+def test_auto_takes_bfloat16_where_it_is_native_and_faster(monkeypatch, native, faster):
+    monkeypatch.setattr(backend, "_native_bfloat16", lambda: native)
+    monkeypatch.setattr(backend, "_multiplies_bfloat16_faster", lambda: faster)
+    expected = "bfloat16" if native and faster else "float32"
+    assert backend.resolve_precision("auto") == expected
