@@ -9,6 +9,7 @@ from fmnist import augment, distillation, evaluation, files, models, training
 from fmnist.data import load_data, mean_and_deviation
 from fmnist.errors import RunError, UsageError
 from fmnist.progress import Progress
+from fmnist.signals import Interrupted
 
 import keras  # isort: skip
 
@@ -123,7 +124,7 @@ def test_division_does_not_change_what_is_taught(data, teacher, tmp_path):
 def test_resume_with_a_teacher_is_bit_for_bit(data, teacher, tmp_path):
     one = training.train(small(), data, tmp_path / "one", teachers=[teacher], progress=QUIET)
     untaught = training.train(small(), data, tmp_path / "untaught", progress=QUIET)
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(Interrupted):
         training.train(small(), data, tmp_path / "two", teachers=[teacher], progress=StopAt(8, 15))
     two = training.resume(tmp_path / "two", data, progress=Progress("none"))
     assert weights_hash(one) == weights_hash(two) != weights_hash(untaught)
@@ -147,7 +148,7 @@ def test_teachers_that_would_spoil_the_figures_are_refused(data, teacher, other,
     foreign = load_data(write_idx_set(tmp_path / "set", train=300, test=60, seed=9))
     with pytest.raises(UsageError, match="student's data"):
         training.train(small(), foreign, tmp_path / "run", teachers=[teacher], progress=QUIET)
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(Interrupted):
         training.train(small(), data, tmp_path / "unfinished", progress=StopAt(1, 15))
     with pytest.raises(RunError, match="no weights yet"):
         training.train(

@@ -14,6 +14,7 @@ from fmnist.data import load_data
 from fmnist.errors import NonFiniteLossError, RunError, UsageError
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe, recipe
+from fmnist.signals import Interrupted
 
 QUIET = Progress("none")
 EVERYTHING_ON = {
@@ -125,7 +126,7 @@ def test_two_runs_are_bit_for_bit_equal(whole, data, tmp_path):
 )
 def test_resume_is_bit_for_bit(whole, data, tmp_path, update, number):
     """Stopped before an epoch's short last batch, inside an epoch, and at an epoch's end."""
-    with pytest.raises(training.Interrupted, match=r"--resume") as stopped:
+    with pytest.raises(Interrupted, match=r"--resume") as stopped:
         training.train(small(), data, tmp_path / "run", progress=StopAt(update, number))
     assert stopped.value.exit_code == 128 + number
     run = runs.Run(tmp_path / "run")
@@ -185,14 +186,14 @@ def test_short_memory_goes_on_at_half_the_micro_batch(data, tmp_path, monkeypatc
 def test_resume_in_bfloat16_with_dropout_and_micro_batches(data, tmp_path):
     chosen = plain(precision="bfloat16")
     one = training.train(chosen, data, tmp_path / "one", micro_batch=24, progress=QUIET)
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(Interrupted):
         training.train(chosen, data, tmp_path / "two", micro_batch=24, progress=StopAt(7, 15))
     two = training.resume(tmp_path / "two", data, progress=QUIET)
     assert weights_hash(one) == weights_hash(two)
 
 
 def test_resume_falls_back_from_a_damaged_checkpoint(whole, data, tmp_path, capsys):
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(Interrupted):
         training.train(
             small(), data, tmp_path / "run", checkpoint_updates=4, progress=StopAt(9, 15)
         )
@@ -209,7 +210,7 @@ def test_resume_falls_back_from_a_damaged_checkpoint(whole, data, tmp_path, caps
 def test_resume_refuses_other_data_and_finished_runs(whole, data, tmp_path):
     with pytest.raises(RunError, match="finished"):
         training.resume(whole, data, progress=QUIET)
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(Interrupted):
         training.train(small(), data, tmp_path / "run", progress=StopAt(1, 15))
     other = load_data(write_idx_set(tmp_path / "other", train=300, test=60, seed=9))
     with pytest.raises(RunError, match="data"):

@@ -158,6 +158,12 @@ def _load(folder: Path | None) -> "Data":
         return load_data(folder, progress=progress, report=_say)
 
 
+def _folder_named(folder: Path | None) -> str:
+    """The data folder asked for by option or FMNIST_DATA, from the root; empty for none."""
+    asked = folder or os.environ.get("FMNIST_DATA")
+    return str(Path(asked).resolve()) if asked else ""
+
+
 def _check_split(split: str) -> None:
     if split not in ("val", "test"):
         raise UsageError(f"--split: expected val or test, received {split!r}")
@@ -363,6 +369,82 @@ def export(
             show_export(made[-1])
     if as_json:
         _print_json([each.to_json() for each in made])
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="Where it starts from [default: quick]."),
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over",
+            metavar="NAME=VALUES",
+            help="A field to search: A/B/C, LOW..HIGH or log:LOW..HIGH; repeatable.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=0, help="How many trials in all.")
+    ] = 20,
+    minutes: Annotated[
+        float,
+        typer.Option("--minutes", metavar="M", min=0, help="No trial begins after that long."),
+    ] = float("inf"),
+    data: Folder = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder to make [default: under sweeps/]."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="SWEEP", help="Go on with a sweep.")
+    ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="A storage of Optuna's [default: a file in the folder].",
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the proposals.")] = 0,
+    no_prune: Annotated[
+        bool, typer.Option("--no-prune", help="Let every trial train to its end.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search over a recipe's fields; each trial is a run of its own, val decides."""
+    from fmnist.recipes import parse_settings
+    from fmnist.recipes import recipe as find_recipe
+
+    if resume and (recipe or over or settings or data or out or storage or seed or no_prune):
+        raise UsageError("--resume: goes on with what the sweep recorded; leave out the others")
+    chosen = find_recipe(recipe or "quick", **parse_settings(settings or []))
+
+    from fmnist.progress import SweepProgress, ranked
+    from fmnist.sweep import Sweep
+    from fmnist.tables import show_sweep
+
+    if resume:
+        opened = Sweep(resume)
+    else:
+        folder = _folder_named(data)
+        opened = Sweep.create(
+            out, chosen, over or [], data=folder, storage=storage, seed=seed, prune=not no_prune
+        )
+    if not quiet:
+        _say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)}, into {opened.path}")
+    with SweepProgress(quiet) as progress:
+        opened.search(trials, minutes, progress.show)
+    rows, best = ranked(opened.rows()), opened.best()
+    command = opened.command_for(best) if best else ""
+    if as_json:
+        _print_json({"sweep": str(opened.path), "best": best, "command": command, "trials": rows})
+    else:
+        show_sweep(rows, best, command)
 
 
 @app.command()

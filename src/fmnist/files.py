@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fmnist.errors import RunError
 
@@ -96,8 +96,11 @@ def _ends_with_newline(file: Any) -> bool:
 
 
 @contextlib.contextmanager
-def held(path: Path, refusal: str) -> Iterator[None]:
-    """Hold the lock `path`, which dies with its process. RunError(`refusal`) if another has it."""
+def held(path: Path, refusal: str) -> Iterator[IO[str]]:
+    """Hold the lock `path`, which dies with its process. RunError(`refusal`) if another has it.
+
+    Gives the open file: a child process that inherits it holds the lock too.
+    """
     try:
         file = path.open("a")
     except OSError as error:
@@ -108,7 +111,7 @@ def held(path: Path, refusal: str) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RunError(refusal) from None
-        yield
+        yield file
 
 
 def save_arrays(path: Path, arrays: "Mapping[str, NDArray[Any]]", metadata: dict[str, str]) -> None:

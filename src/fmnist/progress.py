@@ -1,14 +1,18 @@
-"""What training shows while it runs: a live bar on a terminal, plain lines elsewhere."""
+"""What training and sweeps show while they run: live on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
+from fmnist.tables import short, trials_table
 
 SECONDS_BETWEEN_LINES = 60.0
+SHOWN = 20  # trials of the live table: it has to fit a terminal
+Rows = list[dict[str, Any]]
 
 
 def clock(seconds: float) -> str:
@@ -126,3 +130,53 @@ class Progress:
             f"trained in {clock(last['seconds'])}"
             + (f", and {clock(scoring)} for scoring val" if scoring else "")
         )
+
+
+class SweepProgress:
+    """What a sweep shows on stderr while it runs: a live table on a terminal, else a line a trial.
+
+    Call `show` with the rows whenever they change, inside a `with`.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.live = sys.stderr.isatty() and not quiet
+        self.quiet, self.said = quiet, set[int]()
+        self._table: Any = None
+
+    def __enter__(self) -> "SweepProgress":
+        if self.live:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._table = Live(console=Console(file=sys.stderr), auto_refresh=False)
+            self._table.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._table:
+            self._table.stop()
+
+    def show(self, rows: Rows) -> None:
+        """Show the sweep as `rows` say."""
+        if self._table:
+            self._table.update(trials_table(ranked(rows)[:SHOWN]), refresh=True)
+        elif not self.quiet:
+            ended = {row["trial"]: row for row in rows if row["state"] != "running"}
+            for number in sorted(ended.keys() - self.said):
+                self.said.add(number)
+                print(_line(ended[number]), file=sys.stderr, flush=True)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    values = " ".join(f"{name}={short(value)}" for name, value in row["values"].items())
+    val = f"  val {row['val']:.2%}" if row["val"] is not None else ""
+    reason = f"  ({row['reason']})" if row["reason"] else ""
+    return (
+        f"trial {row['trial']}: {row['state']} after epoch {row['epochs']}{val}  {values}{reason}"
+    )
+
+
+def ranked(rows: Rows) -> Rows:
+    """Running trials first, then complete ones, the best first, then pruned and failed ones."""
+    order = ["running", "waiting", "complete", "pruned", "failed"]
+    return sorted(rows, key=lambda row: (order.index(row["state"]), -(row["val"] or 0)))

@@ -41,7 +41,8 @@ def _require(holds: bool, name: str, expected: str, received: object) -> None:
         raise UsageError(f"{name}: expected {expected}, received {received!r}")
 
 
-def _one_of(what: str, name: Any, known: Iterable[Any]) -> None:
+def one_of(what: str, name: Any, known: Iterable[Any]) -> None:
+    """Raise UsageError unless `name` is known, with the nearest that is or all."""
     known = list(known)
     if name in known:
         return
@@ -249,13 +250,13 @@ class Recipe:
             "name", "up to 99 letters, digits and . _ + -", self.name,
         )  # fmt: skip
         _settle(self)
-        _one_of("model", self.model, MODEL_OPTIONS)
+        one_of("model", self.model, MODEL_OPTIONS)
         if not isinstance(self.options, MODEL_OPTIONS[self.model]):
             raise UsageError(f"options of {self.model}: received {self.options!r}")
         for field in dataclasses.fields(self):
             hint = _HINTS[field.name]
             if typing.get_origin(hint) is Literal:
-                _one_of(field.name, getattr(self, field.name), typing.get_args(hint))
+                one_of(field.name, getattr(self, field.name), typing.get_args(hint))
         limits: dict[str, tuple[float, float]] = {
             "epochs": (1, 100_000), "batch_size": (1, 65_536), "micro_batch": (0, self.batch_size),
             "learning_rate": (0, 1e3), "momentum": (0, 0.9999),
@@ -299,13 +300,13 @@ class Recipe:
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "model" in changes and changes["model"] != self.model:
-            _one_of("model", changes["model"], MODEL_OPTIONS)
+            one_of("model", changes["model"], MODEL_OPTIONS)
             values["options"] = MODEL_OPTIONS[changes["model"]]()
         option_values = dataclasses.asdict(values["options"])
         known = [n for n in values if n not in ("name", "options")]
         known += [f"model.{n}" for n in option_values]
         for name, value in changes.items():
-            _one_of("recipe field", name, known)
+            one_of("recipe field", name, known)
             if name.startswith("model."):
                 option_values[name.removeprefix("model.")] = value
             else:
@@ -488,5 +489,5 @@ def recipe(name: str, /, **changes: Any) -> Recipe:
             return Recipe.from_json(files.read_json(Path(name))).changed(**changes)
         except RunError as error:
             raise UsageError(f"expected a recipe.json; {error}") from None
-    _one_of("recipe", name, RECIPES)
+    one_of("recipe", name, RECIPES)
     return RECIPES[name]().changed(**changes)

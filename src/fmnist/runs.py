@@ -337,7 +337,7 @@ class Run:
         """Remove the checkpoints of a finished run."""
         shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
+    def locked(self) -> contextlib.AbstractContextManager[object]:
         """Hold the run for training; the lock dies with its process. RunError if it is held."""
         return files.held(self.path / "lock", f"{self.path}: another process is training this run")
 

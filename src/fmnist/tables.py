@@ -11,6 +11,8 @@ from fmnist.recipes import Recipe
 from fmnist.runs import Run
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fmnist.export import Export
     from fmnist.verify import Verification
 
@@ -22,12 +24,24 @@ VIEWS = {
 
 
 def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False) -> None:
-    """Print rows under their columns, the first `left` of them aligned left, the others right.
+    """Print rows under their columns, see `drawn_table`."""
+    from rich.console import Console
+
+    # Where the output is no terminal, no line is cut or broken.
+    width = None if sys.stdout.isatty() else 500
+    drawn = drawn_table(columns, rows, left, folds)
+    Console(highlight=False, markup=False, width=width).print(drawn)
+
+
+def drawn_table(
+    columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False
+) -> "Table":
+    """Rows under their columns, the first `left` of them aligned left, the others right.
 
     With `folds` the last column is text, on the left, and takes more lines where it must.
     """
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
@@ -40,10 +54,8 @@ def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool 
             no_wrap=not text,
         )
     for row in rows:
-        drawn.add_row(*row)
-    # Where the output is no terminal, no line is cut or broken.
-    width = None if sys.stdout.isatty() else 500
-    Console(highlight=False, markup=False, width=width).print(drawn)
+        drawn.add_row(*map(Text, row))  # in text no markup is looked for
+    return drawn
 
 
 def plain(value: Any) -> str:
@@ -53,6 +65,11 @@ def plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(str(v) for v in value) or "none"
     return str(value)
+
+
+def short(value: Any) -> str:
+    """A recipe's value for a table: as `plain` writes it, numbers to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else plain(value)
 
 
 def share(score: dict[str, Any] | None) -> str:
@@ -304,3 +321,40 @@ def show_run(run: Run) -> None:
     if best:
         print(f"\n{best['split']}:")
         show_score(from_json(best))
+
+
+def trials_table(rows: list[dict[str, Any]]) -> "Table":
+    """A sweep's trials: their state, val accuracy, epochs, seconds and values."""
+    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+    return drawn_table(
+        ["trial", "state", "val %", "epochs", "seconds", *names, "failed because"],
+        [
+            [
+                str(r["trial"]),
+                r["state"],
+                "–" if r["val"] is None else f"{100 * r['val']:.2f}",
+                str(r["epochs"]),
+                "–" if r["seconds"] is None else f"{r['seconds']:,.0f}",
+                *(short(r["values"][name]) if name in r["values"] else "–" for name in names),
+                r["reason"] or "",
+            ]
+            for r in rows
+        ],
+        folds=True,
+    )
+
+
+def show_sweep(rows: list[dict[str, Any]], best: dict[str, Any] | None, command: str) -> None:
+    """All trials of a sweep, the best of them, and how to train it on all images."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 500
+    Console(highlight=False, width=width).print(trials_table(rows))
+    if best is None:
+        print("no trial has been finished")
+        return
+    complete = sum(row["state"] == "complete" for row in rows)
+    print(f"\nbest: trial {best['trial']}, val {best['val']:.2%}, {best['run']}")
+    if complete > 1:
+        print(f"(the best of {complete} on the same images: its val flatters it)")
+    print(f"on all images, scored on test: {command}")

@@ -1,17 +1,14 @@
 """train(recipe, data, run): the loop, its checkpoints and how it goes on after an interruption."""
 
-import contextlib
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,23 +26,16 @@ from fmnist import (
     runs,
 )
 from fmnist.data import Data, Split, mean_and_deviation
-from fmnist.errors import FmnistError, NonFiniteLossError, OutOfMemoryError, RunError
+from fmnist.errors import NonFiniteLossError, OutOfMemoryError, RunError
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe
+from fmnist.signals import Interrupted, stop_signals
 
 import keras  # isort: skip
 from keras import ops  # isort: skip
 
 CHECKPOINT_SECONDS = 300.0
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints, unless their interval is given
-
-
-class Interrupted(FmnistError):
-    """Training was asked to stop and did, after an update and with a checkpoint."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 def cross_entropy(smoothing: float) -> Any:
@@ -243,7 +233,7 @@ class _Session:
         progress: Progress,
     ) -> runs.Run:  # fmt: skip
         """All the updates that are left, then weights, logits and score of val into the folder."""
-        with run.locked(), _stop_signals() as stop, progress:
+        with run.locked(), stop_signals() as stop, progress:
             run.drop_temporaries()
             update = self.prepare(run, progress)
             saved = begin = time.perf_counter()
@@ -437,29 +427,3 @@ def probe() -> None:
     with tempfile.TemporaryDirectory() as place:
         session.save(runs.Run.create(Path(place) / "run", task["recipe"], env), 2)
     print(memory.peak())
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT, SIGTERM and SIGHUP, so that an update is finished first.
-
-    A second one acts at once. What is ignored, as SIGHUP is under nohup, stays ignored.
-    """
-    caught: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    with contextlib.suppress(ValueError):  # only a program's main thread may set handlers
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -1,0 +1,293 @@
+"""Search over recipes: Optuna proposes, every trial is a training process with its own run folder.
+
+A sweep's folder holds `sweep.json` (what is searched), `base.json` (the recipe it starts from),
+`journal.log` (Optuna's storage, unless another was asked for), `trials/NNNN`, the run folders, and
+`trials/NNNN.txt`, what their processes said. A trial is known to the storage before its process
+starts and told once it has ended, so a sweep that was cut off anywhere goes on with the trial that
+was at work, which its run folder resumes exactly: none is lost and none done twice.
+
+Val alone is looked at, never test.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from fmnist import files, runs, space
+from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.recipes import Recipe
+from fmnist.signals import Interrupted, stop_signals
+from fmnist.tables import plain
+
+SCHEMA = 1
+POLL_SECONDS = 0.3
+HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
+REDUCTION = 3  # of the trials that reach a rung of successive halving, the share that goes on
+FORM = {
+    "schema": int, "over": [str], "seed": int, "prune": bool, "data": str, "storage": str,
+}  # fmt: skip
+STATES = {
+    TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running", TrialState.WAITING: "waiting",
+}  # fmt: skip
+Rows = list[dict[str, Any]]
+
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class Sweep:
+    """A sweep's folder. `Sweep(path)` opens one; `Sweep.create` makes one. Raises RunError."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not (self.path / "sweep.json").is_file():
+            raise RunError(f"{self.path}: expected a sweep (with a sweep.json), found none")
+        self.about = files.read_json(self.path / "sweep.json")
+        files.require(self.about, FORM, self.path / "sweep.json")
+        self.recipe = Recipe.from_json(files.read_json(self.path / "base.json"))
+        self.space = space.parse_over(self.about["over"], self.recipe)
+        try:
+            self.study = optuna.create_study(
+                storage=self._storage(), study_name=self.path.resolve().name, direction="maximize",
+                load_if_exists=True, pruner=self._pruner(),
+            )  # fmt: skip
+        except Exception as error:  # a storage's own errors have no common kind
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunError(f"{self.path}: its storage could not be opened ({reason})") from error
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str] | None, recipe: Recipe, over: Iterable[str], *,
+        data: str = "", storage: str = "", seed: int = 0, prune: bool = True,
+    ) -> "Sweep":  # fmt: skip
+        """A new sweep over a recipe.
+
+        Args:
+            path: the folder to make; None makes up a name under `sweeps/`.
+            recipe: where it starts from; its own values are the first trial where they are among
+                those searched.
+            over: see `space.parse_over`.
+            data: the data's folder, as for `fmnist train --data`; empty for Fashion-MNIST.
+            storage: a storage URL of Optuna's, such as sqlite:///sweeps.db; empty for a file.
+            seed: of the proposals.
+            prune: stop trials early that are behind at the same epoch.
+        """
+        over = list(over)
+        space.parse_over(over, recipe)
+        if recipe.fit_on != "train":
+            raise UsageError("fit_on: expected train, since a sweep looks at val, received all")
+        if path is None:
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            path = Path("sweeps") / f"{stamp}-{recipe.name}"
+        folder = Path(path)
+        try:
+            folder.mkdir(parents=True)
+            (folder / "trials").mkdir()
+        except FileExistsError:
+            raise RunError(
+                f"{folder}: exists already and a sweep never writes into another; choose another "
+                f"name, or go on with it by {runs.command('sweep', '--resume', folder)}"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        files.write_json(folder / "base.json", recipe.to_json())
+        files.write_json(folder / "sweep.json", {
+            "schema": SCHEMA, "created": runs.now(), "command": sys.argv, "over": over,
+            "seed": seed, "prune": prune, "data": data, "storage": storage,
+        })  # fmt: skip
+        return cls(folder)
+
+    def _storage(self) -> BaseStorage:
+        if self.about["storage"]:
+            return get_storage(self.about["storage"])
+        return JournalStorage(JournalFileBackend(str(self.path / "journal.log")))
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        """Successive halving by val at the same epoch (Li et al. 2020, asynchronous)."""
+        if not self.about["prune"] or "epochs" in self.space:
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, self.recipe.epochs // 4), reduction_factor=REDUCTION
+        )
+
+    def folder_of(self, number: int) -> Path:
+        """The run folder of a trial."""
+        return self.path / "trials" / f"{number:04}"
+
+    def rows(self) -> Rows:
+        """All trials: number, state, val accuracy, epochs done, seconds, values, run, reason.
+
+        `val` is that of the finished run with the recipe's views; of any other trial it is the
+        last epoch's by one view.
+        """
+        return [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
+        steps = trial.intermediate_values
+        last = steps[max(steps)] if steps else None
+        return {
+            "trial": trial.number, "state": STATES[trial.state],
+            "val": trial.value if trial.state == TrialState.COMPLETE else last,
+            "epochs": max(steps, default=0), "seconds": trial.user_attrs.get("seconds"),
+            "values": {name: trial.params[name] for name in self.space if name in trial.params},
+            "run": str(self.folder_of(trial.number)), "reason": trial.user_attrs.get("reason"),
+        }  # fmt: skip
+
+    def search(
+        self, trials: int, minutes: float = float("inf"),
+        show: Callable[[Rows], object] = lambda rows: None,
+    ) -> None:  # fmt: skip
+        """Go on until so many trials have ended, or so many minutes are over.
+
+        A trial that has begun by then is finished. `show` gets the rows whenever they change.
+        Raises RunError where another process is at work on the sweep, Interrupted after a stopping
+        signal (the trial then keeps a checkpoint), FmnistError where every trial fails.
+        """
+        end = time.monotonic() + 60 * minutes
+        lock = self.path / "lock"
+        refusal = f"{self.path}: another process works on this sweep, or the trial that it left"
+        with files.held(lock, f"{refusal} is still training") as held, stop_signals() as stop:
+            while trial := self._next(trials, end):
+                self._do(trial, held, stop, show)
+                ended = [row for row in self.rows() if row["state"] != "running"]
+                if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
+                    raise FmnistError(
+                        f"{self.path}: every trial so far failed; the last: {ended[-1]['reason']}"
+                    )
+
+    def _next(self, trials: int, end: float) -> Trial | None:
+        """The trial that was at work when the sweep was cut off, else a new one, else None."""
+        there = self.study.get_trials(deepcopy=False)
+        for frozen in there:
+            if frozen.state == TrialState.RUNNING:
+                self._sample_as(frozen.number)
+                trial = Trial(self.study, frozen._trial_id)  # which has no public name
+                break
+        else:
+            if sum(t.state.is_finished() for t in there) >= trials or time.monotonic() >= end:
+                return None
+            if not there and (first := space.own_values(self.space, self.recipe)):
+                self.study.enqueue_trial(first)
+            self._sample_as(sum(t.state != TrialState.WAITING for t in there))
+            trial = self.study.ask()
+        for name, distribution in self.space.items():
+            space.propose(trial, name, distribution)
+        return trial
+
+    def _sample_as(self, number: int) -> None:
+        """Proposals by seed and trial alone, so that a resumed sweep repeats none."""
+        self.study.sampler = optuna.samplers.TPESampler(seed=self.about["seed"] * 100_003 + number)
+
+    def _do(
+        self, trial: Trial, held: IO[str], stop: list[int], show: Callable[[Rows], object]
+    ) -> None:
+        """Train a trial to its end, and tell the storage what became of it."""
+        folder = self.folder_of(trial.number)
+        show(self.rows())
+        pruned = False
+        with self._training(trial, folder, held) as process:
+            while process and process.poll() is None and not stop and not pruned:
+                time.sleep(POLL_SECONDS)
+                pruned = self._report(trial, folder, show)
+        run = runs.Run(folder) if (folder / "recipe.json").exists() else None
+        if stop and not (run and run.finished):
+            raise Interrupted(
+                stop[0], f"stopped in trial {trial.number}; go on by: "
+                f"{runs.command('sweep', '--resume', self.path)}"
+            )  # fmt: skip
+        # Epochs that ended between two looks are looked at in their order, so that nothing depends
+        # on when that was.
+        pruned = pruned or self._report(trial, folder, show)
+        if run and run.metrics():
+            trial.set_user_attr("seconds", run.metrics()[-1]["seconds"])
+        if pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif run and run.finished:
+            self.study.tell(trial, run.scores["val"]["accuracy"])
+        else:
+            trial.set_user_attr("reason", self._reason(trial.number))
+            self.study.tell(trial, state=TrialState.FAIL)
+        if run and not run.finished:
+            run.drop_checkpoints()
+        show(self.rows())
+
+    @contextlib.contextmanager
+    def _training(
+        self, trial: Trial, folder: Path, held: IO[str]
+    ) -> Iterator["subprocess.Popen[bytes] | None"]:
+        """The trial's process, which ends with the block; None where its run is finished."""
+        if not (folder / "recipe.json").exists():  # what is there was cut off before it began
+            shutil.rmtree(folder, ignore_errors=True)
+            words = ["train", str(self.path / "base.json"), "--run", str(folder)]
+            for name, value in trial.params.items():
+                words += ["--set", f"{name}={plain(value)}"]
+            words += ["--data", self.about["data"]] if self.about["data"] else []
+        elif runs.Run(folder).finished:
+            yield None
+            return
+        else:
+            words = ["train", "--resume", str(folder)]
+        with folder.with_suffix(".txt").open("ab") as said:
+            # Its own process group: Ctrl-C reaches this process alone, which passes it on. It holds
+            # the sweep's lock too, should this process be killed before it.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fmnist.cli", *words], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+                pass_fds=(held.fileno(),) if os.name == "posix" else (),
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait()
+
+    def _report(self, trial: Trial, folder: Path, show: Callable[[Rows], object]) -> bool:
+        """Report the epochs that are new; whether the trial is to be pruned."""
+        if not (folder / "recipe.json").exists():
+            return False
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for line in runs.Run(folder).metrics():
+            if "epoch" not in line or line["epoch"] in known:
+                continue
+            trial.report(line["val_accuracy"], line["epoch"])
+            show(self.rows())
+            last = line["epoch"] == Recipe.from_json(runs.Run(folder).recipe).epochs
+            if not last and trial.should_prune():
+                return True
+        return False
+
+    def _reason(self, number: int) -> str:
+        """The last line that a trial's process said."""
+        text = self.folder_of(number).with_suffix(".txt").read_text("utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return lines[-1].removeprefix("error: ") if lines else "its process was killed"
+
+    def best(self) -> dict[str, Any] | None:
+        """The row of the complete trial with the highest val accuracy; None where there is none."""
+        complete = [row for row in self.rows() if row["state"] == "complete"]
+        return max(complete, key=lambda row: row["val"], default=None)
+
+    def command_for(self, row: Mapping[str, Any]) -> str:
+        """What to type to train a trial's recipe on all images and score it on test."""
+        values = {name: plain(value) for name, value in row["values"].items()}
+        recipe = self.recipe.changed(**values)
+        words = [recipe.name]
+        for name, value in recipe.changes().items():
+            words += ["--set", f"{name}={plain(value)}"]
+        data = ["--data", self.about["data"]] if self.about["data"] else []
+        return runs.command("train", *words, *data, "--fit-on", "all", "--test")
