@@ -57,8 +57,11 @@ def _distribution(name: str, text: str, value: Any) -> BaseDistribution:
     span = RANGE.fullmatch(text)
     if not span:
         choices = [choice.strip() for choice in text.split("/")]
-        if len(set(choices)) != len(choices) or "" in choices:
-            raise UsageError(f"--over {name}: expected different values, received {text!r}")
+        if len(set(choices)) != len(choices) or "" in choices or len(choices) < 2:
+            raise UsageError(
+                f"--over {name}: expected LOW..HIGH, or two or more different values separated by "
+                f"/, received {text!r}"
+            )
         return CategoricalDistribution(choices)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(
