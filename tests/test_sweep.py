@@ -1,0 +1,151 @@
+"""Sweeps of real training processes: cut off and resumed as if nothing had been, pruned, failed."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from idx import write_idx_set
+
+from fmnist import files, runs
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes import recipe
+from fmnist.sweep import Sweep
+
+SEED = 2  # its third proposal cannot be built, and its second learning rate is the low one
+SMALL = {
+    "model.filters": "4", "model.pool_after": "1", "batch_size": 50, "precision": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_idx_set(tmp_path_factory.mktemp("sweep") / "data", height=12, width=12)
+
+
+def start(folder, data):
+    """`fmnist sweep` as a process of its own, of three trials."""
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    over = ["--over=model.filters=4/4,4", "--over=model.pool_after=1/2", "--over=momentum=0.5..0.9"]
+    words = ["quick", *settings, "--set=epochs=60", *over, f"--data={data}", f"--out={folder}"]
+    return run_cli("sweep", *words, "--trials=3", "--no-prune", f"--seed={SEED}")
+
+
+def run_cli(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fmnist.cli", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for_epoch(process, folder):
+    """Until a trial's first epoch is done."""
+    while not files.read_lines(folder / "metrics.jsonl"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def wait_for_the_lock(folder):
+    """Until no process works on a sweep."""
+    while True:
+        with contextlib.suppress(RunError), files.held(folder / "lock", "held"):
+            return
+        time.sleep(0.1)
+
+
+def outcome(folder):
+    """All that is known of a sweep's trials, times aside."""
+    rows = Sweep(folder).rows()
+    for row in rows:
+        row["seconds"] = bool(row["seconds"])
+        row["run"] = row["run"].rpartition("/")[2]
+        row["history"] = [
+            (line["epoch"], line["loss"], line["val_accuracy"])
+            for line in files.read_lines(folder / "trials" / row["run"] / "metrics.jsonl")
+            if "epoch" in line
+        ]
+    return rows
+
+
+def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
+    whole, cut = tmp_path / "one" / "same", tmp_path / "two" / "same"
+    undisturbed, process = start(whole, data), start(cut, data)
+    wait_for_epoch(process, cut / "trials" / "0000")
+    process.kill()  # its trial, left alone, holds the sweep until it has come to its end
+    process.communicate()
+    with pytest.raises(RunError, match="still training"):
+        Sweep(cut).search(3)
+    wait_for_the_lock(cut)
+    assert runs.Run(cut / "trials" / "0000").finished
+
+    process = run_cli("sweep", "--resume", cut, "--trials=3")
+    wait_for_epoch(process, cut / "trials" / "0001")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert f"--resume {cut}" in said.splitlines()[-1]
+    assert runs.Run(cut / "trials" / "0001").load_checkpoint() is not None
+    Sweep(cut).search(3)
+
+    out, said = undisturbed.communicate()
+    assert undisturbed.returncode == 0, said
+    rows = outcome(whole)
+    assert outcome(cut) == rows
+    assert [(row["trial"], row["state"], len(row["history"])) for row in rows] == [
+        (0, "complete", 60), (1, "complete", 60), (2, "failed", 0),
+    ]  # fmt: skip
+    assert rows[0]["values"]["model.filters"] == "4"  # the recipe's own come first
+    assert "model.pool_after: expected" in rows[2]["reason"]
+    best = max(rows[:2], key=lambda row: row["val"])
+    assert f"best: trial {best['trial']}, val {best['val']:.2%}" in out
+    assert "--fit-on all --test" in out
+
+
+def test_a_trial_that_is_behind_is_pruned(data, tmp_path):
+    """Of two trials at the first rung the better one goes on: the other cannot learn."""
+    small = recipe("quick", **SMALL, epochs=8, learning_rate=0.05)
+    sweep = Sweep.create(
+        tmp_path / "s", small, ["learning_rate=0.05/1e-9"], data=str(data), seed=SEED
+    )
+    sweep.search(2)
+    first, second = sweep.rows()
+    assert (first["values"], first["state"], first["epochs"]) == (
+        {"learning_rate": "0.05"}, "complete", 8,
+    )  # fmt: skip
+    assert (second["values"], second["state"], second["epochs"]) == (
+        {"learning_rate": "1e-9"}, "pruned", 2,
+    )  # fmt: skip
+    assert sweep.best() == first
+    sweep.search(2)  # nothing is left to do
+    assert sweep.rows() == [first, second]
+
+
+def test_a_sweep_is_refused_where_it_cannot_be(data, tmp_path):
+    folder = tmp_path / "s"
+    with pytest.raises(UsageError, match="val"):
+        Sweep.create(folder, recipe("quick", fit_on="all"), ["momentum=0.1/0.2"])
+    with pytest.raises(RunError, match="expected a sweep"):
+        Sweep(folder)
+    sweep = Sweep.create(folder, recipe("quick"), ["momentum=0.1/0.2"], data=str(data))
+    with pytest.raises(RunError, match="never writes into another"):
+        Sweep.create(folder, recipe("quick"), ["momentum=0.1/0.2"])
+    assert sweep.best() is None
+    about = json.loads((folder / "sweep.json").read_text())
+    files.write_json(folder / "sweep.json", about | {"storage": "nonsense://"})
+    with pytest.raises(RunError, match="storage could not be opened"):
+        Sweep(folder)
+    files.write_json(folder / "sweep.json", about | {"over": "momentum"})
+    with pytest.raises(RunError, match="over"):
+        Sweep(folder)
+
+
+def test_trials_that_all_fail_end_the_sweep(tmp_path):
+    sweep = Sweep.create(
+        tmp_path / "s", recipe("quick"), ["momentum=0.1/0.2"], data=str(tmp_path / "nowhere")
+    )
+    with pytest.raises(Exception, match="every trial so far failed; the last: .*nowhere"):
+        sweep.search(10)
+    assert [row["state"] for row in sweep.rows()] == ["failed"] * 3
