@@ -30,6 +30,8 @@ COMMANDS = [
     "evaluate",
     "verify",
     "export",
+    "sweep",
+    "ensemble",
     "compare",
     "data",
     "recipes",

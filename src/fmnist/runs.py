@@ -47,7 +47,9 @@ ENV = {
     "micro_batch": int, "parameters": int, "precision": str, "shape": [int], "threads": int,
     "versions": {},
 }  # fmt: skip
-ENV_OPTIONAL = {"teachers": [{"run": str, "weights": str}]}
+ENV_OPTIONAL = {
+    "teachers": [{"run": str, "weights": str}], "members": [{"run": str, "weights": str}],
+}  # fmt: skip
 SCORE = {
     "split": str, "n": int, "correct": int, "accuracy": float, "interval": [float], "loss": float,
     "expected_calibration_error": float, "confusion": [[int]], "views": str,

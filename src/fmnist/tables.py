@@ -63,7 +63,7 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ",".join(str(v) for v in value) or "none"
+        return ",".join(v.name if isinstance(v, Recipe) else str(v) for v in value) or "none"
     return str(value)
 
 
@@ -358,3 +358,20 @@ def show_sweep(rows: list[dict[str, Any]], best: dict[str, Any] | None, command:
     if complete > 1:
         print(f"(the best of {complete} on the same images: its val flatters it)")
     print(f"on all images, scored on test: {command}")
+
+
+def show_ensemble(members: Sequence[Run], made: Run) -> None:
+    """Each member's share and scores, then the ensemble's."""
+    shares = made.recipe["model"]["weights"]
+    table(
+        ["member", "share", "parameters", "val %", "test %"],
+        [
+            [run.name, f"{part:.3f}", f"{run.env['parameters']:,}",
+             _short(run.scores.get("val")), _short(run.scores.get("test"))]
+            for run, part in zip(members, shares, strict=True)
+        ],
+    )  # fmt: skip
+    for split in ("val", "test"):
+        if split in made.scores:
+            print(f"{split} accuracy: {share(made.scores[split])}")
+    print(f"run folder: {made.path}")

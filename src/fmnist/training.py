@@ -26,7 +26,7 @@ from fmnist import (
     runs,
 )
 from fmnist.data import Data, Split, mean_and_deviation
-from fmnist.errors import NonFiniteLossError, OutOfMemoryError, RunError
+from fmnist.errors import NonFiniteLossError, OutOfMemoryError, RunError, UsageError
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe
 from fmnist.signals import Interrupted, stop_signals
@@ -90,6 +90,8 @@ def train(
     trained, NonFiniteLossError where the loss is no number, Interrupted after SIGINT (Ctrl-C),
     SIGTERM or SIGHUP; `resume` goes on from there.
     """
+    if recipe.model == "ensemble":
+        raise UsageError("model ensemble: is made of finished runs, by fmnist ensemble RUN RUN")
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
     if run is not None:

@@ -1,0 +1,120 @@
+"""Ensembles: finished runs whose probabilities are averaged, as a run of its own.
+
+Its folder holds all members' weights under a recipe whose model is their weighted mean, so that
+whatever takes a run takes an ensemble: evaluate, verify, compare, export, a student's --teacher.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fmnist
+from fmnist import backend, evaluation, files, models, runs
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes import Ensemble, Recipe
+
+ROUNDS = 1000  # of expectation and maximisation; they take milliseconds each
+VIEWS = ("one", "flip", "shift")  # by how many there are
+
+
+def shares(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Each member's share of the mean, for the least cross-entropy of the labels.
+
+    logits: (members, n, classes); labels: (n,); returns (members,), 1 in all. The shares of a
+    mixture by expectation and maximisation (Dempster, Laird & Rubin 1977), which from equal shares
+    climbs to the one maximum.
+    """
+    chance = evaluation.probabilities(logits)[:, np.arange(len(labels)), labels]
+    found: NDArray[np.float64] = np.full(len(chance), 1 / len(chance))
+    for _ in range(ROUNDS):
+        joint = found[:, None] * chance
+        found = (joint / np.maximum(joint.sum(axis=0), 1e-300)).mean(axis=1)
+    found /= found.sum()
+    return found
+
+
+def create(
+    members: Sequence[runs.Run], path: str | Path | None = None, *, equal: bool = False
+) -> runs.Run:
+    """A new run folder that holds the ensemble of finished runs.
+
+    Args:
+        members: two or more, trained on the same images of the same data.
+        path: the folder to make; None makes up a name under `runs/`.
+        equal: the same share for each, which members that were trained on val have anyway; else
+            the shares are fitted on their kept logits of val.
+
+    Raises RunError for a member without weights or logits, UsageError for members that do not go
+    together, and for a folder that is there.
+    """
+    for run in members:
+        run.require_weights()
+    recipes = [
+        Recipe.from_json(run.recipe).changed(precision=run.env["precision"]) for run in members
+    ]
+    envs = [run.env for run in members]
+    if len({run.path.resolve() for run in members}) < max(len(members), 2):
+        raise UsageError("ensemble: expected two or more different runs")
+    for run, env, recipe in zip(members, envs, recipes, strict=True):
+        if recipe.model == "ensemble":
+            raise UsageError(f"{run.path}: is an ensemble; name its members instead")
+        for what in ("shape", "classes", "mean", "deviation"):
+            if env["data"]["hash"] != envs[0]["data"]["hash"] or env[what] != envs[0][what]:
+                raise UsageError(
+                    f"{run.path}: expected a run on the same images as {members[0].path}"
+                )
+    fit_on = recipes[0].fit_on
+    if equal or fit_on == "all":
+        weights = np.full(len(members), 1 / len(members))
+    else:
+        logits, labels = zip(*(run.load_logits("val") for run in members), strict=True)
+        if any(not np.array_equal(each, labels[0]) for each in labels):
+            raise UsageError("ensemble: expected runs with the same validation images")
+        weights = shares(np.stack(logits), labels[0])
+    recipe = Recipe(
+        name="ensemble", model="ensemble", fit_on=fit_on, precision=recipes[0].precision,
+        views=max((r.views for r in recipes), key=VIEWS.index),
+        options=Ensemble(tuple(recipes), tuple(weights.tolist())),
+    )  # fmt: skip
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, run in enumerate(members):
+        arrays |= {f"member_{i}/{name}": array for name, array in run.load_weights().items()}
+    model = models.build(recipe, tuple(envs[0]["shape"]), len(envs[0]["classes"]))
+    if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
+        raise RunError("ensemble: expected weights that fit the members' recipes")
+    env = envs[0] | {
+        "created": runs.now(), "fmnist": fmnist.__version__, **backend.commit(),
+        "command": sys.argv, "versions": backend.versions(), "device": backend.device(),
+        "backend": backend.name(), "threads": backend.threads(), "teachers": [],
+        "parameters": model.count_params(), "micro_batch": min(e["micro_batch"] for e in envs),
+        "members": [
+            {"run": str(run.path.resolve()), "weights": files.sha256(run.weights_path)}
+            for run in members
+        ],
+    }  # fmt: skip
+    return _write(members, recipe, env, arrays, path)
+
+
+def _write(
+    members: Sequence[runs.Run], recipe: Recipe, env: dict[str, Any],
+    arrays: dict[str, NDArray[Any]], path: str | Path | None,
+) -> runs.Run:  # fmt: skip
+    """The run folder, put in its place once it is whole."""
+    folder = runs.Run.create(path, recipe.to_json(), env)
+    try:
+        lines = [run.metrics()[-1] for run in members if run.metrics()]
+        folder.append_metrics({
+            "finished": runs.now(), "update": 0,
+            "seconds": round(sum(line["seconds"] for line in lines), 3),
+        })  # fmt: skip
+        about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
+        folder.save_weights(arrays, about | {"schema": runs.SCHEMA, "form": "ensemble"})
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    return folder

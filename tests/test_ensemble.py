@@ -1,0 +1,148 @@
+"""Ensembles: their shares, their probabilities, and that whatever takes a run takes them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from idx import write_idx_set
+from scipy.optimize import minimize
+
+from fmnist import ensemble, evaluation, export, training, verify
+from fmnist.compare import open_subject
+from fmnist.data import load_data
+from fmnist.errors import RunError, UsageError
+from fmnist.evaluation import probabilities
+from fmnist.progress import Progress
+from fmnist.recipes import Ensemble, Recipe, recipe
+from fmnist.runs import Run
+
+SMALL = {
+    "model.filters": "6", "model.pool_after": "1", "batch_size": 50, "precision": "float32",
+    "epochs": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return load_data(write_idx_set(tmp_path_factory.mktemp("data"), train=480, height=12, width=12))
+
+
+@pytest.fixture(scope="module")
+def members(data, tmp_path_factory):
+    """Two runs of different networks and views."""
+    folder, quiet = tmp_path_factory.mktemp("runs"), Progress("none")
+    recipes = (
+        recipe("quick", **SMALL, views="shift"),
+        recipe("seed", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
+    )
+    return [
+        training.train(r, data, folder / r.name, progress=quiet) for r in recipes
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(members, data):
+    run = ensemble.create(members, members[0].path.with_name("both"))
+    evaluation.evaluate(run, data.val)
+    return run
+
+
+def test_the_shares_are_those_of_the_least_cross_entropy():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 300)
+    logits = (
+        random.normal(size=(3, 300, 4))
+        + np.array([0.5, 2.0, 1.5])[:, None, None] * np.eye(4)[labels]
+    )
+    found = ensemble.shares(logits, labels)
+    chance = probabilities(logits)[:, np.arange(300), labels]
+
+    def entropy(free):
+        parts = np.exp(free) / np.exp(free).sum()
+        return -np.log(parts @ chance).mean()
+
+    best = minimize(entropy, np.zeros(3))
+    assert found.sum() == pytest.approx(1)
+    assert -np.log(found @ chance).mean() == pytest.approx(best.fun, abs=1e-5)
+    assert found[1] > found[0]
+
+
+def test_its_probabilities_are_the_weighted_mean(members, made, data):
+    images = data.val.images[:30]
+    expected = 0
+    for run, share in zip(members, made.recipe["model"]["weights"], strict=True):
+        model, about = evaluation.load_model(run)
+        forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+        expected = expected + share * probabilities(forward(images))
+    model, about = evaluation.load_model(made)
+    logits = evaluation.compile_forward(model, about["mean"], about["deviation"])(images)
+    np.testing.assert_allclose(probabilities(logits), expected, atol=1e-5)
+    np.testing.assert_allclose(np.exp(logits), expected, atol=1e-5)
+
+
+def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
+    assert made.finished
+    assert made.recipe["views"] == "shift"
+    assert made.env["parameters"] == sum(run.env["parameters"] for run in members)
+    kept = Recipe.from_json(made.recipe)
+    assert Recipe.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    assert kept.options.parameters((12, 12, 1), 10) == made.env["parameters"]
+    seconds = sum(run.metrics()[-1]["seconds"] for run in members)
+    assert made.metrics()[-1]["seconds"] == pytest.approx(seconds, abs=1e-3)
+    assert verify.verify(made, data).passed
+    exported = export.export(made, data, storage="int8", out=tmp_path / "small")
+    assert exported.accuracy == pytest.approx(made.scores["val"]["accuracy"], abs=0.1)
+    about = open_subject([made], "val").describe()
+    assert about["accuracy"] == made.scores["val"]["accuracy"]
+
+
+def test_the_same_share_for_each_where_asked_or_where_val_was_trained_on(members, data, tmp_path):
+    run = ensemble.create(members, tmp_path / "equal", equal=True)
+    assert run.recipe["model"]["weights"] == [0.5, 0.5]
+    small = recipe("quick", **{**SMALL, "epochs": 1}, fit_on="all")
+    two = [
+        training.train(small.changed(seed=i), data, tmp_path / f"{i}", progress=Progress("none"))
+        for i in range(2)
+    ]
+    assert ensemble.create(two, tmp_path / "two").recipe["model"]["weights"] == [0.5, 0.5]
+    with pytest.raises(UsageError, match="same images"):
+        ensemble.create([members[0], two[0]], tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
+    with pytest.raises(UsageError, match="two or more"):
+        ensemble.create(members[:1], tmp_path / "one")
+    with pytest.raises(UsageError, match="two or more different"):
+        ensemble.create([members[0], Run(members[0].path)], tmp_path / "twice")
+    with pytest.raises(UsageError, match="is an ensemble"):
+        ensemble.create([members[0], made], tmp_path / "nested")
+    with pytest.raises(RunError, match="exists already"):
+        ensemble.create(members, made.path)
+    with pytest.raises(UsageError, match="fmnist ensemble"):
+        training.train(Recipe.from_json(made.recipe), data, tmp_path / "trained")
+    with pytest.raises(UsageError, match="2 to 32"):
+        recipe("quick", model="ensemble")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"members": []}, {"members": "ab"}, {"members": [1, 2]}, {"weights": [0.5]},
+        {"weights": [2, -1]}, {"weights": ["a", "b"]}, {"weights": None},
+    ],
+)  # fmt: skip
+def test_a_strangers_recipe_is_checked(made, altered):
+    kept = made.recipe
+    with pytest.raises(UsageError):
+        Recipe.from_json(kept | {"model": kept["model"] | altered})
+    nested = kept
+    for _ in range(300):  # refused before it is gone through
+        nested = kept | {"model": kept["model"] | {"members": [nested, nested]}}
+    with pytest.raises(UsageError, match="single networks"):
+        Recipe.from_json(nested)
+    member = Recipe.from_json(kept).options.members[0]
+    with pytest.raises(UsageError):
+        dataclasses.replace(Ensemble((member, member), (0.5, 0.5)), members=(member,))
