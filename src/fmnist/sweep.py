@@ -35,7 +35,7 @@ from fmnist.tables import plain
 SCHEMA = 1
 POLL_SECONDS = 0.3
 HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
-REDUCTION = 3  # of the trials that reach a rung of successive halving, the share that goes on
+REDUCTION = 2  # of the trials that reach a rung of successive halving every second goes on
 FORM = {
     "schema": int, "over": [str], "seed": int, "prune": bool, "data": str, "storage": str,
 }  # fmt: skip
