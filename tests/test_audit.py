@@ -63,7 +63,8 @@ def lines(path):
 def test_the_flipped_labels_are_found_with_their_classes(audited, spoilt):
     rows = lines(audited[0] / "labels.jsonl")
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
-    assert [row["margin"] for row in rows] == sorted(row["margin"] for row in rows)
+    confidence = [row["self_confidence"] for row in rows]
+    assert confidence == sorted(confidence)
     planted = set(FLIPPED) | {10, 11}
     assert set(FLIPPED) <= {row["image"] for row in rows} <= planted
     _, labels = make_images(240, 12, 12, CLASSES, 1)

@@ -35,7 +35,7 @@ def test_the_same_as_cleanlab(seed):
     assert estimated.sum() == pytest.approx(len(labels))
     theirs = find_label_issues(
         labels, chance, filter_by="confident_learning",
-        return_indices_ranked_by="normalized_margin", n_jobs=1,
+        return_indices_ranked_by="self_confidence", n_jobs=1,
     )  # fmt: skip
     found, suggested = confident_learning.suspicious(chance, labels)
     assert len(found) > 100

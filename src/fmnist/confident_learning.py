@@ -68,10 +68,11 @@ def suspicious(
 
     They are those off the diagonal of the confident joint ("C_confident" of section 3.2), less
     those of which the given label is the likeliest class all the same, as cleanlab does; ranked by
-    margin, ties by index.
+    self-confidence, the probability of the given label, ties by index.
     """
     confident = confident_class(probabilities, labels)
-    margin = margins(probabilities, labels)
-    found = np.flatnonzero((confident != NONE) & (confident != labels) & (margin < 0))
-    found = found[np.argsort(margin[found], kind="stable")]
+    unlikely = margins(probabilities, labels) < 0
+    found = np.flatnonzero((confident != NONE) & (confident != labels) & unlikely)
+    self_confidence = probabilities[found, labels[found]]
+    found = found[np.argsort(self_confidence, kind="stable")]
     return found, confident[found]
