@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 from html.parser import HTMLParser
 
 import numpy as np
@@ -156,27 +157,29 @@ def test_a_fold_is_an_honest_run(audited, spoilt):
                 evaluate(run, split)
 
 
+class StopsInFold(Progress):
+    """Sends this process Ctrl-C's signal while the second fold is trained."""
+
+    def start(self, run, *rest):
+        self.name = run.name
+        super().start(run, *rest)
+
+    def update(self, update, *rest):
+        if self.name == "2" and update == 20:
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_an_interrupted_audit_goes_on_where_it_stopped(audited, spoilt, tmp_path):
-    """One fold finished, one cut short with a checkpoint, one killed before it was a run."""
-    folder = shutil.copytree(audited[0], tmp_path / "audit")
-    for name in ("index.html", "labels.jsonl", "duplicates.jsonl"):
-        (folder / name).unlink()
+    """One fold finished, one with a checkpoint, one killed before it was a run."""
+    folder = tmp_path / "audit"
+    with pytest.raises(training.Interrupted, match=r"audit --resume \S*audit$") as stop:
+        audit.audit(TINY, spoilt, folder, folds=3, progress=StopsInFold("none"))
+    assert stop.value.exit_code == 130
+    assert {path.name for path in folder.iterdir()} == {"audit.json", "folds", "lock"}
+    assert list((folder / "folds" / "2" / "checkpoint").glob("*.json"))
+    (folder / "folds" / "3").mkdir()
+    (folder / "folds" / "3" / "lock").touch()
     first = (folder / "folds" / "1" / "weights.safetensors").stat().st_mtime_ns
-    shutil.rmtree(folder / "folds" / "2")
-    known = spoilt.fitting("all")
-    held_out = np.flatnonzero(audit.fold_numbers(known.labels, 3) == 1)
-    part = audit.fold_data(spoilt, known, held_out, "fold 2 of 3")
-
-    class Stops(Progress):
-        def update(self, update, *rest):
-            if update == 20:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.train(
-            TINY, part, folder / "folds" / "2", checkpoint_updates=10, progress=Stops("none")
-        )
-    (folder / "folds" / "3" / "recipe.json").unlink()
     audit.resume(folder, spoilt, progress=QUIET)
     assert (folder / "folds" / "1" / "weights.safetensors").stat().st_mtime_ns == first
     for name in ("labels.jsonl", "duplicates.jsonl"):

@@ -198,6 +198,22 @@ def test_what_is_no_run_is_one_line_and_exit_5(command, tmp_path):
     assert "expected a run folder" in refused(call(*command, tmp_path / "none"), 5)
 
 
+def test_audit_makes_a_folder_once_and_says_what_it_found(folder, tmp_path):
+    out = tmp_path / "audit"
+    found = call(
+        "audit", "seed", *SMALL, "--folds", 2, "--data", folder, "--out", out, "--json"
+    ).json  # fmt: skip
+    assert found["labels"]["n"] == 480
+    assert found["duplicates"]["n"] == 540
+    assert "exists already" in refused(call("audit", "--out", out), 5)
+    done = call("audit", "--resume", out)
+    assert done.code == 0, done.err
+    assert str(out / "index.html") in done.out.splitlines()
+    summary = f"AUDIT: {found['labels']['suspicious']} of 480 labels suspicious"
+    assert done.out.splitlines()[-1].startswith(summary)
+    assert "expected an audit folder" in refused(call("audit", "--resume", tmp_path), 5)
+
+
 def test_an_unfinished_run_is_not_scored(tmp_path):
     run = Run.create(tmp_path / "run", {"name": "seed"}, {})
     assert "has no weights yet" in refused(call("evaluate", run.path), 5)

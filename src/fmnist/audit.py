@@ -283,19 +283,20 @@ def audit_duplicates(known: Split, data: Data) -> tuple[dict[str, Any], list[dic
             "correlation": round(float(found.correlation[k]), 6), "exact": bool(found.exact[k]),
             "cluster": int(found.cluster[k]),
         })  # fmt: skip
-    by_splits: dict[str, dict[str, int]] = {}
-    for row in rows:
-        key = "-".join(sorted(set(row["splits"]), key=("train", "val", "test").index))
-        counts = by_splits.setdefault(key, {"pairs": 0, "exact": 0, "labels_differ": 0})
-        counts["pairs"] += 1
-        counts["exact"] += row["exact"]
-        counts["labels_differ"] += row["labels_differ"]
+    by_splits = {}
+    for kind in ("train", "val", "test", "train-val", "train-test", "val-test"):
+        here = [row for row in rows if set(row["splits"]) == set(kind.split("-"))]
+        if here:
+            by_splits[kind] = {
+                "pairs": len(here), "exact": sum(row["exact"] for row in here),
+                "labels_differ": sum(row["labels_differ"] for row in here),
+            }  # fmt: skip
     about = {
         "n": len(labels), "threshold": found.threshold, "pairs": len(rows),
         "exact": int(found.exact.sum()), "clusters": len(set(found.cluster.tolist())),
         "images": len(np.union1d(found.first, found.second)),
         "labels_differ": sum(row["labels_differ"] for row in rows),
-        "by_splits": dict(sorted(by_splits.items())),
+        "by_splits": by_splits,
     }  # fmt: skip
     return about, sorted(rows, key=lambda row: not row["labels_differ"])
 
