@@ -76,12 +76,12 @@ def fold_data(data: Data, known: Split, held_out: NDArray[np.int64], name: str) 
     return dataclasses.replace(made, train=train, val=val)
 
 
-def check(recipe: Recipe, folds: int) -> None:
-    """Raise UsageError for what no audit can be made with."""
+def check(recipe: Recipe, folds: int, n: int = MOST_FOLDS) -> None:
+    """Raise UsageError for what no audit of `n` images can be made with."""
     if recipe.fit_on != "train":
         raise UsageError("audit: expected fit_on=train, received 'all': a fold has to be held out")
-    if not 2 <= folds <= MOST_FOLDS:
-        raise UsageError(f"--folds: expected 2 to {MOST_FOLDS}, received {folds}")
+    if not 2 <= folds <= min(n, MOST_FOLDS):
+        raise UsageError(f"--folds: expected 2 to {min(n, MOST_FOLDS)}, received {folds}")
 
 
 def audit(
@@ -100,7 +100,7 @@ def audit(
     Raises UsageError for a recipe or a number that cannot be, RunError for a folder that is there,
     and what `training.train` raises; after an interruption `resume` goes on.
     """
-    check(recipe, folds)
+    check(recipe, folds, len(data.train) + len(data.val))
     recipe.check_shape(data.shape, len(data.classes))
     if folder is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -108,6 +108,9 @@ def audit(
     refuse_existing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch(exist_ok=False)  # of two that start at once, one gets it
+    except FileExistsError:
+        raise _exists(folder) from None
     except OSError as error:
         raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
     files.write_json(folder / "audit.json", {
@@ -123,7 +126,11 @@ def audit(
 def refuse_existing(folder: Path) -> None:
     """Raise RunError for a folder that is there and not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder}: exists already; choose another by --out, or go on by --resume")
+        raise _exists(folder)
+
+
+def _exists(folder: Path) -> RunError:
+    return RunError(f"{folder}: exists already; choose another by --out, or go on by --resume")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -159,10 +166,11 @@ def resume(folder: Path, data: Data, *, progress: Progress | None = None) -> dic
         repeats, pairs = audit_duplicates(known, data)
         env = runs[0].env
         settings |= {
-            "env": {key: env[key] for key in ENV if key in env},
+            "recipe": Recipe.from_json(settings["recipe"]).to_json(),
+            "env": {key: env.get(key) for key in ENV},
             "labels": labels, "duplicates": repeats, "finished": now(),
             "seconds": {
-                "training": sum(run.metrics()[-1]["seconds"] for run in runs),
+                "training": sum(lines[-1]["seconds"] for run in runs if (lines := run.metrics())),
                 "duplicates": round(time.perf_counter() - begin, 3),
             },
         }  # fmt: skip
@@ -179,7 +187,7 @@ def out_of_sample(
 ) -> tuple[NDArray[np.float64], list[Run]]:
     """Probabilities (n, classes) of each image by the model that did not see it, and the runs."""
     recipe, folds = Recipe.from_json(settings["recipe"]), settings["folds"]
-    check(recipe, folds)
+    check(recipe, folds, len(known))
     numbers = fold_numbers(known.labels, folds)
     logits, runs = np.empty((len(known), len(data.classes)), np.float32), []
     for k in range(folds):
