@@ -32,6 +32,7 @@ COMMANDS = [
     "export",
     "sweep",
     "ensemble",
+    "audit",
     "compare",
     "data",
     "recipes",
@@ -170,6 +171,9 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
         (["train", "seed", "--memory", "0GB"], "such as 4GB"),
         (["train", "--resume", "x", "--set", "epochs=3"], "leave out the other options"),
         (["train", "--resume", "x", "--run", "y"], "leave out the other options"),
+        (["audit", "quick", "--folds", "1"], "expected 2 to 100, received 1"),
+        (["audit", "quick", "--set", "fit_on=all"], "a fold has to be held out"),
+        (["audit", "--resume", "x", "--folds", "3"], "leave out the other options"),
         (["evaluate", "x", "--split", "train"], "expected val or test, received 'train'"),
         (["recipes", "quik"], "did you mean quick"),
         (["recipes", "--set", "epochs=3"], "expected the name of a recipe"),
@@ -194,6 +198,22 @@ def test_bad_data_is_one_line_and_exit_3(tmp_path, folder):
 @pytest.mark.parametrize("command", [["evaluate"], ["train", "--resume"], ["runs", "show"]])
 def test_what_is_no_run_is_one_line_and_exit_5(command, tmp_path):
     assert "expected a run folder" in refused(call(*command, tmp_path / "none"), 5)
+
+
+def test_audit_makes_a_folder_once_and_says_what_it_found(folder, tmp_path):
+    out = tmp_path / "audit"
+    found = call(
+        "audit", "seed", *SMALL, "--folds", 2, "--data", folder, "--out", out, "--json"
+    ).json  # fmt: skip
+    assert found["labels"]["n"] == 480
+    assert found["duplicates"]["n"] == 540
+    assert "exists already" in refused(call("audit", "--out", out), 5)
+    done = call("audit", "--resume", out)
+    assert done.code == 0, done.err
+    assert str(out / "index.html") in done.out.splitlines()
+    summary = f"AUDIT: {found['labels']['suspicious']} of 480 labels suspicious"
+    assert done.out.splitlines()[-1].startswith(summary)
+    assert "expected an audit folder" in refused(call("audit", "--resume", tmp_path), 5)
 
 
 def test_an_unfinished_run_is_not_scored(tmp_path):

@@ -18,6 +18,8 @@ MAY_IMPORT = {
     "data": {"errors", "idx", "sources"},
     "files": {"errors"},
     "runs": {"errors", "files"},
+    "confident_learning": set(),
+    "duplicates": set(),
     "report": {"errors", "files", "runs"},
 }
 ENGINES = {"tensorflow", "jax"}

@@ -171,7 +171,10 @@ def _check_split(split: str) -> None:
 
 def _folder_of(run: "Run", asked: Path | None) -> Path | None:
     """The data folder for a run: the one asked for, else the one that it was trained on."""
-    recorded = run.env["data"]
+    return _recorded_folder(run.env["data"], asked)
+
+
+def _recorded_folder(recorded: dict[str, Any], asked: Path | None) -> Path | None:
     folder = recorded.get("folder")  # a committed record names none
     if asked or not folder:
         return asked
@@ -484,6 +487,62 @@ def ensemble(
         _print_json({"run": str(made.path), "weights": weights, "scores": made.scores})
     else:
         show_ensemble(members, made)
+
+
+@app.command()
+def audit(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="A name or a recipe.json [default: quick]."),
+    ] = None,
+    settings: Settings = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            metavar="N",
+            help="Parts, each judged by a model of the others [default: 5].",
+        ),
+    ] = None,
+    data: Folder = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The new folder [default: one under audits/]."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="AUDIT", help="Go on with an interrupted audit."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find labels that look wrong and images that are nearly the same; changes nothing."""
+    from fmnist import audit as auditing
+    from fmnist.progress import Progress
+    from fmnist.recipes import parse_settings
+    from fmnist.recipes import recipe as find_recipe
+    from fmnist.tables import show_audit
+
+    if resume and (recipe or settings or folds is not None or out):
+        raise UsageError(
+            "--resume: goes on with what the audit recorded; leave out the other options"
+        )
+    chosen = find_recipe(recipe or "quick", **parse_settings(settings or []))
+    folds = auditing.FOLDS if folds is None else folds
+    progress = Progress("none" if quiet else "auto")
+    if resume:
+        recorded = auditing.read_settings(resume)["data"]
+        loaded = _load(_recorded_folder(recorded, data))
+        found = auditing.resume(resume, loaded, progress=progress)
+    else:
+        auditing.check(chosen, folds)
+        if out:
+            auditing.refuse_existing(out)
+        found = auditing.audit(chosen, _load(data), out, folds=folds, progress=progress)
+    if as_json:
+        _print_json(found)
+    else:
+        show_audit(found)
 
 
 @app.command()

@@ -144,6 +144,37 @@ def show_export(made: "Export") -> None:
     )
 
 
+def show_audit(audit: dict[str, Any]) -> None:
+    """The pairs of classes with most suspicious labels, duplicates by split, a line, the paths."""
+    labels, duplicates = audit["labels"], audit["duplicates"]
+    pairs = [pair for pair in labels["pairs"] if pair["suspicious"]]
+    table(
+        ["given → suggested", "suspicious", "estimated"],
+        [
+            [f"{p['given']} → {p['suggested']}", f"{p['suspicious']:,}", f"{p['estimated']:,.0f}"]
+            for p in pairs[:10]
+        ],
+    )
+    if len(pairs) > 10:
+        print(f"and {len(pairs) - 10} more")
+    print()
+    table(
+        ["near-duplicates", "pairs", "exact", "labels differ"],
+        [
+            [splits, *(f"{counts[k]:,}" for k in ("pairs", "exact", "labels_differ"))]
+            for splits, counts in duplicates["by_splits"].items()
+        ],
+    )
+    for name in ("index.html", "labels.jsonl", "duplicates.jsonl", "audit.json"):
+        print(f"{audit['folder']}/{name}")
+    print(
+        f"AUDIT: {labels['suspicious']:,} of {labels['n']:,} labels suspicious, an estimated "
+        f"{labels['estimated_share']:.1%} wrong; {duplicates['pairs']:,} pairs of "
+        f"{duplicates['n']:,} images nearly the same, {duplicates['labels_differ']:,} with "
+        "different labels"
+    )
+
+
 def show_comparison(subjects: Sequence[Subject], pairs: Sequence[Pair], split: str) -> None:
     """A sentence, then accuracy and cost side by side, then each pair by class and by image."""
     print(f"{sentence(subjects, pairs)}\n")

@@ -1,0 +1,81 @@
+"""The page of an audit: the suspicious images by given and suggested class, and the duplicates.
+
+One file that loads nothing else: pictures stand in it as PNG data addresses.
+"""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.data import Data, Split
+
+MOST_SUSPECTS = 300
+MOST_CLUSTERS = 200
+MOST_OF_A_CLUSTER = 12
+
+
+def picture(image: NDArray[np.uint8]) -> str:
+    """A uint8 image (height, width, 1) as a data address of a PNG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0]).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def render(
+    audit: dict[str, Any], suspects: list[dict[str, Any]], pairs: list[dict[str, Any]],
+    known: Split, data: Data,
+) -> str:  # fmt: skip
+    """The page's HTML, of what `audit.json`, `labels.jsonl` and `duplicates.jsonl` say."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = Path(__file__).with_name("audit.html.jinja").read_text(encoding="utf-8")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in suspects[:MOST_SUSPECTS]:
+        group = groups.setdefault((row["given"], row["suggested"]), [])
+        group.append(row | {"picture": picture(known.images[row["image"]])})
+    return environment.from_string(text).render(
+        audit=audit, shown=min(len(suspects), MOST_SUSPECTS),
+        groups=sorted(groups.items(), key=lambda group: -len(group[1])),
+        clusters=_clusters(pairs, known, data), total=audit["duplicates"]["clusters"],
+    )  # fmt: skip
+
+
+def _clusters(pairs: list[dict[str, Any]], known: Split, data: Data) -> list[dict[str, Any]]:
+    """The clusters to show: other labels first, then across splits, then the closest."""
+    test = data.test.open()
+    found: dict[int, dict[str, Any]] = {}
+    for pair in pairs:
+        cluster = found.setdefault(pair["cluster"], {
+            "images": {}, "closest": 0.0, "furthest": 1.0, "labels_differ": False,
+            "across_splits": False,
+        })  # fmt: skip
+        for split, image, label in zip(pair["splits"], pair["images"], pair["labels"], strict=True):
+            cluster["images"][split, image] = label
+        cluster["closest"] = max(cluster["closest"], pair["correlation"])
+        cluster["furthest"] = min(cluster["furthest"], pair["correlation"])
+        cluster["labels_differ"] |= pair["labels_differ"]
+        cluster["across_splits"] |= pair["across_splits"]
+    clusters = sorted(
+        found.values(),
+        key=lambda c: (not c["labels_differ"], not c["across_splits"], -c["closest"]),
+    )[:MOST_CLUSTERS]
+    for cluster in clusters:
+        images = list(cluster["images"].items())
+        cluster["more"] = max(0, len(images) - MOST_OF_A_CLUSTER)
+        cluster["images"] = [
+            {
+                "split": split, "image": image, "label": label,
+                "picture": picture((test if split == "test" else known).images[image]),
+            }
+            for (split, image), label in images[:MOST_OF_A_CLUSTER]
+        ]  # fmt: skip
+    return clusters
