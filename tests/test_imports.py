@@ -18,7 +18,22 @@ MAY_IMPORT = {
     "data": {"errors", "idx", "sources"},
     "files": {"errors"},
     "runs": {"errors", "files"},
-    "report": {"errors", "files", "runs"},
+    "occlusion": {"errors", "evaluation"},
+    "pictures": set(),
+    "plots": set(),
+    "report": {
+        "compare",
+        "data",
+        "errors",
+        "evaluation",
+        "files",
+        "occlusion",
+        "pictures",
+        "plots",
+        "recipes",
+        "runs",
+        "tables",
+    },
 }
 ENGINES = {"tensorflow", "jax"}
 
