@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from idx import make_images, write_idx, write_idx_set
 
-from fmnist import audit, training
+from fmnist import audit
 from fmnist.data import load_data
 from fmnist.errors import RunError, UsageError
 from fmnist.evaluation import evaluate
 from fmnist.progress import Progress
 from fmnist.recipes import Recipe, recipe
 from fmnist.runs import Run
+from fmnist.signals import Interrupted
 
 QUIET = Progress("none")
 TINY = recipe(
@@ -172,7 +173,7 @@ class StopsInFold(Progress):
 def test_an_interrupted_audit_goes_on_where_it_stopped(audited, spoilt, tmp_path):
     """One fold finished, one with a checkpoint, one killed before it was a run."""
     folder = tmp_path / "audit"
-    with pytest.raises(training.Interrupted, match=r"audit --resume \S*audit$") as stop:
+    with pytest.raises(Interrupted, match=r"audit --resume \S*audit$") as stop:
         audit.audit(TINY, spoilt, folder, folds=3, progress=StopsInFold("none"))
     assert stop.value.exit_code == 130
     assert {path.name for path in folder.iterdir()} == {"audit.json", "folds", "lock"}

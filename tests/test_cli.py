@@ -34,6 +34,7 @@ COMMANDS = [
     "ensemble",
     "audit",
     "compare",
+    "report",
     "data",
     "recipes",
     "summary",
@@ -572,6 +573,25 @@ def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_p
     assert "--split test" in line
     refused(call("compare", first), 2)
     assert not (first.parent / "ledger.jsonl").exists()
+
+
+def test_report_writes_a_page_and_opens_no_test(trained, tmp_path, monkeypatch):
+    path, _ = trained
+    monkeypatch.chdir(tmp_path)
+    done = call("report", path, "--images", "3, 0")
+    assert (done.code, done.out) == (0, f"report: {Path('reports') / 'first.html'}\n"), done.err
+    page = (tmp_path / "reports" / "first.html").read_text(encoding="utf-8")
+    assert page.count('alt="which regions of it mattered"') == 2
+    made = call("report", path, path, "--out", "pages/two.html", "--json").json
+    assert Path(made["report"]).is_file()
+    assert [each["run"] for each in made["runs"]] == ["first", "first"]
+    for images in ("1,x", "-1", "1,", "99999"):
+        assert "--images" in refused(call("report", path, f"--images={images}"), 2)
+    refused(call("report", path, path, "--images", "1"), 2)
+    refused(call("report", path, "--split", "train"), 2)
+    refused(call("report", path, "--out", tmp_path / "reports"), 5)
+    line = refused(call("report", path, "--split", "test"), 5)
+    assert f"evaluate {path} --split test" in line
 
 
 def test_each_scoring_of_test_is_counted(trained, tmp_path):

@@ -20,7 +20,22 @@ MAY_IMPORT = {
     "runs": {"errors", "files"},
     "confident_learning": set(),
     "duplicates": set(),
-    "report": {"errors", "files", "runs"},
+    "occlusion": {"errors", "evaluation"},
+    "pictures": set(),
+    "plots": set(),
+    "report": {
+        "compare",
+        "data",
+        "errors",
+        "evaluation",
+        "files",
+        "occlusion",
+        "pictures",
+        "plots",
+        "recipes",
+        "runs",
+        "tables",
+    },
 }
 ENGINES = {"tensorflow", "jax"}
 

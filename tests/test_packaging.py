@@ -95,7 +95,11 @@ def test_wheel_holds_the_package_alone(wheel):
     assert {name.split("/")[0] + "/" for name in names} == {"fmnist/", info}
     inside = [name for name in names if name.startswith("fmnist/")]
     modules = {f"fmnist/{path.name}" for path in (ROOT / "src" / "fmnist").glob("*.py")}
-    assert modules | {"fmnist/py.typed"} <= set(inside)
+    assert modules | {
+        "fmnist/py.typed",
+        "fmnist/report.html.jinja",
+        "fmnist/audit.html.jinja",
+    } <= set(inside)
     assert {Path(name).suffix for name in inside} == {".py", ".typed", ".jinja"}
     assert not [name for name in inside if "test" in name or "scratch" in name]
     assert any(name.startswith(info) and name.endswith("LICENSE") for name in names)

@@ -572,6 +572,53 @@ def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> 
 
 
 @app.command()
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="val|test",
+            help="Of a split that was scored [default: val, or test where trained on all].",
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images", metavar="N,N,N", help="The images whose regions are looked at, by index."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The page [default: reports/RUN.html]."),
+    ] = None,
+    data: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page about a run, or a comparison of several, with every plot and picture in it."""
+    from fmnist.runs import find_run
+
+    if split is not None:
+        _check_split(split)
+    chosen = [part.strip() for part in images.split(",")] if images else []
+    if not all(part.isdecimal() and len(part) < 10 for part in chosen):
+        raise UsageError(f"--images: expected whole numbers as 12,345, received {images!r}")
+    opened = [find_run(run) for run in runs]
+
+    from fmnist.report import choose_split, write_report
+
+    split = choose_split(opened, split)
+    loaded = _load(_folder_of(opened[0], data))
+    made = write_report(opened, split, loaded, out, [int(part) for part in chosen])
+    if as_json:
+        _print_json(made)
+    else:
+        print(f"report: {made['report']}")
+
+
+@app.command()
 def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> None:
     """Find, fetch if need be, verify and describe the data."""
     from fmnist.data import describe, draw_samples

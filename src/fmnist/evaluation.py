@@ -70,13 +70,31 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
     return powers
 
 
-def expected_calibration_error(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins, weighted (Guo et al. 2017)."""
+def calibration_bins(logits: NDArray[Any], labels: NDArray[Any]) -> list[dict[str, Any]]:
+    """Confidence and accuracy by 15 equal bins of confidence, `low` < confidence <= `high`.
+
+    Confidence is the highest probability. `confidence` and `accuracy` are means over a bin's `n`
+    images, None where it has none.
+    """
     chance = probabilities(logits)
     confidence, right = chance.max(axis=1), chance.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gap = np.bincount(bins, weights=confidence - right, minlength=CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / len(labels))
+    rows = []
+    for i in range(CALIBRATION_BINS):
+        here = bins == i
+        rows.append({
+            "low": i / CALIBRATION_BINS, "high": (i + 1) / CALIBRATION_BINS, "n": int(here.sum()),
+            "confidence": float(confidence[here].mean()) if here.any() else None,
+            "accuracy": float(right[here].mean()) if here.any() else None,
+        })  # fmt: skip
+    return rows
+
+
+def expected_calibration_error(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Mean gap between confidence and accuracy over 15 equal bins, weighted (Guo et al. 2017)."""
+    bins = [each for each in calibration_bins(logits, labels) if each["n"]]
+    gaps = (each["n"] * abs(each["confidence"] - each["accuracy"]) for each in bins)
+    return float(sum(gaps) / len(labels))
 
 
 def score_logits(

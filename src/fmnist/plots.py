@@ -1,0 +1,170 @@
+"""Plots as SVG to stand in a page: they take its font and its colours, light or dark.
+
+Matplotlib writes colours as numbers. The ones used here stand for nothing else, and each becomes
+one of the page's CSS variables, so that a plot follows the page's scheme.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+INK, MUTED, LINE, ACCENT, WARM, PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 7))
+VARIABLES = {
+    INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", ACCENT: "var(--accent)",
+    WARM: "var(--warm)", PAPER: "var(--paper)",
+}  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "font.size": 9, "text.color": INK, "text.parse_math": False,
+    "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "axes.grid.axis": "y", "grid.color": LINE, "grid.linewidth": 0.6,
+    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
+    "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.8,
+    "xtick.minor.size": 0, "lines.solid_capstyle": "round",
+}  # fmt: skip
+
+
+def learning_curves(epochs: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """Loss, and accuracy, against epochs, with the seconds above; each an `<svg>`.
+
+    `epochs` are lines of `Run.metrics()`, those of val where they have them.
+    """
+    return (
+        _curve(epochs, ("loss", "val_loss"), "loss"),
+        _curve(epochs, ("accuracy", "val_accuracy"), "accuracy"),
+    )
+
+
+def _curve(epochs: Sequence[dict[str, Any]], keys: tuple[str, str], name: str) -> str:
+    def draw(figure: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for key, colour in zip(keys, (MUTED, ACCENT), strict=True):
+            points = [(line["epoch"], line[key]) for line in epochs if key in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5)
+        axes.set_xlabel("epochs")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(_percent)
+        # All epochs take about as long, so that one axis serves both.
+        each = epochs[-1]["seconds"] / epochs[-1]["epoch"]
+        if each > 0:
+            above = axes.secondary_xaxis("top", functions=(lambda e: e * each, lambda s: s / each))
+            above.set_xlabel("seconds of training")
+            above.xaxis.set_major_formatter("{x:g}")
+            above.spines["top"].set_visible(False)
+
+    return _svg(draw, name)
+
+
+def reliability(bins: Sequence[dict[str, Any]]) -> str:
+    """Accuracy against confidence by bin, and how many images each holds, as an `<svg>`.
+
+    `bins` are those of `evaluation.calibration_bins`. A line marks each one's mean confidence,
+    where its bar would end if the two agreed.
+    """
+
+    def draw(figure: Any) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        filled = [each for each in bins if each["n"]]
+        middles = [(each["low"] + each["high"]) / 2 for each in filled]
+        width = 0.88 / len(bins)
+        above.bar(middles, [each["accuracy"] for each in filled], width, color=ACCENT)
+        for middle, share in zip(middles, (each["confidence"] for each in filled), strict=True):
+            ends = middle - width / 2, middle + width / 2
+            above.plot(ends, (share, share), color=WARM, linewidth=2.2, solid_capstyle="butt")
+        above.set_ylim(0, 1)
+        above.set_ylabel("accuracy")
+        below.bar(middles, [each["n"] for each in filled], width, color=MUTED)
+        below.set_ylabel("images")
+        below.set_xlabel("confidence")
+        below.set_xlim(0, 1)
+        below.xaxis.set_major_formatter(_percent)
+        above.yaxis.set_major_formatter(_percent)
+        figure.align_ylabels()
+
+    return _svg(draw, "reliability", height=3.9)
+
+
+def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
+    """Accuracy with its interval against a cost, as an `<svg>`; nothing is better than the line.
+
+    `subjects` are numbered from 1 in their order and have `accuracy`, `interval` and the `cost`;
+    those without it (None or 0) are left out.
+    """
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        points = [
+            (each[cost], each["accuracy"], each["interval"], number)
+            for number, each in enumerate(subjects, 1)
+            if each[cost]
+        ]
+        front, best = [], -1.0
+        for x, accuracy, _, _ in sorted(points, key=lambda point: (point[0], -point[1])):
+            if accuracy > best:
+                front.append((x, accuracy))
+                best = accuracy
+        axes.set_xscale("log")
+        if front:
+            xs, ys = zip(*front, strict=True)
+            axes.step(xs, ys, where="post", color=ACCENT, linewidth=1, linestyle=(0, (3, 3)))
+        for x, accuracy, (low, high), number in points:
+            colour = ACCENT if (x, accuracy) in front else MUTED
+            axes.plot((x, x), (low, high), color=colour, linewidth=1.2)
+            axes.plot(x, accuracy, "o", color=colour, markersize=13, markeredgecolor=PAPER)
+            axes.annotate(
+                str(number), (x, accuracy), ha="center", va="center_baseline", color=PAPER,
+                fontsize=8, fontweight="bold",
+            )  # fmt: skip
+        axes.margins(0.18, 0.12)
+        _few_ticks(axes.xaxis)
+        axes.set_xlabel(label)
+        axes.yaxis.set_major_formatter(_percent)
+
+    return _svg(draw, cost)
+
+
+def _percent(share: float, position: int) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _few_ticks(axis: Any) -> None:
+    """Ticks at 1, 2 and 5 of each power of ten, written out, of what may span less than one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _svg(draw: Any, name: str, height: float = 3.1) -> str:
+    """What `draw` puts on a figure of 4.6 inches by `height`, as an `<svg>` for a page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(4.6, height), layout="constrained")
+        figure.patch.set_visible(False)
+        draw(figure)
+        for axes in figure.axes:
+            axes.patch.set_visible(False)
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", metadata=nothing)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]  # a page has its own declaration
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # names that another plot of the page has too
+    for number, variable in VARIABLES.items():
+        text = text.replace(number, variable)
+    return text
