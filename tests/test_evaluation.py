@@ -107,6 +107,19 @@ def test_calibration_error_against_a_slow_loop(problem):
     )
 
 
+def test_calibration_bins_hold_every_image_even_one_of_full_confidence():
+    chance = np.array([[0.58, 0.42], [0.42, 0.58], [0.9, 0.1], [1.0, 0.0]])
+    with np.errstate(divide="ignore"):
+        logits = np.maximum(np.log(chance), -1e3)
+    bins = evaluation.calibration_bins(logits, np.array([0, 0, 0, 1]))
+    assert [(i, b["n"]) for i, b in enumerate(bins) if b["n"]] == [(8, 2), (13, 1), (14, 1)]
+    assert (bins[8]["low"], bins[8]["high"]) == (8 / 15, 9 / 15)
+    assert bins[8]["accuracy"] == 0.5
+    assert bins[8]["confidence"] == pytest.approx(0.58)
+    assert (bins[14]["accuracy"], bins[14]["confidence"]) == (0, 1)
+    assert bins[0] == {"low": 0, "high": 1 / 15, "n": 0, "confidence": None, "accuracy": None}
+
+
 def test_calibration_error_of_known_cases():
     sure = np.array([[1e4, 0.0], [1e4, 0.0]], np.float32)
     assert evaluation.expected_calibration_error(sure, np.array([0, 0])) == 0

@@ -60,6 +60,10 @@ def test_seconds_stand_above_epochs():
     assert any(text.endswith(" %") for text in texts(accuracy))
 
 
+def test_a_single_epoch_is_no_fraction():
+    assert not [text for text in texts(plots.learning_curves(EPOCHS[:1])[1]) if "1.0" in text]
+
+
 def test_runs_keep_their_numbers_where_one_has_no_cost():
     assert {"1", "2", "3"} <= set(texts(plots.pareto(SUBJECTS, "parameters", "parameters")))
     shown = texts(plots.pareto(SUBJECTS, "seconds", "seconds"))

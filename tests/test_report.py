@@ -1,5 +1,6 @@
 """Reports: what the page says against the run's own numbers, hostile names, refusals."""
 
+import json
 import re
 import shlex
 import shutil
@@ -8,12 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from idx import write_idx_set
+from test_hostile import altered, error_of
 from test_pictures import pixels_of
 
 import fmnist
 from fmnist import compare, evaluation, files, recipes, report
-from fmnist.errors import RunError, UsageError
+from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.runs import Run
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac{", "{{ 7*7 }}"]
@@ -299,3 +303,20 @@ def test_images_that_are_not_there_are_refused(run, data, tmp_path, images):
 def test_images_are_for_one_run(trained, data, tmp_path):
     with pytest.raises(UsageError, match="--images"):
         report.write_report(trained, "val", data, tmp_path / "page.html", [1])
+
+
+@given(draw=st.data())
+@settings(max_examples=15)
+def test_any_folder_is_reported_or_refused(trained, data, tmp_path_factory, draw):
+    """One part of one of its files is another; the network's inside is left out."""
+    run = Run(shutil.copytree(trained[0].path, tmp_path_factory.mktemp("odd") / "run"))
+    run.weights_path.unlink()
+    name = draw.draw(st.sampled_from(["recipe.json", "env.json", "score.json", "metrics.jsonl"]))
+    lines = (run.path / name).read_text(encoding="utf-8").splitlines()
+    text = "\n".join(lines) if name.endswith("json") else lines[0]
+    (run.path / name).write_text(json.dumps(draw.draw(altered(json.loads(text)))))
+
+    def write():
+        report.write_report([run], report.choose_split([run]), data, run.path / "page.html")
+
+    assert "\n" not in error_of(write, FmnistError)

@@ -1,7 +1,5 @@
 """Which regions of an image an answer rests on: cover them in turn and see what it loses."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,15 +44,12 @@ def occlusion_map(
     for each, (y, x) in zip(covered, ((y, x) for y in rows for x in columns), strict=True):
         top, left = max(0, y - patch // 2), max(0, x - patch // 2)
         each[top : y - patch // 2 + patch, left : x - patch // 2 + patch] = grey
-    whole = _probabilities(forward, image[np.newaxis], batch)[0]
+    every = np.concatenate([image[np.newaxis], covered])
+    whole, *rest = probabilities(predict_logits(forward, every, batch=batch))
     watched = int(whole.argmax()) if label is None else label
     if not 0 <= watched < len(whole):
         raise UsageError(f"label: expected 0 to {len(whole) - 1}, received {label}")
-    lost = whole[watched] - _probabilities(forward, covered, batch)[:, watched]
+    lost = whole[watched] - np.array(rest)[:, watched]
     grid = lost.reshape(len(rows), len(columns))
-    every = grid.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
-    return np.asarray(every, np.float32)
-
-
-def _probabilities(forward: Forward, images: NDArray[np.uint8], batch: int) -> NDArray[Any]:
-    return probabilities(predict_logits(forward, images, batch=batch))
+    pixels = grid.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
+    return np.asarray(pixels, np.float32)

@@ -46,7 +46,7 @@ def _curve(epochs: Sequence[dict[str, Any]], keys: tuple[str, str], name: str) -
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5)
         axes.set_xlabel("epochs")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if name == "accuracy":
             axes.yaxis.set_major_formatter(_percent)
         # All epochs take about as long, so that one axis serves both.
@@ -72,7 +72,7 @@ def reliability(bins: Sequence[dict[str, Any]]) -> str:
         filled = [each for each in bins if each["n"]]
         middles = [(each["low"] + each["high"]) / 2 for each in filled]
         width = 0.88 / len(bins)
-        above.bar(middles, [each["accuracy"] for each in filled], width, color=ACCENT)
+        above.bar(middles, [each["accuracy"] for each in filled], width, color=ACCENT, alpha=0.6)
         for middle, share in zip(middles, (each["confidence"] for each in filled), strict=True):
             ends = middle - width / 2, middle + width / 2
             above.plot(ends, (share, share), color=WARM, linewidth=2.2, solid_capstyle="butt")
@@ -93,7 +93,7 @@ def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
     """Accuracy with its interval against a cost, as an `<svg>`; nothing is better than the line.
 
     `subjects` are numbered from 1 in their order and have `accuracy`, `interval` and the `cost`;
-    those without it (None or 0) are left out.
+    those without it, or of one that no run has, are left out.
     """
 
     def draw(figure: Any) -> None:
@@ -101,7 +101,7 @@ def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
         points = [
             (each[cost], each["accuracy"], each["interval"], number)
             for number, each in enumerate(subjects, 1)
-            if each[cost]
+            if 1e-3 < (each[cost] or 0) < 1e15
         ]
         front, best = [], -1.0
         for x, accuracy, _, _ in sorted(points, key=lambda point: (point[0], -point[1])):
