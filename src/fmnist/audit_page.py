@@ -3,28 +3,15 @@
 One file that loads nothing else: pictures stand in it as PNG data addresses.
 """
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fmnist.data import Data, Split
+from fmnist.pictures import png_uri
 
 MOST_SUSPECTS = 300
 MOST_CLUSTERS = 200
 MOST_OF_A_CLUSTER = 12
-
-
-def picture(image: NDArray[np.uint8]) -> str:
-    """A uint8 image (height, width, 1) as a data address of a PNG."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0]).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def render(
@@ -41,7 +28,7 @@ def render(
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in suspects[:MOST_SUSPECTS]:
         group = groups.setdefault((row["given"], row["suggested"]), [])
-        group.append(row | {"picture": picture(known.images[row["image"]])})
+        group.append(row | {"picture": png_uri(known.images[row["image"]])})
     return environment.from_string(text).render(
         audit=audit, shown=min(len(suspects), MOST_SUSPECTS),
         groups=sorted(groups.items(), key=lambda group: -len(group[1])),
@@ -74,7 +61,7 @@ def _clusters(pairs: list[dict[str, Any]], known: Split, data: Data) -> list[dic
         cluster["images"] = [
             {
                 "split": split, "image": image, "label": label,
-                "picture": picture((test if split == "test" else known).images[image]),
+                "picture": png_uri((test if split == "test" else known).images[image]),
             }
             for (split, image), label in images[:MOST_OF_A_CLUSTER]
         ]  # fmt: skip

@@ -457,13 +457,13 @@ def ensemble(
     ],
     run: NewRun = None,
     equal: Annotated[
-        bool, typer.Option("--equal", help="The same share for each, instead of fitted on val.")
+        bool, typer.Option("--equal", help="The plain mean, instead of weights fitted on val.")
     ] = False,
     test: Test = False,
     data: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Average runs' probabilities: a new run, which is scored and exported like any other."""
+    """Average runs' answers: a new run, which is scored and exported like any other."""
     from fmnist.runs import Run, find_run
 
     if run:

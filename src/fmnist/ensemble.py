@@ -1,6 +1,6 @@
-"""Ensembles: finished runs whose probabilities are averaged, as a run of its own.
+"""Ensembles: finished runs whose logits are averaged, as a run of its own.
 
-Its folder holds all members' weights under a recipe whose model is their weighted mean, so that
+Its folder holds all members' weights under a recipe whose model is their weighted sum, so that
 whatever takes a run takes an ensemble: evaluate, verify, compare, export, a student's --teacher.
 """
 
@@ -16,26 +16,32 @@ from numpy.typing import NDArray
 import fmnist
 from fmnist import backend, evaluation, files, models, runs
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes import Ensemble, Recipe
+from fmnist.recipes import LARGEST_WEIGHT, Ensemble, Recipe
 
-ROUNDS = 1000  # of expectation and maximisation; they take milliseconds each
 VIEWS = ("one", "flip", "shift")  # by how many there are
 
 
-def shares(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Each member's share of the mean, for the least cross-entropy of the labels.
+def fit_weights(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Each member's weight, at least 0, in the sum of logits, for the least cross-entropy.
 
-    logits: (members, n, classes); labels: (n,); returns (members,), 1 in all. The shares of a
-    mixture by expectation and maximisation (Dempster, Laird & Rubin 1977), which from equal shares
-    climbs to the one maximum.
+    logits: (members, n, classes); labels: (n,); returns (members,). The problem is convex. The sum
+    of the weights is free, and so mends what makes the members too modest, as label smoothing does,
+    or too sure: probabilities averaged as they are would leave the most confident member alone.
     """
-    chance = evaluation.probabilities(logits)[:, np.arange(len(labels)), labels]
-    found: NDArray[np.float64] = np.full(len(chance), 1 / len(chance))
-    for _ in range(ROUNDS):
-        joint = found[:, None] * chance
-        found = (joint / np.maximum(joint.sum(axis=0), 1e-300)).mean(axis=1)
-    found /= found.sum()
-    return found
+    from scipy.optimize import minimize
+
+    every, logits = np.arange(len(labels)), logits.astype(np.float64)
+
+    def entropy(weights: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        chance = evaluation.probabilities(np.tensordot(weights, logits, 1))
+        loss = -np.log(np.maximum(chance[every, labels], 1e-300)).mean()
+        chance[every, labels] -= 1
+        return float(loss), np.tensordot(logits, chance, ([1, 2], [0, 1])) / len(labels)
+
+    start = np.full(len(logits), 1 / len(logits))
+    bounds = [(0, LARGEST_WEIGHT)] * len(logits)
+    found = minimize(entropy, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    return np.asarray(found.x, np.float64)
 
 
 def create(
@@ -46,8 +52,8 @@ def create(
     Args:
         members: two or more, trained on the same images of the same data.
         path: the folder to make; None makes up a name under `runs/`.
-        equal: the same share for each, which members that were trained on val have anyway; else
-            the shares are fitted on their kept logits of val.
+        equal: the plain mean, which members that were trained on val have anyway; else the
+            weights are fitted on their kept logits of val.
 
     Raises RunError for a member without weights or logits, UsageError for members that do not go
     together, and for a folder that is there.
@@ -75,7 +81,7 @@ def create(
         logits, labels = zip(*(run.load_logits("val") for run in members), strict=True)
         if any(not np.array_equal(each, labels[0]) for each in labels):
             raise UsageError("ensemble: expected runs with the same validation images")
-        weights = shares(np.stack(logits), labels[0])
+        weights = fit_weights(np.stack(logits), labels[0])
     recipe = Recipe(
         name="ensemble", model="ensemble", fit_on=fit_on, precision=recipes[0].precision,
         views=max((r.views for r in recipes), key=VIEWS.index),

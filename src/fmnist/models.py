@@ -134,16 +134,16 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
 
 
 def ensemble(options: Ensemble, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
-    """The logarithm of the weighted mean of the networks' probabilities, each in its precision."""
+    """The weighted sum of the networks' logits, each network in its own precision."""
     image = layers.Input(shape, name="image")
     total: Any = 0
-    for i, (member, share) in enumerate(zip(options.members, options.weights, strict=True)):
+    for i, (member, weight) in enumerate(zip(options.members, options.weights, strict=True)):
         name = f"member_{i}"
         with keras.name_scope(name):  # so that no two weights have one path
             network = build(member, shape, classes)
         network = keras.Model(network.inputs, network.outputs[0], name=name)
-        total = total + share * ops.softmax(network(image))
-    return keras.Model(image, ops.log(ops.maximum(total, 1e-30)), name="ensemble")
+        total = total + weight * network(image)
+    return keras.Model(image, total, name="ensemble")
 
 
 MODELS: dict[str, Callable[[Any, Shape, int, Recipe], keras.Model]] = {

@@ -21,6 +21,7 @@ from fmnist.errors import RunError, UsageError
 SCHEMA = 1
 LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and AdamW's moments
 LARGEST_SIDE = 4096  # pixels
+LARGEST_WEIGHT = 100.0  # of an ensemble's member
 
 
 def _field(default: Any, meaning: str, unit: str = "") -> Any:
@@ -189,10 +190,10 @@ class Compact(_Convolutions):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trained networks whose probabilities are averaged. `fmnist ensemble` makes one of runs."""
+    """Trained networks whose logits are averaged. `fmnist ensemble` makes one of runs."""
 
     members: tuple["Recipe", ...] = _field((), "the recipes of the networks")
-    weights: tuple[float, ...] = _field((), "each network's share of the mean, 1 in all")
+    weights: tuple[float, ...] = _field((), "factors of the networks' logits in their sum")
 
     def __post_init__(self) -> None:
         members: Any = self.members
@@ -210,8 +211,10 @@ class Ensemble:
         object.__setattr__(self, "members", members)
         weights = _parse("model.weights", self.weights, tuple[float, ...])
         _require(
-            len(weights) == len(members) and min(weights) >= 0 and abs(sum(weights) - 1) < 1e-6,
-            "model.weights", f"{len(members)} shares that add up to 1", weights,
+            len(weights) == len(members) and all(0 <= w <= LARGEST_WEIGHT for w in weights)
+            and sum(weights) > 0,
+            "model.weights", f"{len(members)} numbers from 0 to {LARGEST_WEIGHT:g}, not all 0",
+            weights,
         )  # fmt: skip
         object.__setattr__(self, "weights", weights)
 

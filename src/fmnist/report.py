@@ -229,12 +229,15 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
     rows += [(name, version) for name, version in env["versions"].items()]
     rows += [(f"teacher {t['run']}", t["weights"][:16]) for t in env.get("teachers", [])]
+    rows += [(f"member {m['run']}", m["weights"][:16]) for m in env.get("members", [])]
     return [(str(name), str(value)) for name, value in rows]
 
 
 def command(run: runs.Run) -> str:
-    """What to type, in a shell, to train a run's recipe on its data once more."""
+    """What to type, in a shell, to train a run's recipe, or make an ensemble, once more."""
     recipe, env = Recipe.from_json(run.recipe), run.env
+    if recipe.model == "ensemble":
+        return runs.command("ensemble", *(member["run"] for member in env.get("members", [])))
     words = ["train", recipe.name if recipe.name in RECIPES else str(run.path / "recipe.json")]
     for name, value in recipe.changes().items():
         words += ["--set", f"{name}={plain(value)}"]

@@ -392,14 +392,14 @@ def show_sweep(rows: list[dict[str, Any]], best: dict[str, Any] | None, command:
 
 
 def show_ensemble(members: Sequence[Run], made: Run) -> None:
-    """Each member's share and scores, then the ensemble's."""
-    shares = made.recipe["model"]["weights"]
+    """Each member's weight and scores, then the ensemble's."""
+    weights = made.recipe["model"]["weights"]
     table(
-        ["member", "share", "parameters", "val %", "test %"],
+        ["member", "weight", "parameters", "val %", "test %"],
         [
             [run.name, f"{part:.3f}", f"{run.env['parameters']:,}",
              _short(run.scores.get("val")), _short(run.scores.get("test"))]
-            for run, part in zip(members, shares, strict=True)
+            for run, part in zip(members, weights, strict=True)
         ],
     )  # fmt: skip
     for split in ("val", "test"):
