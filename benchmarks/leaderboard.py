@@ -25,6 +25,10 @@ Operations are forward for one image, and of a whole training run (60,000 images
 as twice forward). Seconds are the median from the first update to the final weights, on the device
 named. `LOG.md` has what was tried.
 
+![Test accuracy against parameters and against the operations of training](pareto.png)
+
+`python benchmarks/pareto.py --out records/pareto.png` draws it, with what is published.
+
 | recipe | parameters | test accuracy | 95 % interval | seeds | forward, MFLOP | training, PFLOP | \
 seconds | device | date | command | record |
 |---|---|---|---|---|---|---|---|---|---|---|---|

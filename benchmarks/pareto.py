@@ -37,7 +37,7 @@ PUBLISHED = [
     Point("reference CNN", 57_288_202, None, 93.47),
     Point("WRN-28-10, cutout, SAM", 36.5e6, None, 96.39),
     Point("WRN-40-4, 1000 epochs", 9e6, 1000 * 0.36e15, 96.59),
-    Point("pre-act. ResNet-20, cutout", 0.27e6, 200 * 60_000 * 3 * 2 * 31e6, 95.51),
+    Point("ResNet-20, cutout", 0.27e6, 200 * 60_000 * 3 * 2 * 31e6, 95.51),
     Point("DenseNet-BC (old data)", 0.768e6, None, 95.4),
     Point("DenseNet-BC (claim)", 0.174e6, None, 93.9),
 ]
@@ -76,15 +76,20 @@ def draw(ours: list[Point], path: Path) -> None:
                 [p.spread for p in shown], fmt=style, capsize=3, label=label,
             )  # fmt: skip
             for p in shown:
+                # Ours above their points, the others below, and to the side where there is room.
+                crowded = p.name in ("quick", "ResNet-20, cutout")
+                side = -1 if crowded or p[column] > (3e7 if column == 1 else 1e16) else 1
                 panel.annotate(
-                    p.name, (p[column], p.accuracy), xytext=(6, 5), textcoords="offset points",
-                    fontsize=8, fontweight="bold" if style == "o" else "normal",
+                    p.name, (p[column], p.accuracy), textcoords="offset points", fontsize=8,
+                    xytext=(7 * side, 5 if style == "o" else -11),
+                    ha="left" if side > 0 else "right",
+                    fontweight="bold" if style == "o" else "normal",
                 )  # fmt: skip
         panel.set(xscale="log", xlabel=title)
         panel.margins(x=0.25, y=0.1)
         panel.grid(which="major", alpha=0.3)
     panels[0].set_ylabel("test accuracy, %")
-    panels[0].legend(loc="lower right", fontsize=8)
+    panels[1].legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=130)
 
 
