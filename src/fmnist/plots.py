@@ -133,10 +133,18 @@ def _percent(share: float, position: int) -> str:
 
 
 def _few_ticks(axis: Any) -> None:
-    """Ticks at 1, 2 and 5 of each power of ten, written out, of what may span less than one."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """A few round numbers of each power of ten, written out.
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    Not matplotlib's logarithmic ones: below one power of ten these are spaced as on a linear axis.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    span = high / low
+    steps = (1, 1.5, 2, 3, 5, 7) if span < 6 else (1, 2, 5) if span < 60 else (1,)
+    axis.set_major_locator(
+        FixedLocator([s * 10.0**power for power in range(-4, 16) for s in steps])
+    )
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
