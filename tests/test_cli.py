@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -668,6 +669,25 @@ def test_runs_are_sorted_and_filtered(trained, tmp_path):
     assert done.out == f"none of the 3 runs in {tmp_path} is such a run\n"
     for option, value in (("--sort", "size"), ("--parameters", "5"), ("--parameters", "a..b")):
         assert f"received '{value}'" in refused(call("runs", "--in", tmp_path, option, value), 2)
+
+
+def test_runs_of_another_version_are_still_read(trained, tmp_path):
+    """One whose recipe has a field that is no more is listed and shown, and not rebuilt."""
+    old = tmp_path / "old"
+    shutil.copytree(trained[0], old)
+    recipe = json.loads((old / "recipe.json").read_text())
+    files.write_json(old / "recipe.json", recipe | {"ema": 0.999})
+    (row,) = call("runs", "--in", tmp_path, "--json").json
+    (now,) = call("runs", "--in", trained[0].parent, "--json").json
+    assert {k: row[k] for k in ("val", "parameters", "recipe")} == {
+        k: now[k] for k in ("val", "parameters", "recipe")
+    }
+    assert "ema" in row["changes"]["of_another_version"]
+    shown = call("runs", "show", old)
+    assert shown.code == 0
+    assert "unknown recipe field 'ema'" in shown.out
+    done = call("evaluate", old)
+    assert (done.code, "ema" in done.err) == (2, True)
 
 
 def test_runs_delete_asks_and_keeps_evidence(trained, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What the commands print for people, from the same objects that `--json` prints."""
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -250,13 +251,21 @@ def show_recipe(recipe: Recipe) -> None:
 
 
 def run_row(run: Run) -> dict[str, Any]:
-    """A run in a line."""
+    """A run in a line, also where its recipe has fields that this version does not know."""
     metrics, env = run.metrics(), run.env
-    recipe = Recipe.from_json(run.recipe)
+    try:
+        recipe = Recipe.from_json(run.recipe)
+        name, changes = recipe.name, recipe.changes()
+    except UsageError as error:
+        given = run.recipe.get("name")
+        if not isinstance(given, str):
+            raise
+        name = given
+        changes = {"of_another_version": str(error)}
     return {
         "run": run.name,
-        "recipe": recipe.name,
-        "changes": recipe.changes(),
+        "recipe": name,
+        "changes": changes,
         "data": env["data"].get("name"),
         "parameters": env["parameters"],
         "val": run.scores.get("val"),
@@ -329,8 +338,11 @@ def show_run(run: Run) -> None:
     )
     for teacher in env.get("teachers", []):
         print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")
-    fields = Recipe.from_json(run.recipe).describe()
-    print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
+    if "of_another_version" in row["changes"]:
+        print(f"recipe: {json.dumps(run.recipe)} ({row['changes']['of_another_version']})")
+    else:
+        fields = Recipe.from_json(run.recipe).describe()
+        print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
     table(
         ["epoch", "update", "loss", "accuracy", "val", "seconds"],
         [
