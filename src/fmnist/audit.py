@@ -180,7 +180,7 @@ def resume(folder: Path, data: Data, *, progress: Progress | None = None) -> dic
         page = audit_page.render(settings, suspects, pairs, known, data)
         files.write_whole(folder / "index.html", lambda p: p.write_text(page, encoding="utf-8"))
         files.write_json(folder / "audit.json", settings)  # last: it says that all is there
-    return {"folder": str(folder)} | settings
+    return {"folder": str(folder)} | files.read_json(folder / "audit.json")
 
 
 def out_of_sample(
