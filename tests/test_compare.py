@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from samples import ENV
+from samples import ENV, SCORE
 from scipy import stats
 
 from fmnist import compare, runs
@@ -144,7 +144,10 @@ def test_a_group_has_mean_and_spread_and_cost(trio):
     about = group.describe()
     assert about["accuracy"] == pytest.approx(22 / 30)
     assert about["deviation"] == pytest.approx(np.std([0.6, 0.8, 0.8], ddof=1))
-    assert about["seconds"] == 5
+    assert (about["seconds"], about["latency"]) == (5, None)
+    for run, speed in zip(trio, (100, 200, 400), strict=True):
+        run.save_score("val", SCORE | {"images_per_second": speed})
+    assert group.describe()["latency"] == pytest.approx((10 + 5 + 2.5) / 3)
     assert about["operations"] == recipe("quick", **SMALL).options.operations((12, 12, 1), 3)
     (pair,) = compare.compare([group, compare.open_subject(trio[1:], "val", "others")])
     assert pair.difference == pytest.approx(0.8 - 22 / 30)

@@ -35,6 +35,7 @@ class Subject:
     runs: tuple[Run, ...]
     logits: NDArray[Any]
     labels: NDArray[Any]
+    split: str = "val"
 
     @cached_property
     def right(self) -> NDArray[np.float64]:
@@ -52,12 +53,18 @@ class Subject:
         return np.asarray(probabilities(self.logits).mean(axis=0))
 
     def describe(self) -> dict[str, Any]:
-        """Accuracy and cost; of several runs, means, and the deviation between them."""
+        """Accuracy and cost; of several runs, means, and the deviation between them.
+
+        `latency`: milliseconds an image when the runs were scored, in batches, all views of the
+        recipe included, on the machine that did it; None where that was not noted.
+        """
         accuracies = self.each_right.mean(axis=1)
         n = len(self.labels)
         recipe, env = Recipe.from_json(self.runs[0].recipe), self.runs[0].env
         shape = tuple(env["shape"])
         seconds = [lines[-1]["seconds"] for run in self.runs if (lines := run.metrics())]
+        scores = [run.scores.get(self.split, {}) for run in self.runs]
+        speeds = [s["images_per_second"] for s in scores if s.get("images_per_second", 0) > 0]
         return {
             "name": self.name, "runs": [run.name for run in self.runs],
             "accuracy": float(accuracies.mean()),
@@ -66,6 +73,7 @@ class Subject:
             "parameters": env["parameters"],
             "operations": recipe.options.operations(shape, len(env["classes"])),
             "seconds": float(np.mean(seconds)) if seconds else None,
+            "latency": float(np.mean([1000 / s for s in speeds])) if speeds else None,
         }  # fmt: skip
 
 
@@ -94,7 +102,7 @@ def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
         raise UsageError(f"{name or runs[0].name}: expected runs on the same data")
     if not name:
         name = runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
-    return Subject(name, tuple(runs), np.stack(logits), labels[0])
+    return Subject(name, tuple(runs), np.stack(logits), labels[0], split)
 
 
 def compare(subjects: Sequence[Subject]) -> list[Pair]:

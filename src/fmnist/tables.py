@@ -189,11 +189,10 @@ def show_comparison(subjects: Sequence[Subject], pairs: Sequence[Pair], split: s
             "–" if each["deviation"] is None else f"{100 * each['deviation']:.2f}",
             f"{each['parameters']:,}", f"{each['operations'] / 1e6:,.0f}",
             "–" if seconds is None else f"{seconds:,.0f}",
+            "–" if each["latency"] is None else f"{each['latency']:.2f}",
         ])  # fmt: skip
-    table(
-        ["", "runs", f"{split} %", "95% CI", "between seeds", "parameters", "MFLOP", "training s"],
-        rows,
-    )
+    costs = ["parameters", "MFLOP", "training s", "ms an image"]
+    table(["", "runs", f"{split} %", "95% CI", "between seeds", *costs], rows)
     for pair in pairs:
         print(
             f"\n{pair.first} → {pair.second}: only the first is right on {pair.only_first:,.4g} "
