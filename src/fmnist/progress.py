@@ -148,7 +148,7 @@ class SweepProgress:
             from rich.console import Console
             from rich.live import Live
 
-            self._table = Live(console=Console(file=sys.stderr), auto_refresh=False)
+            self._table = Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True)
             self._table.start()
         return self
 
