@@ -8,7 +8,7 @@ import pytest
 from idx import write_idx_set
 from sklearn.metrics import log_loss
 
-from fmnist import ensemble, evaluation, export, training, verify
+from fmnist import ensemble, evaluation, export, report, training, verify
 from fmnist.compare import open_subject
 from fmnist.data import load_data
 from fmnist.errors import RunError, UsageError
@@ -92,6 +92,11 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     assert verify.verify(made, data).passed
     exported = export.export(made, data, storage="int8", out=tmp_path / "small")
     assert exported.accuracy == pytest.approx(made.scores["val"]["accuracy"], abs=0.1)
+    assert report.command(made).split()[1:] == [
+        "ensemble", *(str(run.path.resolve()) for run in members),
+    ]  # fmt: skip
+    written = report.write_report([made], "val", data, tmp_path / "page.html")
+    assert written["runs"][0]["accuracy"] == made.scores["val"]["accuracy"]
     about = open_subject([made], "val").describe()
     assert about["accuracy"] == made.scores["val"]["accuracy"]
 
