@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.compare import Pair, Subject, sentence
-from fmnist.errors import RunError, UsageError
+from fmnist.errors import RunError, UsageError, printable
 from fmnist.evaluation import Score
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
@@ -40,7 +40,7 @@ def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool 
             no_wrap=not text,
         )
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(printable, row))
     # Where the output is no terminal, no line is cut or broken.
     width = None if sys.stdout.isatty() else 500
     Console(highlight=False, markup=False, width=width).print(drawn)
