@@ -5,18 +5,23 @@ no memory is taken on their word.
 """
 
 import contextlib
+import gzip
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import struct
+import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from idx import write_idx, write_idx_set
 from samples import ENV, LINE, SCORE
+from test_cli import call, refused
 
 from fmnist import evaluation, files, tables
 from fmnist.errors import FmnistError, RunError, UsageError
@@ -278,6 +283,226 @@ def test_links_out_of_the_folder_are_refused(run, tmp_path):
         (run.path / name).unlink()
     (run.path / "again.json").symlink_to("env.json")
     assert Run(run.path).env == ENV | {"schema": 1}
+
+
+# through the command line, where each is one line and an exit code
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two updates, finished, that has kept its checkpoints; and its data."""
+    place = tmp_path_factory.mktemp("trained")
+    data = write_idx_set(place / "data", train=60, test=20, height=12, width=12, classes=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "drop_checkpoints", lambda self: None)
+        done = call(
+            "train", "quick", "--set", "model.filters=2,3", "--set", "model.pool_after=1,2",
+            "--set", "epochs=2", "--data", data, "--run", place / "run",
+            "--checkpoint-updates", "1",
+        )  # fmt: skip
+    assert done.code == 0, done.err
+    return Run(place / "run"), data
+
+
+@pytest.fixture
+def theirs(trained, tmp_path):
+    """A copy of it."""
+    shutil.copytree(trained[0].path, tmp_path / "theirs")
+    return Run(tmp_path / "theirs")
+
+
+def commands(run, place):
+    """What reads a stranger's run folder, by name."""
+    folder, run = run.env["data"]["folder"], run.path
+    return {
+        "show": ("runs", "show", run), "evaluate": ("evaluate", run), "verify": ("verify", run),
+        "compare": ("compare", run, run), "export": ("export", run, "--out", place / "export"),
+        "resume": ("train", "--resume", run), "delete": ("runs", "delete", run, "--yes"),
+        "teacher": (
+            "train", "quick", "--teacher", run, "--data", folder, "--run", place / "student",
+        ),
+    }  # fmt: skip
+
+
+def rewrite(name, **changed):
+    """A function that changes values of a run's JSON file."""
+
+    def write(run):
+        files.write_json(run.path / name, files.read_json(run.path / name) | changed)
+
+    return write
+
+
+def overwrite(name, content):
+    """A function that replaces a run's file."""
+    return lambda run: (run.path / name).write_bytes(content)
+
+
+def logits(**arrays):
+    """A function that replaces a run's logits or labels."""
+
+    def write(run):
+        with np.load(run.path / "val_logits.npz") as file:
+            kept = dict(file)
+        np.savez(run.path / "val_logits.npz", **(kept | arrays))
+
+    return write
+
+
+def archive(header, size=0):
+    """A function that writes logits of a header, and `size` zeros packed after it."""
+
+    def write(run):
+        with zipfile.ZipFile(
+            run.path / "val_logits.npz", "w", zipfile.ZIP_DEFLATED, True, 1
+        ) as file:
+            for name in ("logits.npy", "labels.npy"):
+                with file.open(name, "w", force_zip64=True) as part:
+                    part.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", 118))
+                    part.write(header.encode().ljust(117) + b"\n")
+                    for _ in range(size >> 24):
+                        part.write(bytes(1 << 24))
+
+    return write
+
+
+def npy(shape):
+    return f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+
+
+def env_with(text):
+    """A function that puts text at the front of env.json's object."""
+    return lambda run: (run.path / "env.json").write_text(
+        (run.path / "env.json").read_text().replace("{", "{" + text, 1)
+    )
+
+
+def pipe(run):
+    (run.path / "env.json").unlink()
+    os.mkfifo(run.path / "env.json")
+
+
+def double(run):
+    arrays = {name: array.astype(np.float64) for name, array in run.load_weights().items()}
+    run.save_weights(arrays, run.about_weights())
+
+
+def sparse(run):
+    huge([3, 3, 1, 10**7])(run.weights_path)
+
+
+def longer(run):
+    """A checkpoint of more updates than the recipe has."""
+    arrays, about = run.load_checkpoint()
+    run.save_checkpoint(99, arrays, {k: v for k, v in about.items() if k != "update"})
+
+
+READING = ("show", "evaluate", "verify", "compare", "export", "resume")
+SCORING = ("evaluate", "verify", "export", "teacher")
+
+
+@pytest.mark.parametrize(
+    ("harm", "names", "expected"),
+    [
+        (env_with('"schema": 1, '), READING, "a key is there twice"),
+        (env_with('"a": NaN, '), READING, "NaN is no JSON"),
+        (env_with('"a": 1e999, '), READING, "a number is too large"),
+        (pipe, ("show", "delete"), "found a pipe or device"),
+        (rewrite("env.json", threads=10**6), READING, "threads: expected 1 to 1,024, found"),
+        (rewrite("env.json", micro_batch=0), READING, "micro_batch: expected 1 to"),
+        (rewrite("env.json", versions={"keras": [3]}), READING, "versions: expected text"),
+        (rewrite("env.json", commit=[1]), READING, "commit: expected text"),
+        (rewrite("env.json", device="\x1b[2J"), READING, "found control characters"),
+        (rewrite("env.json", classes=["a", "b", "c\nd"]), READING, "found control characters"),
+        (rewrite("env.json", shape=[12]), ("resume",), "expected the data's image shape"),
+        (rewrite("env.json", classes=["a", "b"]), ("resume",), "expected the data's image shape"),
+        (rewrite("score.json", **{"../../up": SCORE}), ("show", "verify"), "found '../../up'"),
+        (overwrite("metrics.jsonl", b"{}\n" * 250_001), ("show",), "at most 250,000 lines"),
+        (longer, ("resume",), "expected a checkpoint of at most 2 updates"),
+        (double, SCORING, "expected values of F32, F16, found F64"),
+        (sparse, SCORING, "expected the arrays of recipe.json's model"),
+        (logits(labels=np.full(3, 3)), ("compare", "export"), "expected labels from 0 to 2"),
+        (logits(labels=np.full(3, -1)), ("compare", "export"), "expected labels from 0 to 2"),
+        (logits(labels=np.array(1)), ("compare", "export"), "expected "),
+        (logits(logits=np.full((3, 3), "a")), ("compare", "export"), "expected finite float32"),
+        (logits(logits=np.array([{}], object)), ("compare", "export"), "allow_pickle=False"),
+        (archive(npy("(1000000000000, 3)")), ("compare", "export"), "expected logits and labels"),
+        (archive(npy("(1000000, 300)"), 513 << 20), ("compare", "export"), "bytes unpacked"),
+        (archive("__import__('os').abort()"), ("compare", "export"), "expected logits and labels"),
+    ],
+)  # fmt: skip
+def test_a_hostile_run_folder_is_one_line_for_each_command(
+    theirs, trained, tmp_path, harm, names, expected
+):
+    asked = commands(theirs, tmp_path)
+    harm(theirs)
+    before = memory()
+    for name in names:
+        if name == "resume":
+            theirs.weights_path.unlink(missing_ok=True)
+        arguments = asked[name]
+        if name in ("evaluate", "verify", "export", "resume"):
+            arguments += ("--data", trained[1])
+        said = call(*arguments)
+        assert said.code == 5, (name, said)
+        assert expected in said.err.splitlines()[-1], (name, said.err)
+        assert sum(line.startswith("error: ") for line in said.err.splitlines()) == 1
+    assert memory() - before < 200 * 2**20
+    assert not (tmp_path / "export").exists()
+    assert not (tmp_path / "student").exists()
+
+
+def test_hostile_recipes_are_one_line(tmp_path):
+    path, whole = tmp_path / "recipe.json", recipe("quick").to_json()
+    before = memory()
+    for changed, expected in (
+        ({"name": "../../up"}, "name: expected up to 99 letters"),
+        ({"model": whole["model"] | {"filters": [10**12]}}, "from 1 to 8192"),
+        ({"epochs": 10**400}, "expected a recipe.json|epochs"),
+        ({"a\nb": 1}, "unknown recipe field"),
+    ):
+        path.write_text(json.dumps(whole | changed))
+        line = refused(call("train", path), 2)
+        assert re.search(expected, line), line
+    with path.open("r+b") as file:
+        file.truncate(10**9)
+    assert "of at most" in refused(call("train", path), 2)
+    assert memory() - before < 50 * 2**20
+
+
+def test_hostile_data_is_one_line(trained, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(trained[1], data)
+    (data / "classes.txt").write_text("a\nb\nc\x1b[2J")
+    assert "without control characters" in refused(call("data", "--data", data), 3)
+    (data / "classes.txt").unlink()
+    bomb = data / "t10k-images-idx3-ubyte.gz"
+    bomb.write_bytes(gzip.compress(bytes(200 << 20), 1))
+    before = memory()
+    assert str(bomb) in refused(call("data", "--data", data), 3)
+    assert memory() - before < 50 * 2**20
+    write_idx(bomb, np.zeros((20, 12, 12), np.uint8))
+    assert call("data", "--data", data).code == 0
+
+
+def test_a_name_with_a_line_break_is_one_line(tmp_path):
+    name = tmp_path / "runs\n\x1b[2J"
+    assert "runs??[2J" in refused(call("runs", "show", name), 5)
+
+
+def test_nothing_outside_is_deleted(theirs, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "thesis").write_text("words")
+    shutil.rmtree(theirs.path / "checkpoint")
+    (theirs.path / "checkpoint").symlink_to(outside)
+    refused(call("runs", "delete", theirs.path, "--yes"), 5)
+    (theirs.path / "checkpoint").unlink()
+    (theirs.path / "deep").mkdir()
+    (theirs.path / "deep" / "link").symlink_to(outside)  # deeper down it is not followed
+    assert call("runs", "delete", theirs.path, "--yes").code == 0
+    assert not theirs.path.exists()
+    assert (outside / "thesis").read_text() == "words"
 
 
 def test_no_module_unpickles_or_loads_a_strangers_model():

@@ -310,7 +310,9 @@ def test_weights_round_trip(run):
     assert not run.finished
     with pytest.raises(RunError, match=r"has no weights yet.*--resume"):
         run.load_weights()
-    weights = STATE | {"turned": np.arange(6.0).reshape(2, 3).T, "empty": np.zeros((0, 3))}
+    whole = np.arange(6, dtype=np.float32).reshape(2, 3)
+    weights = {"whole": whole, "turned": whole.T, "empty": np.zeros((0, 3), np.float16)}
+    weights |= {"one": np.array(7, np.float32)}
     about = {"classes": ["é", "b"], "shape": [2, 3, 1], "mean": 0, "deviation": 0.5}
     run.save_weights(weights, about)
     assert run.finished

@@ -1,20 +1,15 @@
 """Reading IDX files strictly, telling data sets apart, and obtaining them, over real HTTP."""
 
 import gzip
-import hashlib
 import os
 import re
 import shutil
 import struct
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +18,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from idx import idx_bytes, write_idx, write_idx_set
+from mirrors import Mirrors, pins_of, serving
 
 from fmnist import idx as fmnist_idx
 from fmnist import sources
 from fmnist.errors import DataError
-from fmnist.idx import PINS, Pin, read_idx
+from fmnist.idx import PINS, read_idx
 from fmnist.sources import obtain
 
 LABELS = "t10k-labels-idx1-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 IMAGES = "t10k-images-idx3-ubyte"
-MNIST_TEST_COUNTS = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
 in_any_folder = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
 )
-
-
-def pins_of(folder: Path) -> dict[str, Pin]:
-    """The pins under which the set in `folder` is the right one."""
-    pins = {}
-    for name in PINS:
-        packed = (folder / f"{name}.gz").read_bytes()
-        content = gzip.decompress(packed)
-        pins[name] = Pin(hashlib.sha256(content).hexdigest(), len(content), len(packed))
-    return pins
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -224,92 +209,10 @@ def test_of_two_the_gz_is_read(tmp_path: Path) -> None:
 # --- obtaining -----------------------------------------------------------------------------------
 
 
-class Mirrors(ThreadingHTTPServer):
-    """Mirrors on loopback, one a first path part: `good` serves `folder`, the others misbehave."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.requests, self.over = folder, list[str](), threading.Event()
-        self.missing = set[str]()  # files that `half` has not
-
-    def at(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}/"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Mirrors
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def answer(self, status: int, content: bytes, *, length: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content) if length is None else length))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        _, mirror, name = self.path.split("/")
-        content = (self.server.folder / name).read_bytes()
-        match mirror:
-            case "good":
-                self.answer(200, content)
-            case "half":
-                found = name not in self.server.missing
-                self.answer(200 if found else 404, content if found else b"")
-            case "page":
-                self.answer(200, b"<!DOCTYPE html><title>Welcome to our hotel</title>")
-            case "short":
-                self.answer(200, content[: len(content) // 2], length=len(content))
-            case "shorter":  # cut, and its length says so
-                self.answer(200, content[: len(content) // 2])
-            case "endless":
-                self.send_response(200)
-                self.end_headers()
-                while not self.server.over.is_set():
-                    self.wfile.write(bytes(1 << 16))
-            case "drip":
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                for byte in content:
-                    if self.server.over.wait(0.1):
-                        break
-                    self.wfile.write(bytes([byte]))
-            case "silent":
-                self.server.over.wait(20)
-            case "loop":
-                self.send_response(302)
-                self.send_header("Location", self.path)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-            case "other":
-                other = np.repeat(np.arange(10, dtype=np.uint8), MNIST_TEST_COUNTS)
-                self.answer(200, gzip.compress(idx_bytes(other)))
-            case "changed":
-                altered = bytearray(gzip.decompress(content))
-                altered[-1] ^= 1
-                self.answer(200, gzip.compress(bytes(altered)))
-            case _:
-                self.answer(404, b"")
-
-    def handle(self) -> None:
-        with suppress(ConnectionError):  # the client left, as it should
-            super().handle()
-
-
 @pytest.fixture
 def mirrors(tmp_path: Path) -> Iterator[Mirrors]:
-    with Mirrors(write_idx_set(tmp_path / "served", train=40, test=20)) as server:
-        thread = threading.Thread(target=partial(server.serve_forever, 0.02))
-        thread.start()
+    with serving(write_idx_set(tmp_path / "served", train=40, test=20)) as server:
         yield server
-        server.over.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -370,6 +273,7 @@ def test_a_good_mirror_fills_the_cache_once(tmp_path: Path, mirrors: Mirrors, ge
         ("page", "a web page?"),
         ("short", f"{LABELS}: the connection broke off"),
         ("shorter", "the gzip file is cut short"),
+        ("reset", "connection lost|broke off"),
         ("endless", f"{LABELS}: sends more than the 65,... bytes allowed"),
         ("drip", f"{LABELS}: too slow"),
         ("silent", f"{LABELS}: too slow .0 bytes in . s"),

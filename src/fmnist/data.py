@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fmnist import idx, sources
-from fmnist.errors import DataError, UsageError
+from fmnist.errors import DataError, UsageError, printable
 from fmnist.idx import SIDE_LIMIT, SIZE_LIMIT, Bytes, IdxFile, read_idx
 from fmnist.sources import Progress, Report
 
@@ -240,6 +240,11 @@ def _assemble(
     hashes: Mapping[str, str],
 ) -> Data:
     """The data set of which `known` is to be divided into train and val."""
+    for text in (name, *classes):
+        if text != printable(text):
+            raise DataError(
+                f"{place}: expected names without control characters, received {text!r}"
+            )
     if len(np.unique(known.labels)) < 2:
         raise DataError(f"{place}: expected images of at least two classes in train, received one")
     indices = val_indices(known.labels)

@@ -4,11 +4,23 @@ A message says what was expected, what was received and what to do, in one line;
 prints it without a traceback. Every other exception is a bug.
 """
 
+import unicodedata
+
+UNPRINTABLE = ("Cc", "Zl", "Zp")  # Unicode's control characters, line and paragraph separators
+
+
+def printable(text: str) -> str:
+    """Text without line breaks or a terminal's commands, which a stranger's names may hold."""
+    return "".join("?" if unicodedata.category(c) in UNPRINTABLE else c for c in text)
+
 
 class FmnistError(Exception):
     """Something went wrong that the user can act on. Exit code 1."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(FmnistError, ValueError):

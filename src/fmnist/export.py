@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fmnist import evaluation, files, runs
+from fmnist import backend, evaluation, files, runs
 from fmnist.data import Data
 from fmnist.errors import FmnistError, UsageError
 
@@ -78,14 +78,15 @@ def export(
     out = Path("exports") / f"{run.name}-{storage}" if out is None else out
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another folder by --out")
-    arrays, about = run.load_weights(), run.about_weights()
+    model, about = evaluation.load_model(run)
+    arrays = {variable.path: backend.view(variable) for variable in model.variables}
     split = "test" if run.has_logits("test") else "val"
     before, labels = run.load_logits(split)
     hidden = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         made = _copy(run, hidden)
-        form = f"{about['form'].partition(',')[0]}, {storage}"
+        form = f"{str(about.get('form')).partition(',')[0]}, {storage}"
         made.save_weights(_store(arrays, storage), about | {"form": form, "storage": storage})
         score, logits, scored = evaluation.score(made, data.test if split == "test" else data.val)
         if not np.array_equal(scored, labels):

@@ -8,12 +8,13 @@ code; sizes are looked at before anything is read, and each refusal is a RunErro
 import contextlib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from fmnist.errors import RunError
+from fmnist.errors import RunError, printable
 
 try:
     import fcntl
@@ -28,7 +29,8 @@ KINDS = {
     dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number",
     bool: "true or false",
 }  # fmt: skip
-LARGEST_LINES = 2**30  # bytes of a ledger or a learning curve: some million lines
+LARGEST_LINES = 64 * 2**20  # bytes of a ledger or a learning curve
+MOST_LINES = 250_000
 
 
 # writing
@@ -148,8 +150,15 @@ def parse_json(text: str | bytes, where: object) -> dict[str, Any]:
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is no JSON")
 
+    def finite(digits: str) -> float:
+        if math.isinf(number := float(digits)):
+            raise ValueError("a number is too large")
+        return number
+
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(
+            text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite
+        )
     except (ValueError, RecursionError) as error:
         raise RunError(f"{where}: expected a JSON object ({error})") from None
     if not isinstance(value, dict):
@@ -180,6 +189,8 @@ def require(value: Any, form: Any, where: object) -> None:
             fits = abs(value) < 1e300  # a longer whole number has no float
         if not fits:
             raise RunError(f"{where}: expected {KINDS[kind]}, found {type(value).__name__}")
+        if kind is str and value != printable(value):
+            raise RunError(f"{where}: expected text, found control characters in it")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -191,7 +202,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file, torn ones left out; none where there is no file."""
     lines: list[dict[str, Any]] = []
     if path.exists():
-        for line in _read(path, LARGEST_LINES, "JSON lines").split(b"\n"):
+        content = _read(path, LARGEST_LINES, "JSON lines")
+        if content.count(b"\n") > MOST_LINES:
+            raise RunError(f"{path}: expected at most {MOST_LINES:,} lines, found more")
+        for line in content.split(b"\n"):
             with contextlib.suppress(RunError):
                 lines.append(parse_json(line, path))
     return lines
@@ -217,19 +231,24 @@ def sha256(path: Path) -> str:
 
 
 def load_arrays(
-    path: Path, expected: Mapping[str, tuple[int, ...]] | None = None
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]] | None = None,
+    types: Collection[str] = ("F32", "I32", "I64", "U32"),
 ) -> "dict[str, NDArray[Any]]":
     """The arrays of a safetensors file by name.
 
-    Raises RunError for what is no such file and, where the arrays' shapes by name are `expected`,
-    for others, before any is read.
+    Raises RunError for what is no such file, for arrays of other `types` (in safetensors' names)
+    and, where the arrays' shapes by name are `expected`, for others, before any is read.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            parts = {name: file.get_slice(name) for name in names}
+            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            if other := {part.get_dtype() for part in parts.values()} - {*types}:
+                raise RunError(f"{path}: expected values of {', '.join(types)}, found {min(other)}")
             if expected is not None and shapes != dict(expected):
                 raise RunError(f"{path}: {_difference(shapes, expected)}")
             return {name: file.get_tensor(name) for name in names}

@@ -48,6 +48,7 @@ ENV = {
     "versions": {},
 }  # fmt: skip
 ENV_OPTIONAL = {
+    "commit": str, "fmnist": str,
     "teachers": [{"run": str, "weights": str}], "members": [{"run": str, "weights": str}],
 }  # fmt: skip
 SCORE = {
@@ -56,7 +57,8 @@ SCORE = {
     "per_class": [{"class": str, "precision": float, "recall": float, "f1": float, "n": int}],
     "images_per_second": float,
 }  # fmt: skip
-CHECKPOINT = {"update": int}
+CHECKPOINT = {"update": int, "seconds": float, "scoring_seconds": float}
+LIMITS = {"threads": 1024, "micro_batch": 65_536}  # of env.json; both are at least 1
 METRICS = {"update": int, "seconds": float}
 EPOCH = {"epoch": int, "loss": float, "accuracy": float}
 
@@ -78,6 +80,8 @@ class Run:
         for entry in (*self.path.glob("*"), *self.path.glob("checkpoint/*")):
             if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
                 raise RunError(f"{entry}: expected a file, found a link out of the run folder")
+            if not entry.is_file() and not entry.is_dir() and entry.exists():
+                raise RunError(f"{entry}: expected a file, found a pipe or device")
 
     @classmethod
     def create(
@@ -137,8 +141,14 @@ class Run:
     def env(self) -> dict[str, Any]:
         """`env.json`: versions, device, precision, data hash, and what else the result rests on."""
         env = read_json(self.path / "env.json")
-        optional = {key: form for key, form in ENV_OPTIONAL.items() if key in env}
-        files.require(env, ENV | optional, self.path / "env.json")
+        path = self.path / "env.json"
+        optional = {k: form for k, form in ENV_OPTIONAL.items() if env.get(k) is not None}
+        files.require(env, ENV | optional, path)
+        files.require(env["data"].get("folder", ""), str, f"{path}: data: folder")
+        files.require(list(env["versions"].values()), [str], f"{path}: versions")
+        for key, limit in LIMITS.items():
+            if not 1 <= env[key] <= limit:
+                raise RunError(f"{path}: {key}: expected 1 to {limit:,}, found {env[key]}")
         return env
 
     def change_env(self, **values: Any) -> None:
@@ -151,6 +161,8 @@ class Run:
         path = self.path / "score.json"
         scores = read_json(path) if path.exists() else {}
         for split, score in scores.items():
+            if split not in ("val", "test"):
+                raise RunError(f"{path}: expected scores of val and test, found {split!r}")
             files.require(score, SCORE, f"{path}: {split}")
             files.require(score.get("times_opened") or 0, int, f"{path}: {split}: times_opened")
             sizes = {len(score["confusion"]), *map(len, score["confusion"])}
@@ -239,7 +251,7 @@ class Run:
         if scaled and expected is not None:
             scales = {n + SCALE: s[-1:] for n, s in expected.items() if len(s) > 1}
             expected = {**expected, **scales}
-        arrays = load_arrays(self.weights_path, expected)
+        arrays = load_arrays(self.weights_path, expected, ("F32", "I8" if scaled else "F16"))
         if scaled:
             for name in [name for name in arrays if name.endswith(SCALE)]:
                 scale, kernel = arrays.pop(name), name.removesuffix(SCALE)
@@ -273,11 +285,14 @@ class Run:
                     raise ValueError(f"more than {LARGEST_LOGITS:,} bytes unpacked")
             with np.load(path, allow_pickle=False) as arrays:
                 logits, labels = arrays["logits"], arrays["labels"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive raises nearly anything, MemoryError too
             raise RunError(f"{path}: expected logits and labels ({error})") from None
-        shape = (len(labels), len(self.env["classes"]))
-        if logits.shape != shape or not np.isfinite(logits).all() or not len(labels):
-            raise RunError(f"{path}: expected finite logits for {shape[1]} classes")
+        shape = (labels.size, len(self.env["classes"]))
+        if logits.dtype != np.float32 or logits.shape != shape or not np.isfinite(logits).all():
+            raise RunError(f"{path}: expected finite float32 logits for {shape[1]} classes")
+        within = labels.dtype.kind in "iu" and labels.ndim == 1 and labels.size
+        if not within or labels.min() < 0 or labels.max() >= shape[1]:
+            raise RunError(f"{path}: expected labels from 0 to {shape[1] - 1}")
         return logits, labels
 
     def _logits_path(self, split: str) -> Path:
@@ -322,8 +337,10 @@ class Run:
             try:
                 if sha256(file) != read_json(path).get("sha256"):
                     raise RunError(f"{file}: does not match its manifest")
-                about = files.load_metadata(file)
+                about = {"seconds": 0.0, "scoring_seconds": 0.0} | files.load_metadata(file)
                 files.require(about, CHECKPOINT, f"{file}: metadata")
+                if f"{about['update']:09}" != path.stem:
+                    raise RunError(f"{file}: says that it is of update {about['update']}")
                 return load_arrays(file, expected), about
             except (OSError, RunError) as error:
                 report(f"checkpoint skipped: {error}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.compare import Pair, Subject, sentence
-from fmnist.errors import RunError, UsageError
+from fmnist.errors import RunError, UsageError, printable
 from fmnist.evaluation import Score
 from fmnist.recipes import Recipe
 from fmnist.runs import Run
@@ -55,7 +55,7 @@ def drawn_table(
             no_wrap=not text,
         )
     for row in rows:
-        drawn.add_row(*map(Text, row))  # in text no markup is looked for
+        drawn.add_row(*(Text(printable(cell)) for cell in row))  # in text no markup is looked for
     return drawn
 
 

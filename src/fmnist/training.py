@@ -139,6 +139,8 @@ def resume(
             raise RunError(
                 f"{folder.path}: was trained with {what} {before[:16]}, now it is {now[:16]}"
             )
+    if (env["shape"], env["classes"]) != (list(data.shape), list(data.classes)):
+        raise RunError(f"{folder.path / 'env.json'}: expected the data's image shape and classes")
     backend.use_threads(env["threads"])
     progress = progress or Progress()
     versions = backend.versions().items()
@@ -404,8 +406,12 @@ class _Session:
             for name, variable in zip(names, variables, strict=True):
                 variable.assign(arrays[name])
             update = about["update"]
-            self.seconds = float(about.get("seconds", 0))
-            self.scoring_seconds = float(about.get("scoring_seconds", 0))
+            if not 0 <= update <= self.updates:
+                raise RunError(
+                    f"{run.path}: expected a checkpoint of at most {self.updates} updates, as the "
+                    f"recipe has, found one of {update}"
+                )
+            self.seconds, self.scoring_seconds = about["seconds"], about["scoring_seconds"]
         run.keep_metrics(update)
         return update
 

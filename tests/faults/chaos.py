@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +31,30 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
 from idx import write_idx_set  # noqa: E402
+from mirrors import Mirrors, pins_of, serving  # noqa: E402
 
 from fmnist import files, runs  # noqa: E402
 
-# Everything that is random or has a state, in two networks: batch statistics, crop, flip and cutout
-# with Muon, and dropout and micro-batches with AdamW.
+# Everything that is random or has a state, under the one-cycle schedule: two networks, batch
+# statistics, crop, flip and cutout with Muon, and dropout and micro-batches too with AdamW, each in
+# both precisions.
+COMPACT = [
+    "quick", "--set", "model.filters=4,4,8", "--set", "model.pool_after=1,3",
+    "--set", "model.shortcuts=2",
+]  # fmt: skip
+PLAIN = [
+    "seed", "--set", "model.filters=4,6", "--set", "model.dense_units=8", "--micro-batch", "20",
+]  # fmt: skip
+SHORT = [
+    "--set", "crop=2", "--set", "cutout=6", "--set", "epochs=20", "--set", "batch_size=50",
+    "--set",
+]  # fmt: skip
 KINDS = {
-    "compact": [
-        "quick", "--set", "model.filters=4,8", "--set", "model.pool_after=1,2", "--set", "crop=2",
-        "--set", "cutout=6", "--set", "epochs=20", "--set", "batch_size=50",
-        "--set", "model.shortcuts=none", "--set", "precision=float32",
-    ],
-    "bfloat16": [
-        "quick", "--set", "model.filters=4,4,8", "--set", "model.pool_after=1,3", "--set", "crop=1",
-        "--set", "model.shortcuts=2", "--set", "epochs=20", "--set", "batch_size=50",
-        "--set", "precision=bfloat16",
-    ],
-    "plain": [
-        "seed", "--set", "model.filters=4,6", "--set", "model.dense_units=8", "--set", "epochs=20",
-        "--set", "batch_size=50", "--set", "crop=2", "--set", "precision=float32",
-        "--micro-batch", "20",
-    ],
-}  # fmt: skip
+    "compact": [*COMPACT, *SHORT, "precision=float32"],
+    "compact, bfloat16": [*COMPACT, *SHORT, "precision=bfloat16"],
+    "plain": [*PLAIN, *SHORT, "precision=float32"],
+    "plain, bfloat16": [*PLAIN, *SHORT, "precision=bfloat16"],
+}
 # 20 epochs of ⌈440 / 50⌉ updates are 180.
 EVERY = ["--checkpoint-updates", "4"]
 ASIDE = ("seconds", "scoring_seconds", "images_per_second", "peak_memory", "finished")
@@ -86,6 +89,13 @@ class Process(subprocess.Popen):  # type: ignore[type-arg]
         assert code == 0, (code, lines)
         return lines
 
+    def refused(self, code: int, why: str) -> None:
+        """Wait for an end with an exit code and one line of error."""
+        found, lines = self.ended()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert (found, len(errors)) == (code, 1), (found, lines)
+        assert re.search(why, "\n".join(lines)), (why, lines)
+
     def destroy(self) -> bool:
         """SIGKILL; whether it was still there to be killed."""
         self.kill()
@@ -105,6 +115,7 @@ class Lab:
         self.place, self.made, self.started = place, 0, 0
         self.data = write_idx_set(place / "data", train=480)
         self.whole: dict[str, str] = {}
+        self.whole_at: dict[str, Path] = {}
 
     def folder(self) -> Path:
         """A new run folder's name."""
@@ -112,12 +123,12 @@ class Lab:
         return self.place / "runs" / f"run{self.made}"
 
     def start(self, *arguments: object, **fault: object) -> "Process":
-        """`fmnist train ARGUMENTS` as a process, with a fault for `child.py`."""
+        """`fmnist ARGUMENTS` as a process, with a fault for `child.py`."""
         self.started += 1
         said = self.place / f"said{self.started}"
         with said.open("w", encoding="utf-8") as file:
             return Process(
-                [sys.executable, HERE / "child.py", "train", *map(str, arguments)],
+                [sys.executable, HERE / "child.py", *map(str, arguments)],
                 stdout=subprocess.DEVNULL, stderr=file, cwd=self.place, said=said,
                 env=os.environ | {"FAULT": json.dumps(fault)},
                 preexec_fn=in_the_foreground,
@@ -125,12 +136,17 @@ class Lab:
 
     def new(self, kind: str, folder: Path, **fault: object) -> "Process":
         """Begin a run."""
-        arguments = *KINDS[kind], "--data", self.data, "--run", folder, *EVERY
+        arguments = "train", *KINDS[kind], "--data", self.data, "--run", folder, *EVERY
         return self.start(*arguments, **(fault | {"folder": str(folder)}))
 
     def resume(self, folder: Path, **fault: object) -> "Process":
         """Go on with a run."""
-        return self.start("--resume", folder, *EVERY, **(fault | {"folder": str(folder)}))
+        return self.start("train", "--resume", folder, *EVERY, **(fault | {"folder": str(folder)}))
+
+    def finished(self, kind: str) -> Path:
+        """A run that nothing interrupted."""
+        self.expect(kind)
+        return self.whole_at[kind]
 
     def expect(self, kind: str) -> str:
         """The result of an uninterrupted run, found twice to be the same."""
@@ -140,7 +156,7 @@ class Lab:
                 process.finish()
             results = [result(folder) for folder in folders]
             assert results[0] == results[1], f"{kind}: two uninterrupted runs differ"
-            self.whole[kind] = results[0]
+            self.whole[kind], self.whole_at[kind] = results[0], folders[0]
         return self.whole[kind]
 
     def must_finish(self, kind: str, folder: Path, why: str) -> None:
@@ -228,6 +244,19 @@ def killed_at_each_write(lab: Lab, limit: int | None = None, kind: str = "compac
     return len(chosen)
 
 
+def killed_in_validation(lab: Lab, kind: str = "plain") -> int:
+    """SIGKILL after the n-th batch of val, within an epoch's scoring and within the last one's."""
+    # 40 images in micro-batches of 20: two batches an epoch, and both ways at the end.
+    chosen = (1, 2, 11, 40, 41, 42, 43, 44)
+    for batch in chosen:
+        folder = lab.folder()
+        code, lines = lab.new(kind, folder, batch=batch).ended()
+        assert code == -signal.SIGKILL, (batch, code, lines)
+        assert not runs.Run(folder).finished
+        lab.must_finish(kind, folder, f"killed at batch {batch} of val")
+    return len(chosen)
+
+
 def stopped_by_signal(lab: Lab, kind: str = "plain") -> int:
     """SIGTERM, SIGINT, SIGHUP: a checkpoint, an exit code of its own, an equal result."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -289,58 +318,102 @@ def damaged_checkpoint(lab: Lab, times: int, kind: str = "compact") -> int:
     return times
 
 
-def full_disk(lab: Lab, kind: str = "compact") -> int:
-    """A file system that fills up while checkpoints and metrics are written, then has room."""
-    place = lab.place / "small"
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path | None]:
+    """A file system of a size, mounted; None where that is not allowed."""
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], capture_output=True
-    )
-    if mounted.returncode:
-        return 0  # not allowed to mount here; test_runs fills files to a limit instead
+    options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
     try:
+        mounted = subprocess.run(options, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    try:
+        yield place if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(place)], check=True)
+        place.rmdir()
+
+
+def fill(filler: Path) -> None:
+    """Take what room is left on a disk."""
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1024))
+
+
+def full_disk(lab: Lab, kind: str = "compact") -> int:
+    """A disk that fills up while checkpoints and metrics are written, then has room."""
+    with small_disk(lab.place / "small", "400k") as place:
+        if place is None:
+            return 0  # test_runs fills files to a limit instead
         folder, filler = place / "run", place / "filler"
         process = lab.new(kind, folder)
         process.wait_for("epoch 1/")
-        with filler.open("wb", buffering=0) as file:
-            while process.poll() is None:  # what it frees is taken too
-                with contextlib.suppress(OSError):
-                    file.write(bytes(1024))
-        code, lines = process.ended()
-        errors = [line for line in lines if line.startswith("error: ")]
-        assert (code, len(errors)) == (5, 1), (code, lines)
-        assert "could not be" in errors[0], errors
+        while process.poll() is None:  # what it frees is taken too
+            fill(filler)
+        process.refused(5, "could not be")
         assert list((folder / "checkpoint").glob("*.json")), "the checkpoint before is gone"
         filler.unlink()
         lab.must_finish(kind, folder, "full disk")
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
     return 1
 
 
-def vanished_or_read_only(lab: Lab, kind: str = "compact") -> int:
-    """A run folder that is taken away or closed to writing: one line, nothing made anew."""
+def full_ledger(lab: Lab, kind: str = "compact") -> int:
+    """No room for the ledger's line when test is scored: no score, no line; then room."""
+    with small_disk(lab.place / "small", "400k") as place:
+        if place is None:
+            return 0
+        shutil.copytree(lab.finished(kind), place / "run")
+        ledger, filler = place / "ledger.jsonl", place / "filler"
+        evaluate = "evaluate", place / "run", "--split", "test"
+        lab.start(*evaluate).finish()
+        before = ledger.read_bytes()
+        fill(filler)
+        ledger.write_bytes(before + before * ((4096 - len(before)) // len(before)))  # its block
+        kept = ledger.read_bytes()
+        lab.start(*evaluate).refused(5, r"ledger\.jsonl: could not be written")
+        assert ledger.read_bytes() == kept, "the ledger has changed"
+        filler.unlink()
+        lab.start(*evaluate).finish()
+        assert len(files.read_lines(ledger)) == kept.count(b"\n") + 1
+    return 1
+
+
+def vanished(lab: Lab, kind: str = "compact") -> int:
+    """A run folder that is taken away: one line, nothing made anew."""
     folder = lab.folder()
     process = lab.new(kind, folder)
     process.wait_for("epoch 1/")
     away = folder.with_name("away")
     folder.rename(away)
-    code, lines = process.ended()
-    assert code == 5, (code, lines)
-    assert sum(line.startswith("error: ") for line in lines) == 1, lines
+    process.refused(5, "could not be")
     assert not folder.exists()
     away.rename(folder)
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    for path in (folder, folder / "checkpoint"):  # to root they are writable all the same
-        path.chmod(0o555)
-    if not os.access(folder, os.W_OK):
-        code, lines = lab.resume(folder).ended()
-        assert code == 5, (code, lines)
-        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-    for path in (folder, folder / "checkpoint"):
-        path.chmod(0o755)
     lab.must_finish(kind, folder, "vanished folder")
-    return 2
+    return 1
+
+
+def read_only(lab: Lab, kind: str = "compact") -> int:
+    """A disk that becomes read-only, before a resume and under one: one line, nothing changed."""
+    with small_disk(lab.place / "small", "8m") as place:
+        if place is None:
+            return 0
+
+        def remount(how: str) -> None:
+            subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+
+        folder = place / "run"
+        process = lab.new(kind, folder)
+        process.wait_for("epoch 1/")
+        process.destroy()
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        remount("ro")
+        lab.resume(folder).refused(5, "Read-only file system")
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+        remount("rw")
+        lab.must_finish(kind, folder, "read-only disk")
+    return 1
 
 
 def two_at_once(lab: Lab, kind: str = "compact") -> int:
@@ -383,9 +456,8 @@ def out_of_memory(lab: Lab) -> int:
     """Memory short at update 11: on at half the micro-batch, and refusals where that is no way."""
     fixed, folder = lab.folder(), lab.folder()
     # Two epochs: over more, training amplifies what rounding makes of another division.
-    short = [*KINDS["plain"][:-1], "10", "--set", "epochs=2", "--data", lab.data, *EVERY]
-    lab.start(*short, "--run", fixed).finish()
-    short[short.index("10")] = "20"
+    short = ["train", *KINDS["plain"], "--set", "epochs=2", "--data", lab.data, *EVERY]
+    lab.start(*short, "--micro-batch", "10", "--run", fixed).finish()
     lines = lab.start(*short, "--run", folder, update=11, over=10).finish()
     assert any("going on after update 8" in line for line in lines), lines
     assert runs.Run(folder).env["micro_batch"] == 10
@@ -403,6 +475,83 @@ def out_of_memory(lab: Lab) -> int:
     assert "--set micro_batch=25" in lines[-1], lines
     lab.must_finish("compact", folder, "memory")
     return 3
+
+
+BAD = {
+    "absent": "HTTP status 404", "page": "a web page", "short": "broke off|connection lost",
+    "shorter": "cut short", "reset": "broke off|connection lost", "endless": "sends more than",
+    "drip": "too slow", "silent": "too slow", "loop": "redirects without end",
+    "changed": "unknown content", "other": "expected at most",
+}  # fmt: skip
+
+
+class Downloads:
+    """`fmnist data` with mirrors on loopback, and what may be in its cache."""
+
+    def __init__(self, lab: Lab, server: Mirrors, cache: Path) -> None:
+        self.lab, self.server, self.cache = lab, server, cache
+        self.right = {p.name: p.read_bytes() for p in server.folder.iterdir()}
+
+    def start(self, *mirrors: str) -> Process:
+        """The command, with these mirrors in turn."""
+        where = {"cache": str(self.cache), "mirrors": [self.server.at(name) for name in mirrors]}
+        return self.lab.start("data", data=where | {"pins": pins_of(self.server.folder)})
+
+    def check(self, whole: bool) -> None:
+        """Every file in the cache is right or plainly no data; with `whole` all are there."""
+        found = {p.name: p.read_bytes() for p in self.cache.glob("*") if p.name[0] != "."}
+        assert found.items() <= self.right.items(), "a partial or wrong file lies in the cache"
+        assert not whole or found == self.right, sorted(found)
+
+
+def bad_downloads(lab: Lab) -> int:
+    """A bad mirror alone is refused and leaves no file; before a good one it does no harm."""
+    with serving(lab.data) as server:
+        for name, why in BAD.items():
+            downloads = Downloads(lab, server, lab.place / f"cache of {name}")
+            downloads.start(name).refused(3, why)
+            assert not list(downloads.cache.glob("*")), f"{name}: something is left"
+            downloads.start(name, "good").finish()
+            downloads.check(whole=True)
+    return 2 * len(BAD)
+
+
+def killed_downloads(lab: Lab, times: int) -> int:
+    """SIGKILL at a random time of a download: only whole files are there, and the next fetches."""
+    dice = random.Random(3)
+    with serving(lab.data) as server:
+        for i in range(times):
+            downloads = Downloads(lab, server, lab.place / f"killed cache {i}")
+            server.requests.clear()
+            process = downloads.start("slow")
+            while not server.requests:
+                assert process.poll() is None, process.lines()
+                time.sleep(0.005)
+            time.sleep(dice.random() * 4)  # of about as many seconds
+            assert process.destroy()
+            downloads.check(whole=False)
+            downloads.start("good").finish()
+            downloads.check(whole=True)
+    return times
+
+
+def full_download(lab: Lab) -> int:
+    """A disk that is too small for a download: refused, nothing is left; then there is room."""
+    with small_disk(lab.place / "small", "200k") as place, serving(lab.data) as server:
+        if place is None:
+            return 0
+        downloads = Downloads(lab, server, place / "cache")
+        fill(place / "filler")
+        with (place / "filler").open("rb+") as file:
+            file.truncate((place / "filler").stat().st_size - 60 * 1024)
+        downloads.start("good").refused(3, "cannot be written .No space left on device")
+        downloads.check(whole=False)
+        assert not list(downloads.cache.glob(".*")), "half a file is left"
+        (place / "filler").unlink()
+        subprocess.run(["mount", "-o", "remount,size=8m", str(place)], check=True)
+        downloads.start("good").finish()
+        downloads.check(whole=True)
+    return 1
 
 
 def appended_at_once(lab: Lab, processes: int) -> int:
@@ -429,15 +578,21 @@ def main() -> None:
     faults = {
         "SIGKILL at a random time of training": lambda lab: killed_at_random(lab, asked.kills),
         "SIGKILL before a file operation": killed_at_each_write,
+        "SIGKILL while val is scored": killed_in_validation,
         "SIGTERM, SIGINT, SIGHUP": stopped_by_signal,
         "SIGKILL, then the same checkpoints": same_state,
         "checkpoint cut short or a bit flipped": lambda lab: damaged_checkpoint(lab, 30),
-        "disk full, then room": full_disk,
-        "run folder vanished, read-only": vanished_or_read_only,
+        "disk full for checkpoint or metrics": full_disk,
+        "disk full for the ledger": full_ledger,
+        "disk full for a download": full_download,
+        "run folder vanished": vanished,
+        "run folder on a read-only disk": read_only,
         "two processes resume a run": two_at_once,
         "clock backwards": clock_backwards,
         "loss of NaN, infinity": no_number,
         "memory short for a micro-batch": out_of_memory,
+        "bad mirror, alone and before a good one": bad_downloads,
+        "SIGKILL while downloading": lambda lab: killed_downloads(lab, 20),
         "processes append to the ledger": lambda lab: appended_at_once(lab, 50),
     }
     failed = False

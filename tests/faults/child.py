@@ -5,11 +5,15 @@ event    SIGKILL before this file operation in it, counted from 1 once training 
 count    write the number of these operations here at the end
 value    what the loss of update `update` becomes, as text: nan, inf
 over     memory is short for more images at once than this, at update `update`
+batch    SIGKILL after this batch of val
+data     where Fashion-MNIST comes from: cache, mirrors, and pins by name
 stop     SIGTERM at this update
 clock    the wall clock runs backwards
 """
 
 import datetime
+import functools
+import itertools
 import json
 import os
 import signal
@@ -50,7 +54,7 @@ class Backwards(datetime.datetime):
 
 def hurt():
     """Put the faults in, once training is about to begin."""
-    from fmnist import backend, microbatch, progress, runs
+    from fmnist import backend, evaluation, microbatch, progress, runs
 
     def shown(self, number, *arguments):
         if number == fault.get("stop"):
@@ -60,6 +64,19 @@ def hurt():
     show, progress.Progress.update = progress.Progress.update, shown
     if "event" in fault or "count" in fault:
         sys.addaudithook(count)
+    predict, batches = evaluation.predict_logits, itertools.count(1)
+
+    def predicted(forward, *arguments):
+        def scored(images):
+            logits = forward(images)
+            if next(batches) == fault["batch"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return logits
+
+        return predict(scored, *arguments)
+
+    if "batch" in fault:
+        evaluation.predict_logits = predicted
     if "clock" in fault:
         runs.datetime = Backwards
     update = microbatch.Updater.__call__
@@ -94,8 +111,26 @@ def short_on_jax():
 SHORT = {"tensorflow": short_on_tensorflow, "jax": short_on_jax}
 
 
+def misdirect():
+    """Let Fashion-MNIST come from elsewhere."""
+    from fmnist import idx, sources
+
+    where = fault["data"]
+    places = {
+        "cache": Path(where["cache"]), "system": Path(where["cache"]) / "absent", "apt": False,
+        "mirrors": where["mirrors"],
+        "pins": {name: idx.Pin(*values) for name, values in where["pins"].items()},
+    }  # fmt: skip
+    sources.FIRST_BYTE_SECONDS = sources.PATIENCE_SECONDS = 3
+    sources.SLOWEST = 1_000_000
+    sources.obtain_set = functools.partial(sources.obtain_set, **places)
+
+
 def main():
     from fmnist import progress
+
+    if "data" in fault:
+        misdirect()
 
     start = progress.Progress.start
 
