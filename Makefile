@@ -17,6 +17,8 @@ BENCHMARKS := start_up memory checkpoints steps evaluation pareto time_to_accura
 # How often `make chaos` kills at a random time.
 KILLS ?= 50
 PYTEST_OPTIONS ?=
+# Two at a time, a file's tests together since they share what they have trained.
+PROCESSES ?= -n 2 --dist loadfile
 LOCK_OPTIONS   ?=
 
 BIN := .venv/bin
@@ -43,11 +45,11 @@ lint: install-dev ## ruff and mypy alone
 
 unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	@echo "tests on TensorFlow ..."
-	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PROCESSES) $(PYTEST_OPTIONS)
 	@# pytest's 5 says that PYTEST_OPTIONS chose none of these files' tests: fine here.
 	@files="$(BACKEND_TESTS)"; if [ -n "$$files" ]; then \
 	    echo "tests on JAX: $$files ..."; \
-	    KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PYTEST_OPTIONS) $$files || \
+	    KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) $(PYTEST_OPTIONS) $$files || \
 	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
 	fi
 
