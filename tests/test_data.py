@@ -416,6 +416,23 @@ def test_a_broken_image_is_named(tmp_path: Path, content: bytes, message: str) -
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_file_or_too_large_is_not_opened(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "set")
+    path = folder / "train" / "bag" / "000.png"
+    path.touch()
+    os.truncate(path, 10**10)
+    with pytest.raises(DataError, match=r"000\.png: expected an image of at most"):
+        load_data(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"000\.png: expected an image of at most"):
+        load_data(folder)
+    (folder / "classes.txt").write_text("bag\n")
+    os.truncate(folder / "classes.txt", 10**10)
+    with pytest.raises(DataError, match=r"classes\.txt: expected at most"):
+        load_data(folder)
+
+
 # --- descriptions --------------------------------------------------------------------------------
 
 

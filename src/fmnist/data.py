@@ -44,6 +44,7 @@ VAL_SEED = 20170831  # the day of the clean release; changing it changes every v
 VAL_PART = 12  # one image of so many of each class: 500 of Fashion-MNIST's 6,000
 FASHION_MNIST_VAL_INDEX_HASH = "987ccdbfe91849a80b87db8afd6dfd1f80ea753f9de5e03614db370944630001"
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+LARGEST_FILE = 16 * 2**20  # bytes of an image or of the class names
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +204,8 @@ def _read_classes(folder: Path) -> tuple[str, ...] | None:
     path = folder / "classes.txt"
     if not path.is_file():
         return None
+    if path.stat().st_size > LARGEST_FILE:
+        raise DataError(f"{path}: expected at most {LARGEST_FILE:,} bytes of class names")
     try:
         names = tuple(line.strip() for line in path.read_text("utf-8").strip().splitlines())
     except (OSError, ValueError) as error:
@@ -337,6 +340,8 @@ def _read_image(path: Path, size: tuple[int, ...] | None) -> tuple[bytes, Bytes]
     """
     from PIL import Image
 
+    if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+        raise DataError(f"{path}: expected an image of at most {LARGEST_FILE:,} bytes; remove it")
     try:
         packed = path.read_bytes()
         with warnings.catch_warnings(), path.open("rb") as stream:

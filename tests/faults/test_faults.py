@@ -1,7 +1,8 @@
 """A few of the faults of `chaos.py`; `make chaos` does them all, by the dozen."""
 
 import pytest
-from chaos import Lab, appended_at_once, full_disk, one_of_each
+from chaos import appended_at_once, full_disk, one_of_each
+from lab import Lab
 
 
 @pytest.fixture(scope="module")
