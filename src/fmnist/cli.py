@@ -448,6 +448,8 @@ def sweep(
         _print_json({"sweep": str(opened.path), "best": best, "command": command, "trials": rows})
     else:
         show_sweep(rows, best, command)
+    if best is None and rows:
+        raise FmnistError(f"{opened.path}: no trial was finished")
 
 
 @app.command()

@@ -26,8 +26,13 @@ def parse_over(terms: Iterable[str], recipe: Recipe) -> Space:
     """What is searched, by field: `NAME=A/B/C`, `NAME=LOW..HIGH` or `NAME=log:LOW..HIGH`.
 
     Values are written as for `--set`. Raises UsageError for a name that is unknown, a range of what
-    is no number, and a value that no combination with the others makes possible.
+    is no number, a value that no combination with the others makes possible, and a recipe that is
+    not trained or has no val.
     """
+    if recipe.fit_on != "train":
+        raise UsageError("fit_on: expected train, since a sweep looks at val, received all")
+    if recipe.model == "ensemble":
+        raise UsageError("model ensemble: is made of finished runs and has nothing to search")
     fields = {name: value for name, value, _, _ in recipe.describe() if name != "name"}
     space: Space = {}
     for term in terms:

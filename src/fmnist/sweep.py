@@ -16,37 +16,34 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fmnist import files, runs, space
-from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.recipes import Recipe
+from fmnist.errors import FmnistError, RunError
+from fmnist.recipes import RECIPES, Recipe
 from fmnist.signals import Interrupted, stop_signals
+from fmnist.study import mend_journal, open_study, reason, successive_halving
 from fmnist.tables import plain
 
 SCHEMA = 1
 POLL_SECONDS = 0.3
 HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
-REDUCTION = 2  # of the trials that reach a rung of successive halving every second goes on
 FORM = {
     "schema": int, "over": [str], "seed": int, "prune": bool, "data": str, "storage": str,
+    "study": str, "backend": str,
 }  # fmt: skip
 STATES = {
     TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
     TrialState.RUNNING: "running", TrialState.WAITING: "waiting",
 }  # fmt: skip
 Rows = list[dict[str, Any]]
-
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class Sweep:
@@ -60,14 +57,11 @@ class Sweep:
         files.require(self.about, FORM, self.path / "sweep.json")
         self.recipe = Recipe.from_json(files.read_json(self.path / "base.json"))
         self.space = space.parse_over(self.about["over"], self.recipe)
-        try:
-            self.study = optuna.create_study(
-                storage=self._storage(), study_name=self.path.resolve().name, direction="maximize",
-                load_if_exists=True, pruner=self._pruner(),
-            )  # fmt: skip
-        except Exception as error:  # a storage's own errors have no common kind
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunError(f"{self.path}: its storage could not be opened ({reason})") from error
+        prunes = self.about["prune"] and "epochs" not in self.space
+        self.study = open_study(
+            self.path, self.about["storage"], self.about["study"],
+            successive_halving(self.recipe.epochs) if prunes else optuna.pruners.NopPruner(),
+        )  # fmt: skip
 
     @classmethod
     def create(
@@ -88,8 +82,6 @@ class Sweep:
         """
         over = list(over)
         space.parse_over(over, recipe)
-        if recipe.fit_on != "train":
-            raise UsageError("fit_on: expected train, since a sweep looks at val, received all")
         if path is None:
             stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
             path = Path("sweeps") / f"{stamp}-{recipe.name}"
@@ -108,21 +100,15 @@ class Sweep:
         files.write_json(folder / "sweep.json", {
             "schema": SCHEMA, "created": runs.now(), "command": sys.argv, "over": over,
             "seed": seed, "prune": prune, "data": data, "storage": storage,
+            # Another sweep may have the same name and storage, and a folder may be renamed.
+            "study": f"{folder.resolve().name} {uuid.uuid4()}",
+            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         })  # fmt: skip
-        return cls(folder)
-
-    def _storage(self) -> BaseStorage:
-        if self.about["storage"]:
-            return get_storage(self.about["storage"])
-        return JournalStorage(JournalFileBackend(str(self.path / "journal.log")))
-
-    def _pruner(self) -> optuna.pruners.BasePruner:
-        """Successive halving by val at the same epoch (Li et al. 2020, asynchronous)."""
-        if not self.about["prune"] or "epochs" in self.space:
-            return optuna.pruners.NopPruner()
-        return optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, self.recipe.epochs // 4), reduction_factor=REDUCTION
-        )
+        try:
+            return cls(folder)
+        except RunError:
+            shutil.rmtree(folder)
+            raise
 
     def folder_of(self, number: int) -> Path:
         """The run folder of a trial."""
@@ -161,13 +147,22 @@ class Sweep:
         lock = self.path / "lock"
         refusal = f"{self.path}: another process works on this sweep, or the trial that it left"
         with files.held(lock, f"{refusal} is still training") as held, stop_signals() as stop:
-            while trial := self._next(trials, end):
-                self._do(trial, held, stop, show)
-                ended = [row for row in self.rows() if row["state"] != "running"]
-                if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
-                    raise FmnistError(
-                        f"{self.path}: every trial so far failed; the last: {ended[-1]['reason']}"
-                    )
+            try:
+                if not self.about["storage"]:
+                    mend_journal(self.path)
+                while trial := self._next(trials, end):
+                    self._do(trial, held, stop, show)
+                    ended = [row for row in self.rows() if row["state"] != "running"]
+                    if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
+                        raise FmnistError(
+                            f"{self.path}: every trial so far failed; the last: "
+                            f"{ended[-1]['reason']}"
+                        )
+            except (OSError, optuna.exceptions.OptunaError) as error:
+                raise RunError(
+                    f"{self.path}: could not be written ({reason(error)}); go on by: "
+                    f"{self._resume_command()}"
+                ) from error
 
     def _next(self, trials: int, end: float) -> Trial | None:
         """The trial that was at work when the sweep was cut off, else a new one, else None."""
@@ -190,7 +185,8 @@ class Sweep:
 
     def _sample_as(self, number: int) -> None:
         """Proposals by seed and trial alone, so that a resumed sweep repeats none."""
-        self.study.sampler = optuna.samplers.TPESampler(seed=self.about["seed"] * 100_003 + number)
+        seed = (self.about["seed"] * 100_003 + number) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
     def _do(
         self, trial: Trial, held: IO[str], stop: list[int], show: Callable[[Rows], object]
@@ -198,17 +194,16 @@ class Sweep:
         """Train a trial to its end, and tell the storage what became of it."""
         folder = self.folder_of(trial.number)
         show(self.rows())
-        pruned = False
-        with self._training(trial, folder, held) as process:
+        pruned = self._is_behind(trial)  # decided already, where the sweep was cut off then
+        with self._training(trial, folder, held, pruned) as process:
             while process and process.poll() is None and not stop and not pruned:
                 time.sleep(POLL_SECONDS)
                 pruned = self._report(trial, folder, show)
         run = runs.Run(folder) if (folder / "recipe.json").exists() else None
-        if stop and not (run and run.finished):
+        if stop and not pruned and not (run and run.finished):
             raise Interrupted(
-                stop[0], f"stopped in trial {trial.number}; go on by: "
-                f"{runs.command('sweep', '--resume', self.path)}"
-            )  # fmt: skip
+                stop[0], f"stopped in trial {trial.number}; go on by: {self._resume_command()}"
+            )
         # Epochs that ended between two looks are looked at in their order, so that nothing depends
         # on when that was.
         pruned = pruned or self._report(trial, folder, show)
@@ -216,7 +211,7 @@ class Sweep:
             trial.set_user_attr("seconds", run.metrics()[-1]["seconds"])
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif run and run.finished:
+        elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
             trial.set_user_attr("reason", self._reason(trial.number))
@@ -227,9 +222,12 @@ class Sweep:
 
     @contextlib.contextmanager
     def _training(
-        self, trial: Trial, folder: Path, held: IO[str]
+        self, trial: Trial, folder: Path, held: IO[str], pruned: bool
     ) -> Iterator["subprocess.Popen[bytes] | None"]:
-        """The trial's process, which ends with the block; None where its run is finished."""
+        """The trial's process, which ends with the block; None where there is nothing to train."""
+        if pruned:
+            yield None
+            return
         if not (folder / "recipe.json").exists():  # what is there was cut off before it began
             shutil.rmtree(folder, ignore_errors=True)
             words = ["train", str(self.path / "base.json"), "--run", str(folder)]
@@ -241,12 +239,15 @@ class Sweep:
             return
         else:
             words = ["train", "--resume", str(folder)]
+        # All trials are of the same data and engine, whatever the sweep is resumed with.
+        env = os.environ | {"KERAS_BACKEND": self.about["backend"]}
+        env.pop("FMNIST_DATA", None)
         with folder.with_suffix(".txt").open("ab") as said:
             # Its own process group: Ctrl-C reaches this process alone, which passes it on. It holds
             # the sweep's lock too, should this process be killed before it.
             process = subprocess.Popen(
                 [sys.executable, "-m", "fmnist.cli", *words], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=said, start_new_session=True, env=env,
                 pass_fds=(held.fileno(),) if os.name == "posix" else (),
             )  # fmt: skip
         try:
@@ -262,14 +263,31 @@ class Sweep:
             return False
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for line in runs.Run(folder).metrics():
-            if "epoch" not in line or line["epoch"] in known:
+            if "epoch" not in line or "val_accuracy" not in line or line["epoch"] in known:
                 continue
             trial.report(line["val_accuracy"], line["epoch"])
             show(self.rows())
-            last = line["epoch"] == Recipe.from_json(runs.Run(folder).recipe).epochs
-            if not last and trial.should_prune():
+            if self._is_behind(trial):
                 return True
         return False
+
+    def _is_behind(self, trial: Trial) -> bool:
+        """Whether the trial is to be pruned at the last epoch that was reported.
+
+        Optuna answers once for a rung, so that a yes is noted: a sweep may be cut off before the
+        trial's process has ended.
+        """
+        if trial.user_attrs.get("pruned"):
+            return True
+        steps = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        # With its last epoch a trial is done. Where epochs differ nothing is pruned.
+        behind = bool(steps) and max(steps) < self.recipe.epochs and trial.should_prune()
+        if behind:
+            trial.set_user_attr("pruned", True)
+        return behind
+
+    def _resume_command(self) -> str:
+        return runs.command("sweep", "--resume", self.path)
 
     def _reason(self, number: int) -> str:
         """The last line that a trial's process said."""
@@ -286,8 +304,9 @@ class Sweep:
         """What to type to train a trial's recipe on all images and score it on test."""
         values = {name: plain(value) for name, value in row["values"].items()}
         recipe = self.recipe.changed(**values)
-        words = [recipe.name]
+        words = [recipe.name if recipe.name in RECIPES else f"{row['run']}/recipe.json"]
         for name, value in recipe.changes().items():
             words += ["--set", f"{name}={plain(value)}"]
         data = ["--data", self.about["data"]] if self.about["data"] else []
-        return runs.command("train", *words, *data, "--fit-on", "all", "--test")
+        line = runs.command("train", *words, *data, "--fit-on", "all", "--test")
+        return f"KERAS_BACKEND=jax {line}" if self.about["backend"] == "jax" else line

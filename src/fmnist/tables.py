@@ -368,8 +368,9 @@ def show_run(run: Run) -> None:
 def trials_table(rows: list[dict[str, Any]]) -> "Table":
     """A sweep's trials: their state, val accuracy, epochs, seconds and values."""
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+    failed = any(r["reason"] for r in rows)
     return drawn_table(
-        ["trial", "state", "val %", "epochs", "seconds", *names, "failed because"],
+        ["trial", "state", "val %", "epochs", "seconds", *names, *["failed because"] * failed],
         [
             [
                 str(r["trial"]),
@@ -378,11 +379,11 @@ def trials_table(rows: list[dict[str, Any]]) -> "Table":
                 str(r["epochs"]),
                 "–" if r["seconds"] is None else f"{r['seconds']:,.0f}",
                 *(short(r["values"][name]) if name in r["values"] else "–" for name in names),
-                r["reason"] or "",
+                *[r["reason"] or ""] * failed,
             ]
             for r in rows
         ],
-        folds=True,
+        folds=failed,
     )
 
 
