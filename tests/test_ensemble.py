@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -91,6 +92,8 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     assert made.metrics()[-1]["seconds"] == pytest.approx(seconds, abs=1e-3)
     assert verify.verify(made, data).passed
     exported = export.export(made, data, storage="int8", out=tmp_path / "small")
+    named = [member["run"] for member in Run(exported.folder).env["members"]]
+    assert named == [run.name for run in members]  # a stranger has no use for this machine's paths
     assert exported.accuracy == pytest.approx(made.scores["val"]["accuracy"], abs=0.1)
     assert report.command(made).split()[1:] == [
         "ensemble", *(str(run.path.resolve()) for run in members),
@@ -118,8 +121,11 @@ def test_the_plain_mean_where_asked_or_where_val_was_trained_on(members, data, t
 def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
     with pytest.raises(UsageError, match="two or more"):
         ensemble.create(members[:1], tmp_path / "one")
-    with pytest.raises(UsageError, match="two or more different"):
-        ensemble.create([members[0], Run(members[0].path)], tmp_path / "twice")
+    twin = Run(shutil.copytree(members[0].path, tmp_path / "twin"))
+    for same in (Run(members[0].path), twin):
+        with pytest.raises(UsageError, match="different weights"):
+            ensemble.create([members[0], same], tmp_path / "twice")
+    shutil.rmtree(twin)
     with pytest.raises(UsageError, match="is an ensemble"):
         ensemble.create([members[0], made], tmp_path / "nested")
     with pytest.raises(RunError, match="exists already"):
@@ -129,6 +135,23 @@ def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
     with pytest.raises(UsageError, match="2 to 32"):
         recipe("quick", model="ensemble")
     assert not any(tmp_path.iterdir())
+
+
+def test_half_an_ensemble_is_no_run_and_is_not_trained(members, made, data, tmp_path, monkeypatch):
+    def killed(path, arrays, metadata):
+        assert path.parent.is_dir()
+        assert not (path.parent / "recipe.json").exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ensemble.files, "save_arrays", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ensemble.create(members, tmp_path / "half")
+    assert not (tmp_path / "half").exists()
+    half = Run(shutil.copytree(made.path, tmp_path / "half"))
+    half.weights_path.unlink()
+    with pytest.raises(UsageError, match="fmnist ensemble"):
+        training.resume(half, data)
 
 
 @pytest.mark.parametrize(

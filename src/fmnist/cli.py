@@ -474,6 +474,10 @@ def ensemble(
     for each in members:  # before anything heavy is loaded
         each.require_weights()
     loaded = _load(_folder_of(members[0], data))
+    if (
+        loaded.hash != members[0].env["data"]["hash"]
+    ):  # or an ensemble that cannot be scored is left
+        raise UsageError(f"--data: expected the data of {members[0].path}, received {loaded.name}")
 
     from fmnist.ensemble import create
     from fmnist.evaluation import evaluate as score_run

@@ -4,7 +4,7 @@ Its folder holds all members' weights under a recipe whose model is their weight
 whatever takes a run takes an ensemble: evaluate, verify, compare, export, a student's --teacher.
 """
 
-import shutil
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,8 +64,9 @@ def create(
         Recipe.from_json(run.recipe).changed(precision=run.env["precision"]) for run in members
     ]
     envs = [run.env for run in members]
-    if len({run.path.resolve() for run in members}) < max(len(members), 2):
-        raise UsageError("ensemble: expected two or more different runs")
+    hashes = [files.sha256(run.weights_path) for run in members]
+    if len(set(hashes)) < max(len(members), 2):
+        raise UsageError("ensemble: expected two or more runs of different weights")
     for run, env, recipe in zip(members, envs, recipes, strict=True):
         if recipe.model == "ensemble":
             raise UsageError(f"{run.path}: is an ensemble; name its members instead")
@@ -99,8 +100,8 @@ def create(
         "backend": backend.name(), "threads": backend.threads(), "teachers": [],
         "parameters": model.count_params(), "micro_batch": min(e["micro_batch"] for e in envs),
         "members": [
-            {"run": str(run.path.resolve()), "weights": files.sha256(run.weights_path)}
-            for run in members
+            {"run": str(run.path.resolve()), "weights": weights_hash}
+            for run, weights_hash in zip(members, hashes, strict=True)
         ],
     }  # fmt: skip
     return _write(members, recipe, env, arrays, path)
@@ -110,17 +111,15 @@ def _write(
     members: Sequence[runs.Run], recipe: Recipe, env: dict[str, Any],
     arrays: dict[str, NDArray[Any]], path: str | Path | None,
 ) -> runs.Run:  # fmt: skip
-    """The run folder, put in its place once it is whole."""
-    folder = runs.Run.create(path, recipe.to_json(), env)
-    try:
-        lines = [run.metrics()[-1] for run in members if run.metrics()]
-        folder.append_metrics({
-            "finished": runs.now(), "update": 0,
-            "seconds": round(sum(line["seconds"] for line in lines), 3),
-        })  # fmt: skip
-        about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
-        folder.save_weights(arrays, about | {"schema": runs.SCHEMA, "form": "ensemble"})
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-    return folder
+    """The run folder, which is a run once it is whole: no `--resume` could finish half of it."""
+    lines = [run.metrics()[-1] for run in members if run.metrics()]
+    seconds = round(sum(line["seconds"] for line in lines), 3)
+    about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
+    about |= {"schema": runs.SCHEMA, "form": "ensemble"}
+
+    def fill(folder: Path) -> None:
+        line = {"finished": runs.now(), "update": 0, "seconds": seconds}
+        files.append_line(folder / "metrics.jsonl", line)
+        files.save_arrays(folder / "weights.safetensors", arrays, {"about": json.dumps(about)})
+
+    return runs.Run.create(path, recipe.to_json(), env, fill)

@@ -118,8 +118,8 @@ def _copy(run: runs.Run, folder: Path) -> runs.Run:
     env = run.env
     env.pop("command", None)
     env["data"].pop("folder", None)
-    for teacher in env.get("teachers", []):
-        teacher["run"] = Path(teacher["run"]).name
+    for other in (*env.get("teachers", []), *env.get("members", [])):
+        other["run"] = Path(other["run"]).name
     made = runs.Run.create(folder, run.recipe, env)
     for line in run.metrics():
         made.append_metrics(line)

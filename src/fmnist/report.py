@@ -16,7 +16,7 @@ from fmnist import compare, evaluation, files, pictures, plots, runs
 from fmnist.data import FASHION_MNIST, Data, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.occlusion import occlusion_map
-from fmnist.recipes import RECIPES, Recipe
+from fmnist.recipes import RECIPES, Ensemble, Recipe
 from fmnist.tables import VIEWS, plain
 
 PICTURES = 12  # most confident mistakes, and least certain images
@@ -236,8 +236,10 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
 def command(run: runs.Run) -> str:
     """What to type, in a shell, to train a run's recipe, or make an ensemble, once more."""
     recipe, env = Recipe.from_json(run.recipe), run.env
-    if recipe.model == "ensemble":
-        return runs.command("ensemble", *(member["run"] for member in env.get("members", [])))
+    if isinstance(recipe.options, Ensemble):
+        equal = recipe.fit_on == "train" and len(set(recipe.options.weights)) == 1
+        members = [member["run"] for member in env.get("members", [])]
+        return runs.command("ensemble", *members, *["--equal"] * equal)
     words = ["train", recipe.name if recipe.name in RECIPES else str(run.path / "recipe.json")]
     for name, value in recipe.changes().items():
         words += ["--set", f"{name}={plain(value)}"]

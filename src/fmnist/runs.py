@@ -85,11 +85,13 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str] | None, recipe: Mapping[str, Any], env: Mapping[str, Any]
-    ) -> "Run":
+        cls, path: str | os.PathLike[str] | None, recipe: Mapping[str, Any],
+        env: Mapping[str, Any], fill: Callable[[Path], object] = lambda folder: None,
+    ) -> "Run":  # fmt: skip
         """A new folder with `recipe.json` and `env.json`; a name is made up where none is given.
 
-        Refuses a folder that exists, unless it is empty.
+        Refuses a folder that exists, unless it is empty. `fill` writes into it what else a run
+        needs that is not trained; where that fails, no folder is left.
         """
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         first = Path("runs") / f"{stamp}-{recipe.get('name', 'run')}"
@@ -109,6 +111,11 @@ class Run:
         except OSError as error:
             raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         # The recipe comes last, since a folder with a recipe is a run.
+        try:
+            fill(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
         write_json(folder / "recipe.json", recipe)
         return cls(folder)

@@ -337,6 +337,8 @@ def show_run(run: Run) -> None:
     )
     for teacher in env.get("teachers", []):
         print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")
+    for member in env.get("members", []):
+        print(f"member: {member['run']} (weights sha256 {member['weights'][:16]})")
     if "of_another_version" in row["changes"]:
         print(f"recipe: {json.dumps(run.recipe)} ({row['changes']['of_another_version']})")
     else:
@@ -414,6 +416,8 @@ def show_ensemble(members: Sequence[Run], made: Run) -> None:
             for run, part in zip(members, weights, strict=True)
         ],
     )  # fmt: skip
+    if useless := [run.name for run, part in zip(members, weights, strict=True) if not part]:
+        print(f"of weight 0, which costs time for nothing; leave out: {', '.join(useless)}")
     for split in ("val", "test"):
         if split in made.scores:
             print(f"{split} accuracy: {share(made.scores[split])}")

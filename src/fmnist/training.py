@@ -90,8 +90,7 @@ def train(
     trained, NonFiniteLossError where the loss is no number, Interrupted after SIGINT (Ctrl-C),
     SIGTERM or SIGHUP; `resume` goes on from there.
     """
-    if recipe.model == "ensemble":
-        raise UsageError("model ensemble: is made of finished runs, by fmnist ensemble RUN RUN")
+    _refuse_ensemble(recipe)
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
     if run is not None:
@@ -129,7 +128,8 @@ def resume(
     """
     folder = runs.Run(run)
     folder.require_unfinished()
-    env = folder.env
+    recipe, env = Recipe.from_json(folder.recipe), folder.env
+    _refuse_ensemble(recipe)
     for what, before, now in (
         ("data", env["data"]["hash"], data.hash),
         ("validation split", env["data"]["val_index_hash"], data.val_index_hash),
@@ -146,9 +146,13 @@ def resume(
     versions = backend.versions().items()
     if changed := [f"{k} {v}" for k, v in versions if env["versions"].get(k) != v]:
         progress.say(f"note: other versions than before ({', '.join(changed)}): bits may differ")
-    recipe = Recipe.from_json(folder.recipe)
     session = _Session(recipe, env, data.fitting(recipe.fit_on), data.val)
     return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress)
+
+
+def _refuse_ensemble(recipe: Recipe) -> None:
+    if recipe.model == "ensemble":
+        raise UsageError("model ensemble: is made of finished runs, by fmnist ensemble RUN RUN")
 
 
 class _Session:
