@@ -317,7 +317,7 @@ def show_runs(rows: list[dict[str, Any]]) -> None:
                 _short(r["test"]),
                 f"{r['times_opened']}×",
                 f"{r['seconds']:,.0f}" if r["finished"] else "unfinished",
-                " ".join([r["recipe"], *(f"{k}={plain(v)}" for k, v in r["changes"].items())]),
+                " ".join([r["recipe"], *(f"{k}={short(v)}" for k, v in r["changes"].items())]),
             ]
             for r in rows
         ],
