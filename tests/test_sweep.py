@@ -226,6 +226,21 @@ def test_trials_that_all_fail_end_the_sweep(tmp_path):
     assert [row["state"] for row in sweep.rows()] == ["failed"] * 3
 
 
+def test_the_reason_of_a_killed_trial_is_no_line_of_its_progress(tmp_path):
+    sweep = begun(tmp_path / "s")
+    sweep.folder_of(0).with_suffix(".txt").write_text("epoch 1/8\nerror: no room\n\n")
+    assert sweep._reason(0, 1) == "no room"
+    assert sweep._reason(0, -9) == "its process was killed by signal 9"
+
+
+def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path):
+    sweep = begun(tmp_path / "s")
+    (tmp_path / "s" / "trials" / "0000.txt").mkdir()  # so that it cannot be written
+    with pytest.raises(RunError, match=r"could not be written.*go on by.*sweep --resume"):
+        sweep.search(1)
+    assert [row["state"] for row in sweep.rows()] == ["running"]
+
+
 def test_the_command_for_the_best_trial_trains_its_recipe(tmp_path):
     """By its file where the recipe is no shipped one."""
     values = {"momentum": 0.15}

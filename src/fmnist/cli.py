@@ -474,9 +474,7 @@ def ensemble(
     for each in members:  # before anything heavy is loaded
         each.require_weights()
     loaded = _load(_folder_of(members[0], data))
-    if (
-        loaded.hash != members[0].env["data"]["hash"]
-    ):  # or an ensemble that cannot be scored is left
+    if loaded.hash != members[0].env["data"]["hash"]:  # before there is what cannot be scored
         raise UsageError(f"--data: expected the data of {members[0].path}, received {loaded.name}")
 
     from fmnist.ensemble import create

@@ -214,7 +214,8 @@ class Sweep:
         elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
-            trial.set_user_attr("reason", self._reason(trial.number))
+            code = process.returncode if process else 0
+            trial.set_user_attr("reason", self._reason(trial.number, code))
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
             run.drop_checkpoints()
@@ -289,11 +290,13 @@ class Sweep:
     def _resume_command(self) -> str:
         return runs.command("sweep", "--resume", self.path)
 
-    def _reason(self, number: int) -> str:
-        """The last line that a trial's process said."""
+    def _reason(self, number: int, code: int) -> str:
+        """The last line that a trial's process said, which is of its progress if it was killed."""
+        if code < 0:
+            return f"its process was killed by signal {-code}"
         text = self.folder_of(number).with_suffix(".txt").read_text("utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1].removeprefix("error: ") if lines else "its process was killed"
+        return lines[-1].removeprefix("error: ") if lines else f"it ended with code {code}"
 
     def best(self) -> dict[str, Any] | None:
         """The row of the complete trial with the highest val accuracy; None where there is none."""

@@ -421,4 +421,6 @@ def show_ensemble(members: Sequence[Run], made: Run) -> None:
     for split in ("val", "test"):
         if split in made.scores:
             print(f"{split} accuracy: {share(made.scores[split])}")
+    if len(set(weights)) > 1:
+        print("(the weights are fitted on val: its val flatters it a little)")
     print(f"run folder: {made.path}")
