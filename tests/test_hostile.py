@@ -387,6 +387,11 @@ def double(run):
     run.save_weights(arrays, run.about_weights())
 
 
+def no_numbers(run):
+    arrays = {name: np.full_like(array, np.nan) for name, array in run.load_weights().items()}
+    run.save_weights(arrays, run.about_weights())
+
+
 def sparse(run):
     huge([3, 3, 1, 10**7])(run.weights_path)
 
@@ -408,7 +413,7 @@ SCORING = ("evaluate", "verify", "export", "teacher")
         (env_with('"a": NaN, '), READING, "NaN is no JSON"),
         (env_with('"a": 1e999, '), READING, "a number is too large"),
         (pipe, ("show", "delete"), "found a pipe or device"),
-        (rewrite("env.json", threads=10**6), READING, "threads: expected 1 to 1,024, found"),
+        (rewrite("env.json", threads=10**6), READING, "threads: expected 1 to 4,096, found"),
         (rewrite("env.json", micro_batch=0), READING, "micro_batch: expected 1 to"),
         (rewrite("env.json", versions={"keras": [3]}), READING, "versions: expected text"),
         (rewrite("env.json", commit=[1]), READING, "commit: expected text"),
@@ -420,6 +425,7 @@ SCORING = ("evaluate", "verify", "export", "teacher")
         (overwrite("metrics.jsonl", b"{}\n" * 250_001), ("show",), "at most 250,000 lines"),
         (longer, ("resume",), "expected a checkpoint of at most 2 updates"),
         (double, SCORING, "expected values of F32, F16, found F64"),
+        (no_numbers, ("evaluate", "verify", "export"), "expected weights that give numbers"),
         (sparse, SCORING, "expected the arrays of recipe.json's model"),
         (logits(labels=np.full(3, 3)), ("compare", "export"), "expected labels from 0 to 2"),
         (logits(labels=np.full(3, -1)), ("compare", "export"), "expected labels from 0 to 2"),
@@ -441,6 +447,8 @@ def test_a_hostile_run_folder_is_one_line_for_each_command(
         if name == "resume":
             theirs.weights_path.unlink(missing_ok=True)
         arguments = asked[name]
+        if name == "evaluate":
+            arguments += ("--split", "test")
         if name in ("evaluate", "verify", "export", "resume"):
             arguments += ("--data", trained[1])
         said = call(*arguments)
@@ -448,6 +456,7 @@ def test_a_hostile_run_folder_is_one_line_for_each_command(
         assert expected in said.err.splitlines()[-1], (name, said.err)
         assert sum(line.startswith("error: ") for line in said.err.splitlines()) == 1
     assert memory() - before < 200 * 2**20
+    assert not theirs.ledger_path.exists()
     assert not (tmp_path / "export").exists()
     assert not (tmp_path / "student").exists()
 

@@ -221,8 +221,9 @@ def score(
     A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
     line in the ledger beside the run folders, and the count is part of the score.
 
-    Raises RunError for a run without weights, UsageError for images of another shape, for labels
-    that the model does not know, and for val where the run was trained on val.
+    Raises RunError for a run without weights or with such as give no numbers (nothing goes into the
+    ledger then), UsageError for images of another shape, for labels that the model does not know,
+    and for val where the run was trained on val.
     """
     recipe = Recipe.from_json(run.recipe)
     sealed = isinstance(split, SealedSplit)
@@ -249,6 +250,8 @@ def score(
     begin = time.perf_counter()
     logits = predict_logits(forward, opened.images, recipe.views, batch)
     speed = len(logits) / (time.perf_counter() - begin)
+    if not np.isfinite(logits).all():
+        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
     times = None
     if sealed:
         correct = int((logits.argmax(axis=1) == opened.labels).sum())

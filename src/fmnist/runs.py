@@ -58,7 +58,7 @@ SCORE = {
     "images_per_second": float,
 }  # fmt: skip
 CHECKPOINT = {"update": int, "seconds": float, "scoring_seconds": float}
-LIMITS = {"threads": 1024, "micro_batch": 65_536}  # of env.json; both are at least 1
+LIMITS = {"threads": 4096, "micro_batch": 65_536}  # of env.json; both are at least 1
 METRICS = {"update": int, "seconds": float}
 EPOCH = {"epoch": int, "loss": float, "accuracy": float}
 
