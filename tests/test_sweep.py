@@ -146,6 +146,9 @@ def test_a_sweep_is_refused_where_it_cannot_be(data, tmp_path):
     files.write_json(folder / "sweep.json", about | {"storage": "nonsense://"})
     with pytest.raises(RunError, match="storage could not be opened"):
         Sweep(folder)
+    files.write_json(folder / "sweep.json", about | {"storage": "redis://elsewhere"})
+    with pytest.raises(RunError, match="without pickle"):
+        Sweep(folder)
     files.write_json(folder / "sweep.json", about | {"over": "momentum"})
     with pytest.raises(RunError, match="over"):
         Sweep(folder)

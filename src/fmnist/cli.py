@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fmnist import __version__
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import DataError, FmnistError, UsageError
 
 if TYPE_CHECKING:
     from fmnist.data import Data
@@ -161,6 +161,8 @@ def _load(folder: Path | None) -> "Data":
 def _folder_named(folder: Path | None) -> str:
     """The data folder asked for by option or FMNIST_DATA, from the root; empty for none."""
     asked = folder or os.environ.get("FMNIST_DATA")
+    if asked and not Path(asked).is_dir():
+        raise DataError(f"{asked}: expected a folder of images, found none")
     return str(Path(asked).resolve()) if asked else ""
 
 

@@ -19,8 +19,13 @@ def open_study(
 ) -> optuna.Study:
     """The study of a name, made where there is none; `storage` is a URL, or empty for a file.
 
-    Raises RunError where the storage cannot be opened, or does not know the folder's trials.
+    Raises RunError where the storage cannot be opened, or does not know the folder's trials, and
+    for Redis, whose snapshots Optuna unpickles.
     """
+    if storage.startswith("redis"):
+        raise RunError(
+            f"{folder}: expected a storage without pickle, received {storage.split(':')[0]}"
+        )
     try:
         study = _study(folder, storage, name, pruner)
         known = len(study.get_trials(deepcopy=False))
