@@ -167,7 +167,7 @@ class StopsInFold(Progress):
 
     def update(self, update, *rest):
         if self.name == "2" and update == 20:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_an_interrupted_audit_goes_on_where_it_stopped(audited, spoilt, tmp_path):
@@ -175,7 +175,7 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(audited, spoilt, tmp_path
     folder = tmp_path / "audit"
     with pytest.raises(Interrupted, match=r"audit --resume \S*audit$") as stop:
         audit.audit(TINY, spoilt, folder, folds=3, progress=StopsInFold("none"))
-    assert stop.value.exit_code == 130
+    assert stop.value.exit_code == 143
     assert {path.name for path in folder.iterdir()} == {"audit.json", "folds", "lock"}
     assert list((folder / "folds" / "2" / "checkpoint").glob("*.json"))
     (folder / "folds" / "3").mkdir()
