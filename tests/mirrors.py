@@ -130,7 +130,9 @@ def serving(folder: Path) -> Iterator[Mirrors]:
     with Mirrors(folder) as server:
         thread = threading.Thread(target=partial(server.serve_forever, 0.02))
         thread.start()
-        yield server
-        server.over.set()
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.over.set()
+            server.shutdown()
+            thread.join()
