@@ -132,7 +132,7 @@ def serving(folder: Path) -> Iterator[Mirrors]:
         thread.start()
         try:
             yield server
-        finally:  # or its thread would outlive a test that fails
+        finally:
             server.over.set()
             server.shutdown()
             thread.join()
