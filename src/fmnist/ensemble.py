@@ -17,8 +17,7 @@ import fmnist
 from fmnist import backend, evaluation, files, models, runs
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes import LARGEST_WEIGHT, Ensemble, Recipe
-
-VIEWS = ("one", "flip", "shift")  # by how many there are
+from fmnist.tables import VIEWS
 
 
 def fit_weights(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
@@ -85,7 +84,7 @@ def create(
         weights = fit_weights(np.stack(logits), labels[0])
     recipe = Recipe(
         name="ensemble", model="ensemble", fit_on=fit_on, precision=recipes[0].precision,
-        views=max((r.views for r in recipes), key=VIEWS.index),
+        views=max((r.views for r in recipes), key=list(VIEWS).index),
         options=Ensemble(tuple(recipes), tuple(weights.tolist())),
     )  # fmt: skip
     arrays: dict[str, NDArray[Any]] = {}
@@ -112,8 +111,8 @@ def _write(
     arrays: dict[str, NDArray[Any]], path: str | Path | None,
 ) -> runs.Run:  # fmt: skip
     """The run folder, which is a run once it is whole: no `--resume` could finish half of it."""
-    lines = [run.metrics()[-1] for run in members if run.metrics()]
-    seconds = round(sum(line["seconds"] for line in lines), 3)
+    last = (lines[-1] for run in members if (lines := run.metrics()))
+    seconds = round(sum(line["seconds"] for line in last), 3)
     about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
     about |= {"schema": runs.SCHEMA, "form": "ensemble"}
 

@@ -17,7 +17,7 @@ from fmnist.data import FASHION_MNIST, Data, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.occlusion import occlusion_map
 from fmnist.recipes import RECIPES, Ensemble, Recipe
-from fmnist.tables import VIEWS, plain
+from fmnist.tables import VIEWS, plain, settings
 
 PICTURES = 12  # most confident mistakes, and least certain images
 COMPACT_PICTURES = 6  # of each run, where there are several
@@ -241,8 +241,7 @@ def command(run: runs.Run) -> str:
         members = [member["run"] for member in env.get("members", [])]
         return runs.command("ensemble", *members, *["--equal"] * equal)
     words = ["train", recipe.name if recipe.name in RECIPES else str(run.path / "recipe.json")]
-    for name, value in recipe.changes().items():
-        words += ["--set", f"{name}={plain(value)}"]
+    words += settings(recipe.changes())
     folder = env["data"].get("folder")
     if folder and env["data"]["name"] != FASHION_MNIST:
         words += ["--data", str(folder)]

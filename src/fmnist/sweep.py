@@ -30,7 +30,7 @@ from fmnist.errors import FmnistError, RunError
 from fmnist.recipes import RECIPES, Recipe
 from fmnist.signals import Interrupted, stop_signals
 from fmnist.study import mend_journal, open_study, reason, successive_halving
-from fmnist.tables import plain
+from fmnist.tables import plain, settings
 
 SCHEMA = 1
 POLL_SECONDS = 0.3
@@ -232,8 +232,7 @@ class Sweep:
         if not (folder / "recipe.json").exists():  # what is there was cut off before it began
             shutil.rmtree(folder, ignore_errors=True)
             words = ["train", str(self.path / "base.json"), "--run", str(folder)]
-            for name, value in trial.params.items():
-                words += ["--set", f"{name}={plain(value)}"]
+            words += settings(trial.params)
             words += ["--data", self.about["data"]] if self.about["data"] else []
         elif runs.Run(folder).finished:
             yield None
@@ -308,8 +307,7 @@ class Sweep:
         values = {name: plain(value) for name, value in row["values"].items()}
         recipe = self.recipe.changed(**values)
         words = [recipe.name if recipe.name in RECIPES else f"{row['run']}/recipe.json"]
-        for name, value in recipe.changes().items():
-            words += ["--set", f"{name}={plain(value)}"]
+        words += settings(recipe.changes())
         data = ["--data", self.about["data"]] if self.about["data"] else []
         line = runs.command("train", *words, *data, "--fit-on", "all", "--test")
         return f"KERAS_BACKEND=jax {line}" if self.about["backend"] == "jax" else line

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.compare import Pair, Subject, sentence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fmnist.export import Export
     from fmnist.verify import Verification
 
-VIEWS = {
+VIEWS = {  # the more of them, the later
     "one": "one view",
     "flip": "mean over image and mirror image",
     "shift": "mean over image, mirror image and both shifted by a pixel, 10 views",
@@ -26,11 +26,14 @@ VIEWS = {
 
 def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False) -> None:
     """Print rows under their columns, see `drawn_table`."""
+    _print(drawn_table(columns, rows, left, folds))
+
+
+def _print(drawn: "Table") -> None:
     from rich.console import Console
 
     # Where the output is no terminal, no line is cut or broken.
     width = None if sys.stdout.isatty() else 500
-    drawn = drawn_table(columns, rows, left, folds)
     Console(highlight=False, markup=False, width=width).print(drawn)
 
 
@@ -66,6 +69,11 @@ def plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(v.name if isinstance(v, Recipe) else str(v) for v in value) or "none"
     return str(value)
+
+
+def settings(values: Mapping[str, Any]) -> list[str]:
+    """Recipe fields and their values as words of a command: `--set`, `NAME=VALUE`, …"""
+    return [word for name, value in values.items() for word in ("--set", f"{name}={plain(value)}")]
 
 
 def short(value: Any) -> str:
@@ -391,10 +399,7 @@ def trials_table(rows: list[dict[str, Any]]) -> "Table":
 
 def show_sweep(rows: list[dict[str, Any]], best: dict[str, Any] | None, command: str) -> None:
     """All trials of a sweep, the best of them, and how to train it on all images."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 500
-    Console(highlight=False, width=width).print(trials_table(rows))
+    _print(trials_table(rows))
     if best is None:
         print("no trial has been finished")
         return
