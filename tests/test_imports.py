@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "confident_learning": set(),
     "duplicates": set(),
     "occlusion": {"errors", "evaluation"},
+    "pages": set(),
     "pictures": set(),
     "plots": set(),
     "report": {
@@ -30,6 +31,7 @@ MAY_IMPORT = {
         "evaluation",
         "files",
         "occlusion",
+        "pages",
         "pictures",
         "plots",
         "recipes",

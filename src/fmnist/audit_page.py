@@ -3,10 +3,10 @@
 One file that loads nothing else: pictures stand in it as PNG data addresses.
 """
 
-from pathlib import Path
 from typing import Any
 
 from fmnist.data import Data, Split
+from fmnist.pages import environment
 from fmnist.pictures import png_uri
 
 MOST_SUSPECTS = 300
@@ -19,17 +19,11 @@ def render(
     known: Split, data: Data,
 ) -> str:  # fmt: skip
     """The page's HTML, of what `audit.json`, `labels.jsonl` and `duplicates.jsonl` say."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = Path(__file__).with_name("audit.html.jinja").read_text(encoding="utf-8")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in suspects[:MOST_SUSPECTS]:
         group = groups.setdefault((row["given"], row["suggested"]), [])
         group.append(row | {"picture": png_uri(known.images[row["image"]])})
-    return environment.from_string(text).render(
+    return environment().get_template("audit.html.jinja").render(
         audit=audit, shown=min(len(suspects), MOST_SUSPECTS),
         groups=sorted(groups.items(), key=lambda group: -len(group[1])),
         clusters=_clusters(pairs, known, data), total=audit["duplicates"]["clusters"],

@@ -5,14 +5,13 @@ answers are the logits that training (val) or `fmnist evaluate` (val, test) kept
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist import compare, evaluation, files, pictures, plots, runs
+from fmnist import compare, evaluation, files, pages, pictures, plots, runs
 from fmnist.data import FASHION_MNIST, Data, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.occlusion import occlusion_map
@@ -310,17 +309,13 @@ def _worth_a_look(subject: compare.Subject) -> Iterable[int]:
 
 
 def _render(shown: Split, **context: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    page = pages.environment()
     page.filters["percent"] = lambda share, digits=2: f"{100 * share:.{digits}f}"
     page.filters["signed"] = lambda points: f"{points:+.2f}".replace("-", "−")
     page.filters["png"] = pictures.png_uri
-    template = resources.files("fmnist").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return page.from_string(template).render(
+    return page.get_template("report.html.jinja").render(
         picture=lambda i: pictures.png_uri(shown.images[i]),
         overlay=lambda each: pictures.overlay(shown.images[each["image"]], each["map"]),
         tiles=lambda kernel: pictures.filter_tiles(kernel)[:FILTERS],
