@@ -59,8 +59,7 @@ class Classifier:
         path = SHIPPED if source is None else Path(source)
         if path.is_dir():
             path /= "model.onnx"
-        session = _session(path, threads)
-        text = session.get_modelmeta().custom_metadata_map.get("fmnist", "")
+        session, text = _opened(path, threads)
         if not text:
             raise RunError(f"{path}: expected a model that fmnist export made, found another")
         about = parse_json(text, f"{path}: metadata")
@@ -126,7 +125,8 @@ def energy(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(largest + np.log(sums) - values.mean(axis=-1), np.float64)
 
 
-def _session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
+def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", str]:
+    """The model, ready to run, and its metadata's entry, empty where there is none."""
     if not path.is_file():
         raise RunError(f"{path}: expected an .onnx file or a folder with model.onnx, found none")
     if path.stat().st_size > LARGEST_MODEL:
@@ -137,9 +137,13 @@ def _session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
     options.log_severity_level = 4  # its errors are raised too, and said in one line here
     options.intra_op_num_threads = threads or usable_processors()
     try:
-        return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # to what it was asked for already, with a message on stdout
         )
+        return session, session.get_modelmeta().custom_metadata_map.get("fmnist", "")
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise RunError(f"{path}: expected an ONNX model ({_line(error)})") from None
 
