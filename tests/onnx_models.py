@@ -28,8 +28,12 @@ def write_model(
     outputs: tuple[str, str] = ("logits", "probabilities"),
     kind: int = TensorProto.UINT8,
     times: float = 1.0,
+    elsewhere: str = "",
 ) -> Path:
-    """Write to `path` a model whose logits are a linear map of the pixels, and return it."""
+    """Write to `path` a model whose logits are a linear map of the pixels, and return it.
+
+    With `elsewhere`, a file's name, its weights are to be read from there.
+    """
     nodes = [
         helper.make_node("Cast", ["images"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["real"], ["flat"]),
@@ -45,6 +49,13 @@ def write_model(
         [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["n", 3]) for o in outputs],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
     )
+    if elsewhere:
+        tensor = graph.initializer[0]
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", elsewhere), ("offset", "0"), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     if about is not None:
         text = about if isinstance(about, str) else json.dumps(about)

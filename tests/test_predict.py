@@ -131,6 +131,15 @@ def test_another_signature_is_refused_in_a_line(tmp_path, options, expected):
         Classifier.load(path)
 
 
+def test_weights_from_other_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(weights().tobytes())
+    for name in ("weights.bin", "./weights.bin", str(tmp_path / "weights.bin")):
+        path = write_model(tmp_path / "model.onnx", elsewhere=name)
+        with pytest.raises(RunError, match="expected an ONNX model"):
+            Classifier.load(path)
+
+
 def test_numbers_that_are_none_are_refused(tmp_path):
     broken = Classifier.load(write_model(tmp_path / "model.onnx", times=float("nan")))
     with pytest.raises(RunError, match="no numbers"):

@@ -136,6 +136,10 @@ def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", s
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors are raised too, and said in one line here
     options.intra_op_num_threads = threads or usable_processors()
+    # A model is one file: weights that it wants from others are looked for where nothing can be.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(path)
+    )
     try:
         session = onnxruntime.InferenceSession(
             path.read_bytes(),
