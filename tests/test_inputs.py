@@ -140,6 +140,11 @@ def test_raw_takes_images_that_are_in_the_data_sets_form(model, photos, tmp_path
     lines, errors, code = predict(model, "--raw", tmp_path / "raw.png", photos / "a.png")
     assert (best(lines), code) == (["bottom"], 1)
     assert "expected 28 × 28 pixels, received 160 × 200" in errors[0]
+    _, errors, code = predict(model, tmp_path / "raw.png")
+    assert (errors, code) == (
+        [f"note: {tmp_path / 'raw.png'}: 28 × 28 already; is --raw meant?"],
+        0,
+    )
 
 
 def test_a_model_of_another_size_takes_raw_images_alone(tmp_path, photos):
