@@ -21,10 +21,10 @@ def find_garment(work: Whole) -> tuple[Whole, Mask]:
     """The grey values of an image (height, width, 1, 3 or 4 channels), and where the garment is.
 
     Where the border is transparent, the garment is what is opaque. Elsewhere the background is a
-    smooth surface in each channel, fitted to the border, and where that leaves corners unexplained,
-    as a floor does below a wall, another fitted to the rest of the border. What is further than
-    CLOSE from both is garment, but for soft shadows: pixels up to SHADE from it that are reached
-    from the background in small steps. Of it, the largest connected piece counts, and those near
+    smooth surface in each channel, fitted to the border, and where that leaves both lower corners
+    unexplained, as with a floor below a wall, another fitted to the rest of the border. What is
+    further than CLOSE from both is garment, but for soft shadows: pixels up to SHADE from it that
+    are reached from the background in small steps. Of it, the largest connected piece counts, and those near
     its size, with small holes filled, on a light background all of them. A light background is
     taken for white: grey values are divided by its own.
     """
@@ -60,13 +60,13 @@ def _surfaces(work: Whole) -> tuple[list[Whole], int]:
     border = _border(rows, columns)
     first, noise, explained = _fit(work, border)
     band = 2 * _band(rows, columns)
-    odd = np.zeros((rows, columns), bool)  # the corners that are mostly unexplained
-    for y in (slice(band), slice(-band, None)):
-        for x in (slice(band), slice(-band, None)):
-            odd[y, x] = 2 * explained[y, x].sum() < border[y, x].sum()
     rest = border & ~explained
-    if not (odd & rest).any():
+    left, right = np.s_[-band:, :band], np.s_[-band:, -band:]
+    # One corner alone, or an upper one, is rather a garment that reaches there.
+    if any(2 * rest[corner].sum() <= border[corner].sum() for corner in (left, right)):
         return [first], noise
+    odd = np.zeros((rows, columns), bool)
+    odd[left] = odd[right] = True
     return [first, _fit(work, rest, odd & rest)[0]], noise
 
 
