@@ -24,9 +24,9 @@ def find_garment(work: Whole) -> tuple[Whole, Mask]:
     smooth surface in each channel, fitted to the border, and where that leaves both lower corners
     unexplained, as with a floor below a wall, another fitted to the rest of the border. What is
     further than CLOSE from both is garment, but for soft shadows: pixels up to SHADE from it that
-    are reached from the background in small steps. Of it, the largest connected piece counts, and those near
-    its size, with small holes filled, on a light background all of them. A light background is
-    taken for white: grey values are divided by its own.
+    are reached from the background in small steps. Of it, the largest connected piece counts, and
+    those near its size, with small holes filled, on a light background all of them. A light
+    background is taken for white: grey values are divided by its own.
     """
     if work.shape[2] == 4:
         alpha = work[:, :, 3]
