@@ -77,7 +77,7 @@ def _from_json(body: bytes, shape: tuple[int, int]) -> Bytes:
     if not isinstance(images, list) or not images:
         raise Refused(422, f"images: expected a list of {form}")
     if len(images) > MOST_IMAGES:
-        raise Refused(413, f"expected at most {MOST_IMAGES} images, received {len(images):,}")
+        raise Refused(422, f"expected at most {MOST_IMAGES} images, received {len(images):,}")
     for number, image in enumerate(images, 1):
         if not _is_grid(image, shape):
             raise Refused(422, f"image {number}: expected {form}")
@@ -85,13 +85,17 @@ def _from_json(body: bytes, shape: tuple[int, int]) -> Bytes:
 
 
 def _is_grid(image: Any, shape: tuple[int, int]) -> bool:
-    """Whether it is a list of rows, of whole numbers that fit in a byte and not of booleans."""
+    """Whether it is a list of rows, of whole numbers that fit in a byte and not of booleans.
+
+    To JSON Schema 7.0 is a whole number too.
+    """
     return (
         isinstance(image, list)
         and len(image) == shape[0]
         and all(isinstance(row, list) and len(row) == shape[1] for row in image)
-        and {type(value) for row in image for value in row} == {int}
+        and {type(value) for row in image for value in row} <= {int, float}
         and all(min(row) >= 0 and max(row) <= 255 for row in image)
+        and all(value == int(value) for row in image for value in row)
     )
 
 
@@ -115,7 +119,7 @@ def _parts(body: bytes, options: dict[bytes, bytes]) -> list[bytes]:
         if about.get(b"name") != b"file":
             raise Refused(422, "expected parts named file, as of curl -F file=@photo.jpg")
         if len(parts) == MOST_PHOTOS:
-            raise Refused(413, f"expected at most {MOST_PHOTOS} files")
+            raise Refused(422, f"expected at most {MOST_PHOTOS} files")
         parts.append(bytearray())
 
     def end() -> None:

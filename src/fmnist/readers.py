@@ -88,7 +88,7 @@ class Readers:
             async with asyncio.timeout(WAIT_SECONDS):
                 reader = await self._free.get()
         except TimeoutError:
-            raise Refused(503, "too many requests wait; try again later") from None
+            raise Refused(503, "no decoder became free in time; try again later") from None
         job = {"content_type": content_type, "raw": raw, "shape": self.shape}
         done = False
         try:

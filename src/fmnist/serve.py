@@ -154,9 +154,7 @@ def describe(
     }
 
 
-def make_app(
-    model: Path | None = None, *, threads: int = 0, loopback: bool = True, web: Path = WEB
-) -> FastAPI:
+def make_app(model: Path | None = None, *, threads: int = 0, loopback: bool = True) -> FastAPI:
     """The application for a model, as Classifier.load takes it.
 
     `threads` threads of the model and as many processes that decode, 0: one each a processor. With
@@ -254,7 +252,7 @@ def make_app(
         "/model/model.onnx": (content, TYPES[".onnx"]),
         "/model/card.json": (json.dumps(card).encode(), TYPES[".json"]),
     }
-    pages = StaticFiles(directory=web, html=True) if web.is_dir() else None
+    pages = StaticFiles(directory=WEB, html=True) if WEB.is_dir() else None
     methods = {route.path: route.methods for route in app.routes}  # type: ignore[attr-defined]
     for suffix, kind in TYPES.items():
         mimetypes.add_type(kind, suffix)
