@@ -31,6 +31,7 @@ COMMANDS = [
     "evaluate",
     "verify",
     "export",
+    "serve",
     "sweep",
     "ensemble",
     "audit",

@@ -24,6 +24,10 @@ MAY_IMPORT = {
     "pages": set(),
     "pictures": set(),
     "plots": set(),
+    "bodies": {"errors", "photos"},
+    "readers": {"bodies"},
+    "limits": {"bodies"},
+    "serve": {"bodies", "errors", "files", "limits", "predict", "readers", "signals"},
     "report": {
         "compare",
         "data",

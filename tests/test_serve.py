@@ -32,6 +32,7 @@ from fmnist.limits import HEADERS
 
 CODES = {200, 400, 408, 413, 415, 422, 503}  # of POST /v1/predict
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
+LARGE = 2**26
 QUICK = {
     "serve.WEB": Path("none"),
     "limits.HEAD_SECONDS": 1.0, "limits.BODY_SECONDS": 1.5, "readers.READ_SECONDS": 3.0,
@@ -140,7 +141,10 @@ def other(tmp_path_factory):
     (folder / "page" / "link.txt").symlink_to(folder / "secret.txt")
     digest = sha256(write_model(folder / "model.onnx"))
     (folder / "card.json").write_text(json.dumps({"sha256": digest, "name": "carded"}))
-    with Server(folder, {"serve.WEB": folder / "page"}, ["--host", "0.0.0.0"]) as server:
+    with (folder / "page" / "large.wasm").open("wb") as file:
+        file.truncate(LARGE)
+    limits = {"serve.WEB": folder / "page", "limits.REQUEST_SECONDS": 1.0}
+    with Server(folder, limits, ["--host", "0.0.0.0"]) as server:
         yield server
 
 
@@ -180,6 +184,14 @@ def test_what_is_not_in_the_page_is_not_there(other, path):
     answer = other.send(request.encode())
     assert status(answer) == 404
     assert b"content of" not in answer
+
+
+def test_a_client_that_does_not_read_is_cut_off(other):
+    with other.connect() as connection:
+        connection.sendall(b"GET /large.wasm HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(2)
+        assert len(received(connection)) < LARGE
+    assert len(other.client.get("large.wasm").content) == LARGE
 
 
 def test_without_a_page_there_is_none(server):
@@ -237,7 +249,8 @@ def test_what_the_openapi_allows_and_forbids_is_answered_as_it_says(server, tmp_
     paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent), str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}openapi.json",
-         "--max-examples", "5", "--seed", "1", "--generation-database", "none"],
+         "--max-examples", "3", "--phases", "coverage,fuzzing", "--seed", "1",
+         "--generation-database", "none"],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": os.pathsep.join(paths)},
         cwd=tmp_path, capture_output=True, text=True, timeout=150,
     )  # fmt: skip
@@ -443,6 +456,21 @@ def test_a_new_connection_takes_the_place_of_the_longest_silent(tight):
         assert received(held[1]) == b""
         held[0].sendall(b" " * 999)
         assert status(held[0].recv(65536)) == 400  # an answer, if to no JSON
+
+
+def test_where_every_connection_is_at_work_a_new_one_is_503(model):
+    limits = {"limits.CONNECTIONS": 1, "readers.READ_SECONDS": 2.0}
+    with Server(model, limits) as server, server.connect() as connection:
+        content = bomb_of_scans()
+        connection.sendall(head(len(content), "image/jpeg", Expect="100-continue"))
+        assert b" 100 " in connection.recv(65536)
+        connection.sendall(content)
+        time.sleep(0.5)  # it is decoded for longer
+        answer = server.send(b"")
+        assert status(answer) == 503
+        assert b"retry-after: " in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["detail"].startswith("too many")
+        assert status(connection.recv(65536)) == 422
 
 
 # the end

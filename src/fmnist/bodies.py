@@ -25,6 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 MOST_IMAGES = 256  # of one request
 MOST_PHOTOS = 32
 LARGEST_PHOTO = 25_000_000  # pixels
+LONGEST = 60  # seconds of a body, after which the process ends itself if nobody else does
 MEMORY = 2**30  # bytes of its own that the process may take; 25 million pixels need a third of it
 
 
@@ -170,9 +171,13 @@ def main() -> None:
     sink.flush()
     while line := source.readline():
         job = json.loads(line)
+        if hasattr(signal, "alarm"):  # not on Windows; for a server that was killed meanwhile
+            signal.alarm(LONGEST)
         answer, images = _answer(job, source.read(job["bytes"]))
         sink.write(json.dumps(answer).encode() + b"\n" + images)
         sink.flush()
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
 
 
 def _answer(job: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:

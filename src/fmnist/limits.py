@@ -40,9 +40,10 @@ HEADERS = {
         "frame-ancestors 'none'"
     ),
 }
+FULL = b'{"detail": "too many connections; try again later"}'
 FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 34\r\n"
-    b'retry-after: 2\r\nconnection: close\r\n\r\n{"detail": "too many connections"}'
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(FULL), FULL)
 )
 
 

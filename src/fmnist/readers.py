@@ -26,8 +26,8 @@ class Reader:
         if self._process and self._process.returncode is None:
             return
         self._process = await asyncio.create_subprocess_exec(
-            # -P: a file beside the caller is not taken for a module
-            *(sys.executable, "-P", "-m", "fmnist.bodies"),
+            # -P: no file in the working directory is taken for a module
+            *(sys.executable, "-P", "-W", "ignore", "-m", "fmnist.bodies"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
@@ -81,24 +81,27 @@ class Readers:
     async def read(self, content_type: str, raw: bool, body: bytes | bytearray) -> Bytes:
         """Images, uint8 (n, height, width), of a body, as `bodies.read` finds them.
 
-        Raises Refused: as `bodies.read` does; 503 where no process becomes free in time; 422 where
-        one took too long or went down.
+        Raises Refused: as `bodies.read` does; 503 where no process is ready in time; 422 where it
+        took too long or went down.
         """
+        job = {"content_type": content_type, "raw": raw, "shape": self.shape}
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 reader = await self._free.get()
         except TimeoutError:
             raise Refused(503, "no decoder became free in time; try again later") from None
-        job = {"content_type": content_type, "raw": raw, "shape": self.shape}
         done = False
         try:
-            await reader.start()
+            try:
+                await reader.start()
+            except OSError:
+                raise Refused(503, "no decoder can be started; try again later") from None
             async with asyncio.timeout(READ_SECONDS):
                 images = await reader.read(job, body)
             done = True
             return images
-        except Refused:
-            done = True
+        except Refused as error:
+            done = error.status != 503
             raise
         except TimeoutError:
             raise Refused(

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import mimetypes
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from fmnist.signals import Interrupted, stop_signals
 Floats = npt.NDArray[np.float32]
 
 WEB = Path(__file__).parent / "web"
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
 BATCH = 256  # images of one call of the model, or those of one request
 RETRY_SECONDS = 2
 DRAIN_SECONDS = 60.0  # for accepted requests, once asked to stop
@@ -113,8 +114,8 @@ class Batches:
             while count < BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
                 count += len(batch[-1][0])
-            images = np.concatenate([each for each, _ in batch])
             try:
+                images = np.concatenate([each for each, _ in batch])
                 outputs = await asyncio.to_thread(self._classifier.run, images)
             except Exception as error:
                 for _, future in batch:
@@ -154,12 +155,14 @@ def describe(
     }
 
 
-def make_app(model: Path | None = None, *, threads: int = 0, loopback: bool = True) -> FastAPI:
+def make_app(
+    model: Path | None = None, *, threads: int = 0, hosts: Sequence[str] = LOCAL
+) -> FastAPI:
     """The application for a model, as Classifier.load takes it.
 
-    `threads` threads of the model and as many processes that decode, 0: one each a processor. With
-    `loopback` only this machine's own names are accepted as the host of a request, so that no page
-    of another site reaches the server by a name that it lets point here.
+    `threads` threads of the model and as many processes that decode, 0: one each a processor.
+    `hosts` are the names by which a request may call the server, "*" for all: with those of this
+    machine alone, no page of another site reaches it by a name that points here.
     Raises RunError for what is no model, and for a card that is another model's.
     """
     path = SHIPPED if model is None else model / "model.onnx" if model.is_dir() else model
@@ -186,12 +189,7 @@ def make_app(model: Path | None = None, *, threads: int = 0, loopback: bool = Tr
         docs_url=None,  # these load scripts from elsewhere
         redoc_url=None,
     )
-    if loopback:
-        app.add_middleware(
-            TrustedHostMiddleware,
-            allowed_hosts=["localhost", "127.0.0.1", "[::1]"],
-            www_redirect=False,
-        )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_middleware(limits.SecurityHeaders)
 
     @app.exception_handler(Refused)
@@ -352,7 +350,8 @@ def serve(
     `port` 0 is a free one. Raises UsageError for an address that cannot be had, RunError for what
     is no model, Interrupted at the end.
     """
-    app = make_app(model, threads=threads, loopback=_is_loopback(host))
+    name = f"[{host}]" if ":" in host else host
+    app = make_app(model, threads=threads, hosts=[*LOCAL, name] if _is_loopback(host) else ["*"])
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
@@ -362,6 +361,7 @@ def serve(
         app,
         http=limits.Connection,
         ws="none",
+        lifespan="on",
         log_level="error",
         access_log=False,
         proxy_headers=False,
@@ -369,7 +369,6 @@ def serve(
         h11_max_incomplete_event_size=limits.HEAD_BYTES,
         timeout_graceful_shutdown=DRAIN_SECONDS,  # type: ignore[arg-type]
     )
-    name = f"[{host}]" if ":" in host else host
     with stop_signals() as caught:
         ready(f"http://{name}:{listener.getsockname()[1]}/")
         asyncio.run(_until(caught, uvicorn.Server(config), listener))
