@@ -20,7 +20,8 @@ from PIL import Image
 class Server:
     """`fmnist serve --model MODEL` on a free port, until the context ends.
 
-    `limits` are values for the constants of fmnist's modules, as {"limits.HEAD_SECONDS": 1}.
+    Without a model it is the one in the box. `limits` are values for the constants of fmnist's
+    modules, as {"limits.HEAD_SECONDS": 1}.
     """
 
     def __init__(self, model, limits=None, options=()):
@@ -30,7 +31,8 @@ class Server:
         )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code + "from fmnist.cli import main\nmain()",
-             "serve", "--model", str(model), "--port", "0", "--json", *options],
+             "serve", *(["--model", str(model)] if model else []), "--port", "0", "--json",
+             *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             # A test runner in the background ignores Ctrl-C, and its children would too.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

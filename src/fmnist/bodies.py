@@ -1,8 +1,8 @@
 """The images in a request's body, read in a process of its own: `python -m fmnist.bodies`.
 
-What a stranger sends is parsed and decoded here and never in the process that serves. A body that
-takes too long, too much memory or the process down with it is that request's affair alone: the
-process is ended and another takes its place, see `readers`.
+What a stranger sends is parsed and decoded here, and in the process that serves no more than a
+little JSON. A body that takes too long, too much memory or the process down with it is that
+request's affair alone: the process is ended and another takes its place, see `readers`.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Refused(FmnistError):
         self.status = status
 
 
-def read(content_type: str, body: bytes, shape: tuple[int, int], raw: bool) -> Bytes:
+def read(content_type: str, body: bytes | bytearray, shape: tuple[int, int], raw: bool) -> Bytes:
     """The images in a body, uint8 (n, height, width) of `shape`, in the data set's form.
 
     application/json holds them as arrays; image/* is one photo and multipart/form-data several,
@@ -50,7 +50,7 @@ def read(content_type: str, body: bytes, shape: tuple[int, int], raw: bool) -> B
         raise Refused(
             422, f"photos become {SIDE} × {SIDE}, the model takes {shape[1]} × {shape[0]}: ?raw=1"
         )
-    photos = _parts(body, options) if kind == b"multipart/form-data" else [body]
+    photos = _parts(body, options) if kind == b"multipart/form-data" else [bytes(body)]
     images = []
     for number, content in enumerate(photos, 1):
         try:
@@ -62,7 +62,7 @@ def read(content_type: str, body: bytes, shape: tuple[int, int], raw: bool) -> B
     return np.stack(images)
 
 
-def _from_json(body: bytes, shape: tuple[int, int]) -> Bytes:
+def _from_json(body: bytes | bytearray, shape: tuple[int, int]) -> Bytes:
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no JSON")
 
@@ -100,7 +100,7 @@ def _is_grid(image: Any, shape: tuple[int, int]) -> bool:
     )
 
 
-def _parts(body: bytes, options: dict[bytes, bytes]) -> list[bytes]:
+def _parts(body: bytes | bytearray, options: dict[bytes, bytes]) -> list[bytes]:
     """The contents of the parts named file of multipart/form-data, in memory."""
     parts: list[bytearray] = []
     headers: dict[bytes, bytes] = {}
@@ -142,7 +142,7 @@ def _parts(body: bytes, options: dict[bytes, bytes]) -> list[bytes]:
         )
         if not options.get(b"boundary"):
             raise Refused(400, "expected a boundary in the content type of multipart/form-data")
-        parser.write(body)
+        parser.write(bytes(body))
         parser.finalize()
     except FormParserError as error:
         raise Refused(400, f"expected multipart/form-data ({error})") from None
