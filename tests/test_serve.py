@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_model import CLASSES, TEMPERATURE, weights, write_model
+from onnx_models import ABOUT, CLASSES, weights, write_model
 from server import (
     LINUX,
     Server,
@@ -68,20 +68,20 @@ def expect_answers(server):
 
 def check(answer, images):
     """Compare an answer with the arithmetic of the model that it is from."""
-    logits = images.reshape(len(images), -1) / 255 @ weights(images.shape[1:])
-    scaled = np.exp((logits - logits.max(1, keepdims=True)) / TEMPERATURE)
+    logits = images.reshape(len(images), -1) @ weights()
+    scaled = np.exp(logits / ABOUT["temperature"])
     expected = scaled / scaled.sum(1, keepdims=True)
-    energies = np.log(np.exp(logits).sum(1))
+    energies = np.log(np.exp(logits).sum(1)) - logits.mean(1)
     assert answer["model"] == "tiny"
     assert len(answer["predictions"]) == len(images)
     for i, found in enumerate(answer["predictions"]):
         order = np.argsort(-expected[i])
         assert [each["class"] for each in found["classes"]] == [CLASSES[j] for j in order]
-        found_p = [each["probability"] for each in found["classes"]]
-        np.testing.assert_allclose(found_p, expected[i][order], atol=1e-5)
+        probabilities = [each["probability"] for each in found["classes"]]
+        np.testing.assert_allclose(probabilities, expected[i][order], atol=1e-5)
         np.testing.assert_allclose(found["logits"], logits[i], atol=1e-3)
         assert found["energy"] == pytest.approx(energies[i], abs=1e-3)
-        assert found["unlike"] == (energies[i] < 0.5)
+        assert found["unlike"] == (energies[i] < ABOUT["outlier"]["threshold"])
 
 
 # what it is for

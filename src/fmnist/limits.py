@@ -32,12 +32,11 @@ HEADERS = {
     # These two give the page shared memory, which WebAssembly needs for threads.
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-embedder-policy": "require-corp",
-    # onnxruntime-web compiles WebAssembly and starts its threads from blobs; photos are blobs too.
+    # onnxruntime-web compiles WebAssembly; photos are blobs.
     "content-security-policy": (
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
-        "style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; font-src 'self'; "
-        "connect-src 'self' blob: data:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+        "style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     ),
 }
 FULL = b'{"detail": "too many connections; try again later"}'
