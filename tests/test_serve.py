@@ -32,7 +32,7 @@ from fmnist.limits import HEADERS
 
 CODES = {200, 400, 408, 413, 415, 422, 503}  # of POST /v1/predict
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
-LARGE = 2**26
+LARGE = 2**24
 QUICK = {
     "serve.WEB": Path("none"),
     "limits.HEAD_SECONDS": 1.0, "limits.BODY_SECONDS": 1.5, "readers.READ_SECONDS": 3.0,
@@ -75,10 +75,10 @@ def check(answer, images):
     assert answer["model"] == "tiny"
     assert len(answer["predictions"]) == len(images)
     for i, found in enumerate(answer["predictions"]):
-        order = np.argsort(-expected[i])
-        assert [each["class"] for each in found["classes"]] == [CLASSES[j] for j in order]
         probabilities = [each["probability"] for each in found["classes"]]
-        np.testing.assert_allclose(probabilities, expected[i][order], atol=1e-5)
+        assert probabilities == sorted(probabilities, reverse=True)
+        by_class = {each["class"]: each["probability"] for each in found["classes"]}
+        np.testing.assert_allclose([by_class[name] for name in CLASSES], expected[i], atol=1e-5)
         np.testing.assert_allclose(found["logits"], logits[i], atol=1e-3)
         assert found["energy"] == pytest.approx(energies[i], abs=1e-3)
         assert found["unlike"] == (energies[i] < ABOUT["outlier"]["threshold"])
@@ -122,7 +122,7 @@ def test_requests_at_once_get_each_its_own_answer(server):
 def test_health_card_and_model(server, model):
     assert server.client.get("healthz").json() == {"status": "ok", "model": "tiny"}
     card = server.client.get("v1/model").json()
-    assert card["classes"] == CLASSES
+    assert card["classes"] == [*CLASSES]
     assert server.client.get("model/card.json").json() == card
     answer = server.client.get("model/model.onnx")
     assert answer.content == model.read_bytes()
@@ -143,7 +143,7 @@ def other(tmp_path_factory):
     (folder / "card.json").write_text(json.dumps({"sha256": digest, "name": "carded"}))
     with (folder / "page" / "large.wasm").open("wb") as file:
         file.truncate(LARGE)
-    limits = {"serve.WEB": folder / "page", "limits.REQUEST_SECONDS": 1.0}
+    limits = {"serve.WEB": folder / "page", "limits.REQUEST_SECONDS": 3.0}
     with Server(folder, limits, ["--host", "0.0.0.0"]) as server:
         yield server
 
@@ -189,7 +189,7 @@ def test_what_is_not_in_the_page_is_not_there(other, path):
 def test_a_client_that_does_not_read_is_cut_off(other):
     with other.connect() as connection:
         connection.sendall(b"GET /large.wasm HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(2)
+        time.sleep(4)
         assert len(received(connection)) < LARGE
     assert len(other.client.get("large.wasm").content) == LARGE
 
