@@ -32,6 +32,7 @@ COMMANDS = [
     "verify",
     "export",
     "predict",
+    "serve",
     "sweep",
     "ensemble",
     "audit",

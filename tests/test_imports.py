@@ -29,6 +29,10 @@ MAY_IMPORT = {
     "answers": {"errors", "files", "inputs", "photos", "predict"},
     "pictures": set(),
     "plots": set(),
+    "bodies": {"errors", "photos"},
+    "readers": {"bodies"},
+    "limits": {"bodies"},
+    "serve": {"bodies", "errors", "files", "limits", "predict", "readers", "signals"},
     "report": {
         "compare",
         "data",

@@ -109,7 +109,7 @@ def test_base_install_has_no_training_packages(fmnist):
     names = ("keras", "tensorflow", "jax", "sklearn", "matplotlib", "pytest")
     code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
     assert fmnist("-c", code, executable="python").stdout == "[]\n"
-    code = "import numpy, onnxruntime, PIL, rich, typer, fmnist; print(fmnist.__file__)"
+    code = "import numpy, onnxruntime, PIL, rich, typer, fmnist.serve; print(fmnist.__file__)"
     done = fmnist("-c", code, executable="python")
     assert "base install" in done.stdout, done.stderr
 

@@ -415,6 +415,37 @@ def predict(
 
 
 @app.command()
+def serve(
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="MODEL", help="An .onnx file or a folder that holds one."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0: everywhere.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: one that is free.")
+    ] = 8000,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", metavar="N", min=0, help="Of the model, and to decode; 0: all."),
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say over HTTP what images show, and host the page to try it, until Ctrl-C."""
+    from fmnist.serve import serve as serve_until_stopped
+
+    def ready(address: str) -> None:
+        if as_json:
+            _print_json({"address": address})
+        else:
+            print(f"serving at {address} until Ctrl-C")
+        sys.stdout.flush()
+
+    serve_until_stopped(model, host=host, port=port, threads=threads, ready=ready)
+
+
+@app.command()
 def sweep(
     recipe: Annotated[
         str | None,
