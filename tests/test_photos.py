@@ -127,6 +127,13 @@ def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
+def many_scans(count):
+    """A progressive JPEG whose last scan stands there `count` times more."""
+    content = packed(colours(), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * count + content[-2:]
+
+
 def bomb(width, height, rows=4):
     """A PNG that claims to be width × height, 1 bit, and is some kilobytes."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
@@ -148,6 +155,7 @@ def bomb(width, height, rows=4):
         (bomb(9_000, 9_000), "received 9,000 × 9,000"),
         (bomb(30_000, 2), "received 30,000 × 2"),
         (bomb(0, 7), "image"),
+        (many_scans(1000), "at most 100 scans"),
         (bytes(photos.LARGEST_FILE + 1), "bytes, received"),
     ],
     ids=lambda value: value if isinstance(value, str) else len(value),

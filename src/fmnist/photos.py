@@ -26,6 +26,7 @@ Bytes = NDArray[np.uint8]
 LARGEST_FILE = 32 * 2**20  # bytes
 LARGEST_SIDE = 20_000  # pixels
 LARGEST_IMAGE = 64 * 2**20  # pixels
+MOST_SCANS = 100  # of a JPEG, of which a progressive one has ten; each goes over the whole image
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
 ENOUGH = 1024  # pixels of a side: a larger JPEG is decoded to no less than this, which is quicker
 # EXIF's orientation, and how Pillow's transpositions (by their number) undo it.
@@ -57,6 +58,9 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
         raise PhotoError(
             f"expected at most {LARGEST_FILE:,} bytes, received {len(content):,}; make it smaller"
         )
+    # Within compressed data no byte 0xFF is followed by 0xDA, which begins a scan.
+    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MOST_SCANS:
+        raise PhotoError(f"expected a JPEG of at most {MOST_SCANS} scans, received one of more")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
