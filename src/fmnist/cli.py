@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ABOUT = "Train, score and iterate over image classifiers for Fashion-MNIST and its kin."
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed; 2 a wrong option, recipe or argument; 3 data could not be had or was
-refused; 4 the loss became no number; 5 a run folder is missing, damaged or in use; 6 memory
-was short; 129, 130 or 143 stopped by a closed terminal, Ctrl-C or a termination signal
+refused; 4 the loss became no number; 5 a run folder or model is missing, damaged or in use; 6
+memory was short; 129, 130 or 143 stopped by a closed terminal, Ctrl-C or a termination signal
 (training then leaves a checkpoint to go on from).
 """
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -374,6 +374,44 @@ def export(
             show_export(made[-1])
     if as_json:
         _print_json([each.to_json() for each in made])
+
+
+@app.command()
+def predict(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Images, folders, patterns, IDX files; - is stdin."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="MODEL", help="An .onnx file or a folder that holds one."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes.")] = 3,
+    as_is: Annotated[
+        bool, typer.Option("--raw", help="The images are in the data set's form, no photos.")
+    ] = False,
+    show_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--show",
+            metavar="DIR|FILE",
+            help="Write pictures of each photo beside what the model saw; FILE.png for one.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object an image, a line each.")
+    ] = False,
+) -> None:
+    """Say what photos of clothes show, or images in the data set's form."""
+    from fmnist.answers import answer
+    from fmnist.predict import Classifier
+
+    classifier = Classifier.load(model)
+    refused = answer(
+        classifier, files, top=top, as_is=as_is, show_in=show_in, as_json=as_json, refuse=_say
+    )
+    if refused:
+        raise typer.Exit(1)
 
 
 @app.command()

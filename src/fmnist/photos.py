@@ -1,0 +1,308 @@
+"""A photo of a garment in Fashion-MNIST's form, 28×28, as the data set's makers did it.
+
+Their seven steps (Xiao, Rasul & Vollgraf 2017, section 2): a PNG; trim to the colour of the
+corners; bring the longest edge to 28 by subsampling; sharpen; extend to 28×28, centred; negate;
+grey. Their sources were 51×73 thumbnails on white. Here a photo of any size is first averaged down,
+and its background, whatever its colour, is told from the border and replaced by white.
+
+All of it is whole numbers, but for the background's fit, or says how it rounds, so that another
+language gives the same pixels: see `prepare_pixels`.
+"""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.errors import FmnistError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+LARGEST_FILE = 32 * 2**20  # bytes
+LARGEST_SIDE = 20_000  # pixels
+LARGEST_IMAGE = 64 * 2**20  # pixels
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
+ENOUGH = 1024  # pixels of a side: a larger JPEG is decoded to no less than this, which is quicker
+# EXIF's orientation, and how Pillow's transpositions (by their number) undo it.
+ORIENTATION = 0x0112
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+SIDE = 28
+WORK = 256  # pixels of the longest side on which the garment is looked for
+THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
+CLOSE = 22  # the makers' "close to the colour of the corner pixels": 5 % of the RGB cube's diagonal
+SPREAD = 3.0  # and this many times the background's own spread
+
+
+class PhotoError(FmnistError):
+    """A file that is no image, a damaged one, or one past the limits."""
+
+
+def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
+    """The image in a file's bytes, upright as EXIF says, of mode L, RGB or RGBA, 8 bits a channel.
+
+    Of several frames it is the first. Of a JPEG larger than needed, a smaller version is decoded.
+    Raises PhotoError for what is no image of FORMATS, is damaged or cut short, or has more than
+    LARGEST_FILE bytes, LARGEST_SIDE pixels a side or `largest` pixels; the size is looked at before
+    a pixel is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise PhotoError("expected an image, received an empty file")
+    if len(content) > LARGEST_FILE:
+        raise PhotoError(
+            f"expected at most {LARGEST_FILE:,} bytes, received {len(content):,}; make it smaller"
+        )
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if max(width, height) > LARGEST_SIDE or width * height > largest:
+                raise PhotoError(
+                    f"expected at most {LARGEST_SIDE:,} pixels a side and {largest:,} in all, "
+                    f"received {width:,} × {height:,}; make it smaller"
+                )
+            image.draft(None, (ENOUGH, ENOUGH))
+            image.load()
+            turn = UPRIGHT.get(_orientation(image))
+            plain = _eight_bits(image)
+            return plain if turn is None else plain.transpose(Image.Transpose(turn))
+    except PhotoError:
+        raise
+    except UnidentifiedImageError:
+        raise PhotoError(f"expected an image ({', '.join(FORMATS)}), received none") from None
+    except Image.DecompressionBombError:
+        raise PhotoError(
+            f"expected at most {largest:,} pixels, received far more; make it smaller"
+        ) from None
+    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
+        raise PhotoError(f"a damaged image ({error or type(error).__name__})") from None
+
+
+def _orientation(image: "Image.Image") -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block, of a photo that is whole
+        return 1
+
+
+def _eight_bits(image: "Image.Image") -> "Image.Image":
+    """As L, RGB or RGBA."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:
+    """The pixels, uint8 of `shape` (height, width), of an image in the data set's form already.
+
+    Transparency is dropped. Raises PhotoError for another size.
+    """
+    if image.size != (shape[1], shape[0]):
+        raise PhotoError(
+            f"expected {shape[1]} × {shape[0]} pixels, received {image.size[0]} × {image.size[1]}; "
+            "leave out --raw for a photo"
+        )
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return pixels
+    return _grey(pixels[:, :, :3].astype(np.int64)).astype(np.uint8)
+
+
+def prepare(image: "Image.Image") -> Bytes:
+    """A photo in Fashion-MNIST's form: uint8, (28, 28), 0 where there is background."""
+    return prepare_pixels(np.asarray(image))
+
+
+def prepare_pixels(pixels: Bytes) -> Bytes:
+    """As `prepare`, from uint8 pixels: grey (height, width), RGB or RGBA (height, width, 3 or 4).
+
+    1. The photo is averaged over areas so that its longest side has at most WORK pixels.
+    2. The background is a plane in each channel, fitted to the border; what is further from it than
+       CLOSE and its own spread is garment, the largest connected piece of it and those near its
+       size. In a photo with a transparent border, garment is what is opaque.
+    3. Everything else becomes white, and the rest is cut off: the makers' trimming.
+    4. Area average to a longest edge of at most THUMBNAIL; then every so-manyth row and column, to
+       28; sharpening; extension to 28×28 by white; negation. Grey comes before the sharpening,
+       which is linear, so that the order does not matter.
+
+    An image in which there is nothing but background gives zeros.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    height, width, channels = pixels.shape
+    rows, columns = _within(height, width, WORK)
+    work = shrink(pixels, rows, columns)
+    alpha = np.full((rows, columns), 255, np.int64)
+    if channels == 4:
+        alpha = work[:, :, 3]
+    colour = work[:, :, :3] if channels >= 3 else work
+    border = _border(rows, columns)
+    if alpha[border].mean() < 128:
+        mask = alpha >= 128
+        grey = 255 - _rounded_division((255 - _grey(colour)) * alpha, 255)
+        garment = np.where(mask, grey, 255)
+    else:
+        mask = main_pieces(_unlike_background(colour, border))
+        garment = np.where(mask, _grey(colour), 255)
+    if not mask.any():
+        return np.zeros((SIDE, SIDE), np.uint8)
+    top, bottom = _extent(mask, 1)
+    left, right = _extent(mask, 0)
+    cut = garment[top:bottom, left:right]
+    height, width = _within(cut.shape[0], cut.shape[1], THUMBNAIL)
+    thumbnail = shrink(cut[:, :, np.newaxis], height, width)[:, :, 0]
+    small = _sharpened(_subsampled(thumbnail))
+    canvas = np.zeros((SIDE, SIDE), np.uint8)
+    height, width = small.shape
+    top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    canvas[top : top + height, left : left + width] = 255 - small
+    return canvas
+
+
+def _within(height: int, width: int, longest: int) -> tuple[int, int]:
+    """The size (height, width) that has its longest side at most `longest`, by the same factor."""
+    side = max(height, width)
+    if side <= longest:
+        return height, width
+    return tuple(max(1, (2 * n * longest + side) // (2 * side)) for n in (height, width))  # type: ignore[return-value]
+
+
+def shrink(pixels: NDArray[Any], rows: int, columns: int) -> NDArray[np.int64]:
+    """Whole numbers (height, width, channels) averaged over areas to (rows, columns, channels).
+
+    Each new pixel is the mean of what it covers, with parts of pixels as their area, rounded to the
+    nearest whole number, a half upwards. Not for enlarging.
+    """
+    height, width, channels = pixels.shape
+    if (rows, columns) == (height, width):
+        return pixels.astype(np.int64)
+    # In units in which a pixel is `rows` high and a new one `height`, all areas are whole numbers,
+    # and so are the sums, below 2**53: floating point is exact.
+    across = np.empty((rows, width, channels))
+    for row in range(rows):
+        first, last, weights = _cover(row, rows, height)
+        across[row] = np.tensordot(weights, pixels[first:last], 1)
+    sums = np.empty((rows, columns, channels))
+    for column in range(columns):
+        first, last, weights = _cover(column, columns, width)
+        sums[:, column] = np.tensordot(weights, across[:, first:last], (0, 1))
+    return _rounded_division(sums.astype(np.int64), height * width)
+
+
+def _cover(new: int, count: int, size: int) -> tuple[int, int, NDArray[np.float64]]:
+    """Which of `size` pixels the new one of `count` covers, first to last, and how much of each."""
+    first, last = new * size // count, -(-(new + 1) * size // count)
+    edges = np.arange(first, last + 1) * count
+    return first, last, np.diff(np.clip(edges, new * size, (new + 1) * size)).astype(np.float64)
+
+
+def _rounded_division(values: NDArray[np.int64], by: int) -> NDArray[np.int64]:
+    return (2 * values + by) // (2 * by)
+
+
+def _grey(colour: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Luma of ITU-R BT.601 in thousandths, a half upwards; grey as it is."""
+    if colour.shape[2] == 1:
+        return colour[:, :, 0]
+    return (299 * colour[:, :, 0] + 587 * colour[:, :, 1] + 114 * colour[:, :, 2] + 500) // 1000
+
+
+def _border(rows: int, columns: int) -> Mask:
+    """The outermost pixels: a sixteenth of the shorter side on each edge, at least one."""
+    band = max(1, min(rows, columns) // 16)
+    border = np.ones((rows, columns), bool)
+    border[band : rows - band, band : columns - band] = False
+    return border
+
+
+def _unlike_background(colour: NDArray[np.int64], border: Mask) -> Mask:
+    rows, columns, channels = colour.shape
+    y, x = np.mgrid[0:rows, 0:columns]
+    terms = np.stack([np.ones((rows, columns)), x / max(1, columns - 1), y / max(1, rows - 1)], 2)
+    kept = border.copy()
+    level = np.median(colour[border], axis=0)
+    far = np.abs(colour - level).max(axis=2)
+    plane = np.broadcast_to(level, colour.shape)
+    for _ in range(4):
+        limit = max(8.0, 3 * float(np.median(far[border])))
+        kept = border & (far <= limit)
+        if kept.sum() < 8:
+            break
+        a = terms[kept]
+        coefficients = np.linalg.lstsq(a, colour[kept].astype(float), rcond=None)[0]
+        plane = terms @ coefficients
+        far = np.abs(colour - plane).max(axis=2)
+    fitted = np.floor(np.clip(plane, 0, 255) + 0.500001).astype(np.int64)
+    squared = ((colour - fitted) ** 2).sum(axis=2) * (3 if channels == 1 else 1)
+    spread = float(np.median(squared[kept])) if kept.any() else 0.0
+    return np.asarray(squared > max(CLOSE**2, SPREAD**2 * spread))
+
+
+def main_pieces(mask: Mask) -> Mask:
+    """The largest 8-connected piece of a mask, and the others of at least a tenth of its size."""
+    rows, columns = mask.shape
+    label = np.zeros((rows + 2, columns + 2), np.int64)  # a frame of none around it
+    inside = [int(i) for i in np.flatnonzero(np.pad(mask, 1))]
+    flat = label.reshape(-1).tolist()
+    waiting = set(inside)
+    w = columns + 2
+    steps = (-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1)
+    sizes = [0]
+    for start in inside:
+        if start not in waiting:
+            continue
+        waiting.discard(start)
+        stack, number, size = [start], len(sizes), 0
+        while stack:
+            place = stack.pop()
+            flat[place] = number
+            size += 1
+            for step in steps:
+                if place + step in waiting:
+                    waiting.discard(place + step)
+                    stack.append(place + step)
+        sizes.append(size)
+    keep = np.array(sizes) * 10 >= max(sizes)
+    keep[0] = False
+    return np.asarray(keep[np.array(flat).reshape(rows + 2, columns + 2)[1:-1, 1:-1]])
+
+
+def _extent(mask: Mask, across: int) -> tuple[int, int]:
+    """The first row (`across` 1) or column (0) with something in it, and the one after the last."""
+    places = np.flatnonzero(mask.any(axis=across))
+    return int(places[0]), int(places[-1]) + 1
+
+
+def _subsampled(image: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The longest edge brought to 28 by leaving out (or repeating) rows and columns.
+
+    Row i of n is row floor((i + 1/2) · height / n), and so are columns.
+    """
+    height, width = image.shape
+    longest = max(height, width)
+    rows, columns = (max(1, (2 * n * SIDE + longest) // (2 * longest)) for n in (height, width))
+    y = (2 * np.arange(rows) + 1) * height // (2 * rows)
+    x = (2 * np.arange(columns) + 1) * width // (2 * columns)
+    return np.asarray(image[y][:, x])
+
+
+def _sharpened(image: NDArray[np.int64]) -> NDArray[np.int64]:
+    """image + 1/2 (image - blurred), clipped to 0 … 255.
+
+    The blur is 3×3, 1 2 1 / 2 4 2 / 1 2 1 of 16; beyond the edge there is white. Halves go upwards.
+    """
+    padded = np.pad(image, 1, constant_values=255)
+    across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    blurred = across[:-2] + 2 * across[1:-1] + across[2:]  # 16 times
+    return np.asarray(np.clip((48 * image - 2 * blurred // 2 + 16) // 32, 0, 255))
