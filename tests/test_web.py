@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fmnist.photos import prepare_pixels
-from fmnist.predict import SHIPPED, Classifier
+from fmnist.predict import SHIPPED, Classifier, energy
 
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "src" / "fmnist" / "web"
@@ -174,8 +175,6 @@ def test_the_occlusion_map_is_pythons():
 @needs_node
 def test_doubts_are_told_where_there_are_any():
     """Energy and temperature as Python has them; sentences only where they are true."""
-    from fmnist.predict import energy
-
     card = {
         "classes": ["Shirt", "Coat", "Bag"], "temperature": 0.5,
         "outlier": {"score": "energy", "threshold": 0.0, "test_false_alarm": 0.01},
@@ -268,6 +267,17 @@ def host(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def server():
+    """The address at which `fmnist serve` answers."""
+    command = [sys.executable, "-m", "fmnist.cli", "serve", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield json.loads(process.stdout.readline())["address"]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
 def chromium():
     from playwright.sync_api import sync_playwright
 
@@ -280,9 +290,9 @@ def chromium():
 @pytest.fixture
 def visit(chromium):
     """Opens a page and waits for its first answer; at the end nothing may have gone wrong in it."""
-    contexts, troubles, expected = [], [], []
+    contexts, troubles, foreseen = [], [], []
 
-    def go(address, *, camera=True, failing=None, **options):
+    def go(address, *, camera=True, card=None, missing=None, wait=answered, **options):
         context = chromium.new_context(
             viewport=options.pop("viewport", WIDE), **options,
             permissions=["camera"] if camera else [],
@@ -291,17 +301,20 @@ def visit(chromium):
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", lambda said: said.type == "error" and troubles.append(said.text))
-        if failing:
-            expected.append("404")
-            page.route(failing, lambda route: route.fulfill(status=404))
+        if missing:
+            foreseen.append("Failed to load resource")
+            context.route(missing, lambda route: route.fulfill(status=404))
+        if card:
+            text = json.dumps(card)
+            context.route("**/card.json", lambda route: route.fulfill(body=text))
         page.goto(address)
-        answered(page)
+        wait(page)
         return page
 
     yield go
     for context in contexts:
         context.close()
-    assert not [line for line in troubles if not any(each in line for each in expected)]
+    assert not [line for line in troubles if not any(each in line for each in foreseen)]
 
 
 def answered(page):
@@ -362,7 +375,7 @@ def test_every_example_is_answered_as_in_python(visit, host):
         each = about["images"][i]
         label = about["classes"][each["label"]]
         name = f"Test image {each['index']}, {label}"
-        top = asked(page, lambda name=name: page.get_by_label(name).check())
+        top = asked(page, lambda name=name: page.get_by_label(name).click())
         expected = classifier.predict(tile)[0]
         assert top == classifier.classes[int(expected.argmax())]
         assert page.inner_text("#kicker") == f"Label: {label} {'✓' if top == label else '✗'}"
@@ -441,26 +454,24 @@ def test_a_photo_of_nothing_is_said_to_be_one(visit, host, tmp_path):
 
 
 @pytest.mark.browser
-def test_what_is_no_garment_is_said_to_be_none(visit, host, tmp_path):
-    """Noise, which is drawn until Python's energy says so too."""
+@pytest.mark.parametrize("above", [True, False])
+def test_what_is_no_garment_is_said_to_be_none(visit, host, tmp_path, above):
+    """By the card's threshold, put a hair above or below the energy that Python finds."""
+    path = tmp_path / "letter.png"
+    letter = shirt((300, 300), 20, 255, "L").rotate(135, fillcolor=255)
+    letter.save(path)
     classifier = Classifier.load()
-    random = np.random.default_rng(0)
-    for _ in range(200):
-        coarse = random.integers(0, 2, (7, 7)).astype(np.uint8) * 255
-        image = Image.fromarray(coarse).resize((280, 280), Image.Resampling.NEAREST)
-        framed = Image.new("L", (400, 400), 255)
-        framed.paste(image, (60, 60))
-        pixels = prepare_pixels(np.asarray(framed))
-        if classifier.is_unlike(classifier.logits(pixels))[0]:
-            break
-    else:
-        pytest.fail("no such picture was drawn")
-    framed.save(tmp_path / "noise.png")
-    page = visit(host)
-    asked(page, lambda: choose_photo(page, tmp_path / "noise.png"))
-    assert "Not like a garment" in page.inner_text("#reasons li >> nth=0")
-    assert page.inner_text("#kicker") == "A guess"
-    page.screenshot(path=SCREENSHOTS / "unlike.png", full_page=True)
+    pixels = prepare_pixels(np.asarray(letter))
+    found = float(energy(classifier.logits(pixels))[0])
+    card = json.loads(SHIPPED.with_name("card.json").read_text(encoding="utf-8"))
+    card["outlier"]["threshold"] = found + (0.01 if above else -0.01)
+    page = visit(host, card=card)
+    asked(page, lambda: choose_photo(page, path))
+    assert ("Not like a garment" in page.inner_text("#reasons")) == above
+    if above:
+        assert "Not like a garment" in page.locator("#reasons li").first.inner_text()
+        assert page.inner_text("#kicker") == "A guess"
+        page.screenshot(path=SCREENSHOTS / "unlike.png", full_page=True)
 
 
 @pytest.mark.browser
@@ -599,3 +610,48 @@ def test_the_browser_answers_as_python_does_for_1000_test_images(visit, host):
     print(f"largest difference of a probability over 1,000 images: {difference:.2e}")
     assert difference < 1e-3
     assert (np.argmax(found["rows"], axis=1) == expected.argmax(axis=1)).all()
+
+
+# By whom the answer is given
+
+
+@pytest.mark.browser
+def test_our_own_server_hosts_the_page(visit, host, server):
+    """Under its headers, and the model still runs in the page."""
+    assert answered(visit(server)) == answered(visit(host))
+    page = visit(server)
+    assert page.get_by_text("your pictures stay on this device").is_visible()
+
+
+@pytest.mark.browser
+def test_without_the_runtime_the_server_answers(visit, host, server, tmp_path):
+    page = visit(server, missing="**/vendor/**")
+    assert page.get_by_text("are sent there").is_visible()
+    assert page.inner_text("#time").endswith("on the server")
+    photo = photo_file(tmp_path)
+    found = []
+    for each in (page, visit(host)):
+        asked(each, lambda each=each: choose_photo(each, photo))
+        found.append((shares(each), each.inner_text("#mattered-text")))
+    assert found[0] == found[1]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("missing", ["**/vendor/**", "**/model.onnx", "**/card.json"])
+def test_what_is_missing_is_named(visit, host, missing):
+    def told(page):
+        page.locator("#trouble").wait_for()
+
+    page = visit(host, missing=missing, wait=told)
+    assert missing.strip("*/").split(".")[0] in page.inner_text("#trouble")
+    assert page.locator("#loading").is_hidden()
+
+
+@pytest.mark.browser
+def test_a_model_that_has_no_card_to_speak_of(visit, host):
+    """The card is then what the file says of itself."""
+    card = json.loads(SHIPPED.with_name("card.json").read_text(encoding="utf-8"))
+    kept = ("schema", "name", "file", "sha256", "bytes", "classes", "shape", "temperature")
+    page = visit(host, card={key: card[key] for key in kept})
+    assert page.inner_text("#top") in card["classes"]
+    assert "0.9" in page.inner_text("#facts")

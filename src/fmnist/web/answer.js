@@ -105,10 +105,10 @@ export function doubts(logits, card, own) {
   if (sure - probabilities[second] < CLOSE) {
     found.push({
       grave: true,
-      text: `Close: ${card.classes[second]} is only ${percent(sure - probabilities[second])} behind ${card.classes[first]}.`,
+      text: `Close: ${card.classes[second]} is only ${Math.round(100 * (sure - probabilities[second]))} points behind ${card.classes[first]}.`,
     });
   }
-  const test = card.scores.test;
+  const test = card.scores?.test;
   const row = test?.by_class[first];
   if (row && row.precision < test.accuracy - 0.01) {
     found.push({

@@ -69,7 +69,7 @@ function tell({ image, own, label, say }, logits, probabilities, took) {
   byId("result").classList.toggle("grave", grave);
   const right = label === undefined ? "" : label === name ? "right" : "wrong";
   byId("kicker").textContent = right ? `Label: ${label} ${right === "right" ? "✓" : "✗"}` : grave ? "A guess" : "It looks like";
-  byId("kicker").className = `kicker ${right}`;
+  byId("kicker").className = right;
   byId("top").textContent = name;
   byId("bars").replaceChildren(...order.map((i) => bar(card.classes[i], probabilities[i])));
   paint("saw", overlayless(image));
@@ -78,7 +78,7 @@ function tell({ image, own, label, say }, logits, probabilities, took) {
   const items = reasons.map(({ grave: bad, text }) => make("li", text, bad ? "bad" : ""));
   if (!items.length) items.push(make("li", `Nothing speaks against it. ${wrongShare(card)}`, "fine"));
   byId("reasons").replaceChildren(...items);
-  byId("time").textContent = `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`;
+  byId("time").textContent = `${took < 10 ? took.toFixed(1) : Math.round(took)} ms, ${engine.local ? "in this page" : "on the server"}`;
   if (say === false) return;
   const second = order[1] === undefined ? "" : `, then ${card.classes[order[1]]}, ${percent(probabilities[order[1]])}`;
   const warning = reasons.find((reason) => reason.grave)?.text ?? "";
@@ -87,7 +87,7 @@ function tell({ image, own, label, say }, logits, probabilities, took) {
 }
 
 function wrongShare(card) {
-  const test = card.scores.test;
+  const test = card.scores?.test;
   return test ? `Still, of a hundred test images it gets ${Math.round(100 * (1 - test.accuracy))} wrong.` : "";
 }
 
@@ -120,48 +120,52 @@ function trouble(text) {
 
 const own = (pixels) => ask({ image: pixels && prepare(pixels.data, pixels.width, pixels.height), own: true });
 
-// What the model is, in a line of facts and, on demand, in full.
+// What the model is: a few facts and, on demand, its card; the card of a stranger's model may say little.
 function introduce({ card, local }) {
   byId("privacy").textContent = local
     ? "It runs in this page: your pictures stay on this device."
     : "It runs on the server that this page came from: your pictures, as 28 × 28 pixels, are sent there.";
-  const test = card.scores.test ?? card.scores.val;
+  const test = card.scores?.test;
   const points = (share) => (100 * share).toFixed(2);
-  const facts = [
-    ["right on test images", `${points(test.accuracy)} %`, `${points(test.interval[0])} to ${points(test.interval[1])}, n = ${test.n.toLocaleString("en")}`],
-    ["parameters", card.parameters.toLocaleString("en"), `${(card.bytes / 1e6).toFixed(2)} MB, ${card.storage}`],
-    ["this answer", "–", local ? "in this page" : "from the server"],
-  ];
-  byId("facts").replaceChildren(...facts.map(([term, value, note], i) => {
+  const facts = [];
+  if (test) {
+    const [low, high] = test.interval.map(points);
+    facts.push(["right on test images", `${points(test.accuracy)} %`, `${low} to ${high}, n = ${whole(test.n)}`]);
+  }
+  const size = `${(card.bytes / 1e6).toFixed(2)} MB`;
+  facts.push(card.parameters ? ["parameters", whole(card.parameters), `${size}, ${card.storage}`] : ["size", size, card.name]);
+  byId("facts").replaceChildren(...facts.map(([term, value, note]) => {
     const group = make("div");
-    const strong = make("b", value);
-    if (i === 2) strong.id = "time";
     const dd = make("dd");
-    dd.append(strong, make("small", note));
+    dd.append(make("b", value), make("small", note));
     group.append(make("dt", term), dd);
     return group;
   }));
-  const table = make("table");
-  const head = table.createTHead().insertRow();
-  for (const title of ["class", "precision %", "recall %", "images"]) {
-    const cell = make("th", title);
-    cell.scope = "col";
-    head.append(cell);
-  }
-  const body = table.createTBody();
-  for (const row of test.by_class) {
-    const line = body.insertRow();
-    const name = make("th", row.class);
-    name.scope = "row";
-    line.append(name, ...[(100 * row.precision).toFixed(1), (100 * row.recall).toFixed(1), row.n.toLocaleString("en")].map((text) => make("td", text)));
-  }
   const limits = make("ul");
-  limits.append(...card.limits.map((limit) => make("li", limit)));
+  limits.append(...(card.limits ?? []).map((limit) => make("li", limit)));
+  const licence = card.licence ? `Licence: ${card.licence}. ` : "";
   byId("card").replaceChildren(
-    make("p", `${card.name}. ${card.intended_use}`), limits, table,
-    make("p", `Licence: ${card.licence}. SHA-256 of the file: ${card.sha256}.`, "small"),
+    make("p", `${card.name}. ${card.intended_use ?? ""}`),
+    limits,
+    ...(test ? [byClass(test.by_class)] : []),
+    make("p", `${licence}SHA-256 of the file: ${card.sha256}.`, "small"),
   );
   byId("more").hidden = false;
+}
+
+const whole = (number) => number.toLocaleString("en");
+
+function byClass(rows) {
+  const table = make("table");
+  const heads = ["class", "precision %", "recall %", "test images"];
+  table.createTHead().insertRow().append(...heads.map((text) => Object.assign(make("th", text), { scope: "col" })));
+  const body = table.createTBody();
+  for (const row of rows) {
+    const cells = [(100 * row.precision).toFixed(1), (100 * row.recall).toFixed(1), whole(row.n)];
+    const name = Object.assign(make("th", row.class), { scope: "row" });
+    body.insertRow().append(name, ...cells.map((text) => make("td", text)));
+  }
+  return table;
 }
 
 // The examples: radio buttons, so that the arrow keys go through them.
@@ -187,7 +191,7 @@ async function gallery() {
     picture.width = picture.height = SIDE;
     picture.getContext("2d").putImageData(new ImageData(data, SIDE, SIDE), 0, 0);
     tile.append(input, picture);
-    input.addEventListener("change", () => ask({ image, label: name }));
+    input.addEventListener("click", () => ask({ image, label: name })); // arrow keys click as well
     return { tile, input, first: { image, label: name, say: false } };
   });
   byId("tiles").replaceChildren(...tiles.map(({ tile }) => tile));
