@@ -91,8 +91,8 @@ export function doubts(logits, card, own) {
   if (outlier && energy(logits) < outlier.threshold) {
     found.push({
       grave: true,
-      text: `Not like a garment: its energy, ${energy(logits).toFixed(1)}, is below ` +
-        `${outlier.threshold.toFixed(1)}, as it is for only ${percent(outlier.test_false_alarm)} of the test images.`,
+      text: `Not like a garment: only ${percent(outlier.test_false_alarm)} of the test images are as strange to the model ` +
+        `(energy ${number(energy(logits))}, below ${number(outlier.threshold)}).`,
     });
   }
   const sure = probabilities[first];
@@ -125,6 +125,8 @@ export function doubts(logits, card, own) {
   }
   return found;
 }
+
+const number = (value) => value.toFixed(1).replace("-", "−");
 
 export function percent(share) {
   const points = 100 * share;

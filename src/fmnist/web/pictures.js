@@ -37,6 +37,7 @@ export function photos(begin, taken) {
     preview.src = URL.createObjectURL(file);
     preview.hidden = false;
     byId("drop").classList.add("full");
+    byId("choose").textContent = "Another photo";
     const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height);
     bitmap.close();
     taken(pixels);
