@@ -31,6 +31,7 @@ COMMANDS = [
     "evaluate",
     "verify",
     "export",
+    "predict",
     "sweep",
     "ensemble",
     "audit",

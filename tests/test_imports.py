@@ -22,6 +22,11 @@ MAY_IMPORT = {
     "duplicates": set(),
     "occlusion": {"errors", "evaluation"},
     "pages": set(),
+    "garments": set(),
+    "photos": {"errors", "garments"},
+    "predict": {"errors", "files"},
+    "inputs": {"errors", "idx", "photos"},
+    "answers": {"errors", "files", "inputs", "photos", "predict"},
     "pictures": set(),
     "plots": set(),
     "report": {

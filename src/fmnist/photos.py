@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.errors import FmnistError
+from fmnist.garments import Mask, Whole, find_garment, grey_of, rounded_division
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 LARGEST_FILE = 32 * 2**20  # bytes
 LARGEST_SIDE = 20_000  # pixels
@@ -35,8 +35,6 @@ UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 SIDE = 28
 WORK = 256  # pixels of the longest side on which the garment is looked for
 THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
-CLOSE = 22  # the makers' "close to the colour of the corner pixels": 5 % of the RGB cube's diagonal
-SPREAD = 3.0  # and this many times the background's own spread
 
 
 class PhotoError(FmnistError):
@@ -116,7 +114,7 @@ def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         return pixels
-    return _grey(pixels[:, :, :3].astype(np.int64)).astype(np.uint8)
+    return grey_of(pixels[:, :, :3].astype(np.int64)).astype(np.uint8)
 
 
 def prepare(image: "Image.Image") -> Bytes:
@@ -128,40 +126,23 @@ def prepare_pixels(pixels: Bytes) -> Bytes:
     """As `prepare`, from uint8 pixels: grey (height, width), RGB or RGBA (height, width, 3 or 4).
 
     1. The photo is averaged over areas so that its longest side has at most WORK pixels.
-    2. The background is a plane in each channel, fitted to the border; what is further from it than
-       CLOSE and its own spread is garment, the largest connected piece of it and those near its
-       size. In a photo with a transparent border, garment is what is opaque.
-    3. Everything else becomes white, and the rest is cut off: the makers' trimming.
-    4. Area average to a longest edge of at most THUMBNAIL; then every so-manyth row and column, to
-       28; sharpening; extension to 28×28 by white; negation. Grey comes before the sharpening,
-       which is linear, so that the order does not matter.
+    2. The garment is what is not background, see `find_garment`; everything else becomes white,
+       and is cut off at the edges: the makers' trimming.
+    3. Area average to a longest edge of at most THUMBNAIL; then every so-manyth row and column, to
+       28; sharpening; extension to 28×28 by white; negation. Grey comes before the sharpening, so
+       that there is one channel to do it to.
 
     An image in which there is nothing but background gives zeros.
     """
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
-    height, width, channels = pixels.shape
-    rows, columns = _within(height, width, WORK)
-    work = shrink(pixels, rows, columns)
-    alpha = np.full((rows, columns), 255, np.int64)
-    if channels == 4:
-        alpha = work[:, :, 3]
-    colour = work[:, :, :3] if channels >= 3 else work
-    border = _border(rows, columns)
-    if alpha[border].mean() < 128:
-        mask = alpha >= 128
-        grey = 255 - _rounded_division((255 - _grey(colour)) * alpha, 255)
-        garment = np.where(mask, grey, 255)
-    else:
-        mask = main_pieces(_unlike_background(colour, border))
-        garment = np.where(mask, _grey(colour), 255)
+    work = shrink(pixels, *_within(pixels.shape[0], pixels.shape[1], WORK))
+    garment, mask = find_garment(work)
     if not mask.any():
         return np.zeros((SIDE, SIDE), np.uint8)
-    top, bottom = _extent(mask, 1)
-    left, right = _extent(mask, 0)
-    cut = garment[top:bottom, left:right]
-    height, width = _within(cut.shape[0], cut.shape[1], THUMBNAIL)
-    thumbnail = shrink(cut[:, :, np.newaxis], height, width)[:, :, 0]
+    (top, bottom), (left, right) = _extent(mask, 1), _extent(mask, 0)
+    cut = np.where(mask, garment, 255)[top:bottom, left:right, np.newaxis]
+    thumbnail = shrink(cut, *_within(cut.shape[0], cut.shape[1], THUMBNAIL))[:, :, 0]
     small = _sharpened(_subsampled(thumbnail))
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     height, width = small.shape
@@ -178,7 +159,7 @@ def _within(height: int, width: int, longest: int) -> tuple[int, int]:
     return tuple(max(1, (2 * n * longest + side) // (2 * side)) for n in (height, width))  # type: ignore[return-value]
 
 
-def shrink(pixels: NDArray[Any], rows: int, columns: int) -> NDArray[np.int64]:
+def shrink(pixels: NDArray[Any], rows: int, columns: int) -> Whole:
     """Whole numbers (height, width, channels) averaged over areas to (rows, columns, channels).
 
     Each new pixel is the mean of what it covers, with parts of pixels as their area, rounded to the
@@ -197,7 +178,7 @@ def shrink(pixels: NDArray[Any], rows: int, columns: int) -> NDArray[np.int64]:
     for column in range(columns):
         first, last, weights = _cover(column, columns, width)
         sums[:, column] = np.tensordot(weights, across[:, first:last], (0, 1))
-    return _rounded_division(sums.astype(np.int64), height * width)
+    return rounded_division(sums.astype(np.int64), height * width)
 
 
 def _cover(new: int, count: int, size: int) -> tuple[int, int, NDArray[np.float64]]:
@@ -207,84 +188,13 @@ def _cover(new: int, count: int, size: int) -> tuple[int, int, NDArray[np.float6
     return first, last, np.diff(np.clip(edges, new * size, (new + 1) * size)).astype(np.float64)
 
 
-def _rounded_division(values: NDArray[np.int64], by: int) -> NDArray[np.int64]:
-    return (2 * values + by) // (2 * by)
-
-
-def _grey(colour: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Luma of ITU-R BT.601 in thousandths, a half upwards; grey as it is."""
-    if colour.shape[2] == 1:
-        return colour[:, :, 0]
-    return (299 * colour[:, :, 0] + 587 * colour[:, :, 1] + 114 * colour[:, :, 2] + 500) // 1000
-
-
-def _border(rows: int, columns: int) -> Mask:
-    """The outermost pixels: a sixteenth of the shorter side on each edge, at least one."""
-    band = max(1, min(rows, columns) // 16)
-    border = np.ones((rows, columns), bool)
-    border[band : rows - band, band : columns - band] = False
-    return border
-
-
-def _unlike_background(colour: NDArray[np.int64], border: Mask) -> Mask:
-    rows, columns, channels = colour.shape
-    y, x = np.mgrid[0:rows, 0:columns]
-    terms = np.stack([np.ones((rows, columns)), x / max(1, columns - 1), y / max(1, rows - 1)], 2)
-    kept = border.copy()
-    level = np.median(colour[border], axis=0)
-    far = np.abs(colour - level).max(axis=2)
-    plane = np.broadcast_to(level, colour.shape)
-    for _ in range(4):
-        limit = max(8.0, 3 * float(np.median(far[border])))
-        kept = border & (far <= limit)
-        if kept.sum() < 8:
-            break
-        a = terms[kept]
-        coefficients = np.linalg.lstsq(a, colour[kept].astype(float), rcond=None)[0]
-        plane = terms @ coefficients
-        far = np.abs(colour - plane).max(axis=2)
-    fitted = np.floor(np.clip(plane, 0, 255) + 0.500001).astype(np.int64)
-    squared = ((colour - fitted) ** 2).sum(axis=2) * (3 if channels == 1 else 1)
-    spread = float(np.median(squared[kept])) if kept.any() else 0.0
-    return np.asarray(squared > max(CLOSE**2, SPREAD**2 * spread))
-
-
-def main_pieces(mask: Mask) -> Mask:
-    """The largest 8-connected piece of a mask, and the others of at least a tenth of its size."""
-    rows, columns = mask.shape
-    label = np.zeros((rows + 2, columns + 2), np.int64)  # a frame of none around it
-    inside = [int(i) for i in np.flatnonzero(np.pad(mask, 1))]
-    flat = label.reshape(-1).tolist()
-    waiting = set(inside)
-    w = columns + 2
-    steps = (-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1)
-    sizes = [0]
-    for start in inside:
-        if start not in waiting:
-            continue
-        waiting.discard(start)
-        stack, number, size = [start], len(sizes), 0
-        while stack:
-            place = stack.pop()
-            flat[place] = number
-            size += 1
-            for step in steps:
-                if place + step in waiting:
-                    waiting.discard(place + step)
-                    stack.append(place + step)
-        sizes.append(size)
-    keep = np.array(sizes) * 10 >= max(sizes)
-    keep[0] = False
-    return np.asarray(keep[np.array(flat).reshape(rows + 2, columns + 2)[1:-1, 1:-1]])
-
-
 def _extent(mask: Mask, across: int) -> tuple[int, int]:
     """The first row (`across` 1) or column (0) with something in it, and the one after the last."""
     places = np.flatnonzero(mask.any(axis=across))
     return int(places[0]), int(places[-1]) + 1
 
 
-def _subsampled(image: NDArray[np.int64]) -> NDArray[np.int64]:
+def _subsampled(image: Whole) -> Whole:
     """The longest edge brought to 28 by leaving out (or repeating) rows and columns.
 
     Row i of n is row floor((i + 1/2) · height / n), and so are columns.
@@ -297,7 +207,7 @@ def _subsampled(image: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(image[y][:, x])
 
 
-def _sharpened(image: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sharpened(image: Whole) -> Whole:
     """image + 1/2 (image - blurred), clipped to 0 … 255.
 
     The blur is 3×3, 1 2 1 / 2 4 2 / 1 2 1 of 16; beyond the edge there is white. Halves go upwards.
@@ -305,4 +215,4 @@ def _sharpened(image: NDArray[np.int64]) -> NDArray[np.int64]:
     padded = np.pad(image, 1, constant_values=255)
     across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     blurred = across[:-2] + 2 * across[1:-1] + across[2:]  # 16 times
-    return np.asarray(np.clip((48 * image - 2 * blurred // 2 + 16) // 32, 0, 255))
+    return np.asarray(np.clip((48 * image - blurred + 16) // 32, 0, 255))
