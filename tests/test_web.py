@@ -41,22 +41,17 @@ WIDE, PHONE = {"width": 1280, "height": 960}, {"width": 390, "height": 844}
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 
 
-def in_node(code: str, given: bytes = b"") -> str:
-    """What a module of JavaScript prints; `load(name)` in it gives one of the page's modules."""
-    modules = {path.name: path.read_text(encoding="utf-8") for path in WEB.glob("*.js")}
-    # By their text: to node a .js file is a module only where a package.json says so.
-    prelude = (
-        "import { readFileSync } from 'node:fs';\n"
-        f"const texts = {json.dumps(modules)};\n"
-        "const load = (name) =>"
-        " import('data:text/javascript,' + encodeURIComponent(texts[name]));\n"
-    )
+def in_node(folder: Path, code: str) -> str:
+    """What a module of JavaScript beside the page's modules prints."""
+    for path in WEB.glob("*.js"):
+        shutil.copy(path, folder)
+    (folder / "package.json").write_text('{"type": "module"}')  # to node .js is none otherwise
+    (folder / "test.js").write_text(code, encoding="utf-8")
     done = subprocess.run(
-        ["node", "--input-type=module", "-"], input=prelude.encode() + code.encode() + given,
-        capture_output=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+        ["node", folder / "test.js"], capture_output=True, text=True, timeout=120, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def shirt(size: tuple[int, int], colour: object, ground: object, mode: str = "RGB") -> Image.Image:
@@ -94,6 +89,16 @@ def photos() -> list[np.ndarray]:
         Image.fromarray(random.integers(0, 256, (*shape, 4), np.uint8))
         for shape in ((1, 9), (9, 2), (3, 3), (28, 28), (5, 300), (300, 7), (120, 90))
     ]
+    # A floor below a wall, a soft shadow, and holes.
+    room = np.asarray(made[0]).astype(float)
+    room[330:] *= 0.55
+    distance = np.hypot(x - 400, (y - 430) * 3)
+    shadow = np.asarray(made[0]) * (1 - 0.25 * np.exp(-((distance / 90) ** 2)))[..., np.newaxis]
+    for scene in (room, shadow, 0.6 * shadow):
+        noisy = scene + random.normal(0, 1.5, scene.shape)
+        image = Image.fromarray(noisy.clip(0, 255).astype("u1"))
+        ImageDraw.Draw(image).ellipse((300, 200, 330, 240), fill=(240, 238, 230))
+        made.append(image)
     # Blots of several sizes on a slope: pieces that are kept, and others that are dropped.
     for _ in range(12):
         width, height = (int(n) for n in random.integers(20, 400, 2))
@@ -116,9 +121,11 @@ def test_a_photo_becomes_the_same_pixels_as_in_python(tmp_path):
     (tmp_path / "pixels").write_bytes(b"".join(picture.tobytes() for picture in pictures))
     sizes = [[picture.shape[1], picture.shape[0]] for picture in pictures]
     prepared = json.loads(
-        in_node(f"""
-        const {{ prepare }} = await load("photo.js");
-        const bytes = readFileSync({json.dumps(str(tmp_path / "pixels"))});
+        in_node(
+            tmp_path,
+            f"""
+        const {{ prepare }} = await import("./photo.js");
+        const bytes = (await import("node:fs")).readFileSync("pixels");
         let start = 0;
         const all = {sizes}.map(([width, height]) => {{
           const end = start + 4 * width * height;
@@ -127,7 +134,8 @@ def test_a_photo_becomes_the_same_pixels_as_in_python(tmp_path):
           return [...image];
         }});
         console.log(JSON.stringify(all));
-    """)
+    """,
+        )
     )
     expected = [prepare_pixels(picture) for picture in pictures]
     assert sum(image.any() for image in expected) > len(pictures) / 2
@@ -136,7 +144,7 @@ def test_a_photo_becomes_the_same_pixels_as_in_python(tmp_path):
 
 
 @needs_node
-def test_the_occlusion_map_is_pythons():
+def test_the_occlusion_map_is_pythons(tmp_path):
     """Of a model that is a fixed linear map of the pixels."""
     from fmnist.occlusion import occlusion_map
 
@@ -149,8 +157,10 @@ def test_the_occlusion_map_is_pythons():
 
     expected = occlusion_map(forward, image, 73)
     found = json.loads(
-        in_node(f"""
-        const {{ covered, occlusionMap, softmax, ranking }} = await load("answer.js");
+        in_node(
+            tmp_path,
+            f"""
+        const {{ covered, occlusionMap, softmax, ranking }} = await import("./answer.js");
         const weights = {weights.tolist()};
         const logits = (images) => {{
           const n = images.length / 784;
@@ -166,14 +176,15 @@ def test_the_occlusion_map_is_pythons():
         const whole = softmax(logits(image), 1);
         const map = occlusionMap(whole, logits(covered(image)), 3, 1, ranking(whole)[0]);
         console.log(JSON.stringify([...map]));
-    """)
+    """,
+        )
     )
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(np.reshape(found, (28, 28)), expected, atol=1e-5)
 
 
 @needs_node
-def test_doubts_are_told_where_there_are_any():
+def test_doubts_are_told_where_there_are_any(tmp_path):
     """Energy and temperature as Python has them; sentences only where they are true."""
     card = {
         "classes": ["Shirt", "Coat", "Bag"], "temperature": 0.5,
@@ -185,15 +196,18 @@ def test_doubts_are_told_where_there_are_any():
     }  # fmt: skip
     rows = [[0, 0, 9], [5, 4.9, 0], [-9, -9, -5], [9, 0, 0]]
     found = json.loads(
-        in_node(f"""
-        const {{ doubts, energy, softmax }} = await load("answer.js");
+        in_node(
+            tmp_path,
+            f"""
+        const {{ doubts, energy, softmax }} = await import("./answer.js");
         const card = {json.dumps(card)};
         console.log(JSON.stringify({rows}.map((row) => ({{
           energy: energy(row), probabilities: softmax(row, card.temperature),
           words: doubts(row, card, false).map(({{ text }}) => text.split(/[ :]/)[0]),
           own: doubts(row, card, true).length - doubts(row, card, false).length,
         }}))));
-    """)
+    """,
+        )
     )
     np.testing.assert_allclose([each["energy"] for each in found], energy(rows), atol=1e-9)
     powers = np.exp(np.array(rows) / 0.5)

@@ -1,37 +1,21 @@
 // A photo in Fashion-MNIST's form: the same steps, and the same pixels, as fmnist/photos.py, where
-// they are explained. Whole numbers but for the background's fit.
+// they are explained.
+
+import { findGarment, roundedDivision } from "./garments.js";
 
 const SIDE = 28;
 const WORK = 256;
 const THUMBNAIL = 56;
-const CLOSE = 22;
-const SPREAD = 3;
 
 // RGBA pixels, 4 · width · height bytes, to 28 × 28 bytes, 0 where there is background.
 export function prepare(pixels, width, height) {
-  const size = within(height, width, WORK);
-  const work = shrink(pixels, height, width, 4, ...size);
-  const [rows, columns] = size;
-  const n = rows * columns;
-  const red = new Float64Array(n), green = new Float64Array(n), blue = new Float64Array(n);
-  const alpha = new Float64Array(n), grey = new Float64Array(n);
-  for (let i = 0; i < n; i++) {
-    [red[i], green[i], blue[i], alpha[i]] = work.subarray(4 * i, 4 * i + 4);
-    grey[i] = Math.floor((299 * red[i] + 587 * green[i] + 114 * blue[i] + 500) / 1000);
-  }
-  const border = borderOf(rows, columns);
-  let mask;
-  const sum = border.reduce((total, i) => total + alpha[i], 0);
-  if (sum / border.length < 128) {
-    mask = Uint8Array.from(alpha, (a) => a >= 128);
-    for (let i = 0; i < n; i++) grey[i] = 255 - roundedDivision((255 - grey[i]) * alpha[i], 255);
-  } else {
-    mask = mainPieces(unlikeBackground([red, green, blue], border, rows, columns), rows, columns);
-  }
-  const found = extent(mask, rows, columns);
+  const [rows, columns] = within(height, width, WORK);
+  const work = shrink(pixels, height, width, 4, rows, columns);
+  const channels = [0, 1, 2, 3].map((c) => Float64Array.from({ length: rows * columns }, (_, i) => work[4 * i + c]));
+  const { grey, mask } = findGarment(channels, rows, columns);
   const canvas = new Uint8Array(SIDE * SIDE);
-  if (!found) return canvas;
-  const [top, bottom, left, right] = found;
+  if (!mask.includes(1)) return canvas;
+  const [top, bottom, left, right] = extent(mask, rows, columns);
   const cut = new Float64Array((bottom - top) * (right - left));
   for (let y = top, i = 0; y < bottom; y++) {
     for (let x = left; x < right; x++, i++) {
@@ -89,104 +73,7 @@ function cover(index, count, size) {
   });
 }
 
-function roundedDivision(value, by) {
-  return Math.floor((2 * value + by) / (2 * by));
-}
-
-// Where the outermost pixels are.
-function borderOf(rows, columns) {
-  const band = Math.max(1, Math.floor(Math.min(rows, columns) / 16));
-  const places = [];
-  for (let y = 0; y < rows; y++) {
-    for (let x = 0; x < columns; x++) {
-      if (y < band || y >= rows - band || x < band || x >= columns - band) places.push(y * columns + x);
-    }
-  }
-  return places;
-}
-
-function median(values) {
-  const sorted = Float64Array.from(values).sort();
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
-// What is further from a plane fitted to the border than the border's own spread.
-function unlikeBackground(colour, border, rows, columns) {
-  const n = rows * columns;
-  const terms = (i) => [1, (i % columns) / Math.max(1, columns - 1), Math.floor(i / columns) / Math.max(1, rows - 1)];
-  let plane = colour.map((values) => [median(border.map((i) => values[i])), 0, 0]);
-  const value = (k, [, x, y]) => plane[k][0] + plane[k][1] * x + plane[k][2] * y;
-  const far = (i) => {
-    const at = terms(i);
-    return Math.max(...colour.map((values, k) => Math.abs(values[i] - value(k, at))));
-  };
-  let kept = border;
-  for (let round = 0; round < 4; round++) {
-    const distances = border.map(far);
-    const limit = Math.max(8, 3 * median(distances));
-    kept = border.filter((_, i) => distances[i] <= limit);
-    if (kept.length < 8) break;
-    plane = fitted(kept.map(terms), colour.map((values) => kept.map((i) => values[i])));
-  }
-  const squared = new Float64Array(n);
-  for (let i = 0; i < n; i++) {
-    const at = terms(i);
-    colour.forEach((values, k) => {
-      const level = Math.floor(Math.min(255, Math.max(0, value(k, at))) + 0.500001);
-      squared[i] += (values[i] - level) ** 2;
-    });
-  }
-  const spread = kept.length ? median(kept.map((i) => squared[i])) : 0;
-  const limit = Math.max(CLOSE ** 2, SPREAD ** 2 * spread);
-  return Uint8Array.from(squared, (value) => value > limit);
-}
-
-// Least squares: for each of several right sides the coefficients of three terms.
-function fitted(terms, sides) {
-  const matrix = [0, 1, 2].map((i) => [0, 1, 2].map((j) => terms.reduce((sum, t) => sum + t[i] * t[j], 0)));
-  const determinant = (m) =>
-    m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) -
-    m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0]) +
-    m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
-  const whole = determinant(matrix);
-  return sides.map((side) => {
-    const right = [0, 1, 2].map((i) => terms.reduce((sum, t, row) => sum + t[i] * side[row], 0));
-    return [0, 1, 2].map((column) =>
-      determinant(matrix.map((row, i) => row.map((entry, j) => (j === column ? right[i] : entry)))) / whole);
-  });
-}
-
-// The largest 8-connected piece of a mask, and the others of at least a tenth of its size.
-function mainPieces(mask, rows, columns) {
-  const label = new Int32Array(mask.length);
-  const sizes = [0];
-  for (let start = 0; start < mask.length; start++) {
-    if (!mask[start] || label[start]) continue;
-    const stack = [start];
-    label[start] = sizes.length;
-    let size = 0;
-    while (stack.length) {
-      const place = stack.pop();
-      size++;
-      const y = Math.floor(place / columns), x = place % columns;
-      for (let v = Math.max(0, y - 1); v <= Math.min(rows - 1, y + 1); v++) {
-        for (let u = Math.max(0, x - 1); u <= Math.min(columns - 1, x + 1); u++) {
-          const next = v * columns + u;
-          if (mask[next] && !label[next]) {
-            label[next] = sizes.length;
-            stack.push(next);
-          }
-        }
-      }
-    }
-    sizes.push(size);
-  }
-  const largest = Math.max(...sizes);
-  return Uint8Array.from(label, (number) => number && 10 * sizes[number] >= largest);
-}
-
-// [top, bottom, left, right] of what is in a mask, the ends excluded; nothing if it is empty.
+// [top, bottom, left, right] of what is in a mask, the ends excluded.
 function extent(mask, rows, columns) {
   let [top, bottom, left, right] = [rows, 0, columns, 0];
   mask.forEach((set, i) => {
@@ -197,7 +84,7 @@ function extent(mask, rows, columns) {
     left = Math.min(left, x);
     right = Math.max(right, x + 1);
   });
-  return bottom ? [top, bottom, left, right] : null;
+  return [top, bottom, left, right];
 }
 
 // The longest edge brought to 28 by leaving out, or repeating, rows and columns.
