@@ -25,6 +25,7 @@ TIMED = """async (repeats) => {
     const module = (name) => import(new URL(name, document.baseURI));
     const { open } = await module("engine.js");
     const { covered } = await module("answer.js");
+    const { prepare } = await module("photo.js");
     const image = Uint8Array.from({ length: 784 }, (_, i) => i % 251);
     const clock = async (n, action) => {
         const times = [];
@@ -35,11 +36,20 @@ TIMED = """async (repeats) => {
         }
         return times;
     };
+    // A dark square on a light ground that is not quite even.
+    const [width, height] = [768, 1024];
+    const photo = new Uint8ClampedArray(4 * width * height).fill(255);
+    for (let i = 0; i < width * height; i++) {
+        const [x, y] = [i % width, Math.floor(i / width)];
+        const inside = Math.abs(x - 380) < 250 && Math.abs(y - 500) < 300;
+        photo.fill(inside ? 60 + (i * 7919) % 31 : 215 + (i * 7919) % 5 + y / 60, 4 * i, 4 * i + 3);
+    }
     const opened = [];
     let engine;
     for (let i = 0; i < 5; i++) opened.push(...await clock(1, async () => (engine = await open())));
     return {
         load: opened,
+        photo: await clock(20, () => prepare(photo, width, height)),
         answer: await clock(repeats, () => engine.logits(image.slice())),
         map: await clock(5, () => engine.logits(covered(image))),
         local: engine.local,
@@ -100,7 +110,12 @@ def main() -> None:
             server.terminate()
     assert found.pop("local"), json.dumps(found)
     print(f"{'milliseconds':<22} {'median':>8} {'fastest':>8}   (Chromium {version})")
-    names = {"load": "load the model", "answer": "an answer", "map": "an occlusion map"}
+    names = {
+        "load": "load the model",
+        "photo": "prepare 768 × 1024",
+        "answer": "an answer",
+        "map": "an occlusion map",
+    }
     for key, times in found.items():
         label = f"{names[key]}, n={len(times)}"
         print(f"{label:<22} {statistics.median(times):>8.1f} {min(times):>8.1f}")

@@ -30,7 +30,7 @@ export function findGarment([red, green, blue, alpha], rows, columns) {
   for (let i = 0; i < size.n; i++) {
     if (ground[i] < LIGHT) continue;
     light++;
-    const [r, g, b] = [0, 1, 2].map((k) => surfaces[0][k][i] - work[k][i]);
+    const r = surfaces[0][0][i] - red[i], g = surfaces[0][1][i] - green[i], b = surfaces[0][2][i] - blue[i];
     const even = Math.max(r, g, b) - Math.min(r, g, b) <= CLOSE;
     shaded[i] = even && grey[i] < ground[i] && squared[i] <= SHADE ** 2;
   }
@@ -74,10 +74,11 @@ const bandOf = ({ rows, columns }) => Math.max(1, Math.floor(Math.min(rows, colu
 // The outermost pixels: a sixteenth of the shorter side on each edge, at least one.
 function borderOf({ rows, columns, n }) {
   const band = bandOf({ rows, columns });
-  return Uint8Array.from({ length: n }, (_, i) => {
-    const y = Math.floor(i / columns), x = i % columns;
-    return y < band || y >= rows - band || x < band || x >= columns - band;
-  });
+  const border = new Uint8Array(n).fill(1);
+  for (let y = band; y < rows - band; y++) {
+    for (let x = band; x < columns - band; x++) border[y * columns + x] = 0;
+  }
+  return border;
 }
 
 // One or two backgrounds, and the spread about the first.
@@ -115,8 +116,10 @@ function fit(work, places, start, { rows, columns, n }) {
   };
   const known = places.map(terms);
   let coefficients = work.map((channel) => [median(start.map((i) => channel[i])), 0, 0, 0, 0, 0]);
-  const level = ([c, d, e, f, g, h], [, x, y, xx, xy, yy]) =>
-    Math.floor(Math.min(255, Math.max(0, c + d * x + e * y + f * xx + g * xy + h * yy)) + 0.500001);
+  const level = (c, t) => {
+    const value = c[0] + c[1] * t[1] + c[2] * t[2] + c[3] * t[3] + c[4] * t[4] + c[5] * t[5];
+    return Math.floor(Math.min(255, Math.max(0, value)) + 0.500001);
+  };
   let far, squared, noise = 0;
   const look = () => {
     far = new Float64Array(places.length);
@@ -140,7 +143,7 @@ function fit(work, places, start, { rows, columns, n }) {
   const surface = work.map(() => new Float64Array(n));
   for (let i = 0; i < n; i++) {
     const at = terms(i);
-    surface.forEach((channel, k) => (channel[i] = level(coefficients[k], at)));
+    for (let k = 0; k < work.length; k++) surface[k][i] = level(coefficients[k], at);
   }
   return { surface, noise, explained: places.filter((_, j) => squared[j] <= limit) };
 }

@@ -11,7 +11,8 @@ const THUMBNAIL = 56;
 export function prepare(pixels, width, height) {
   const [rows, columns] = within(height, width, WORK);
   const work = shrink(pixels, height, width, 4, rows, columns);
-  const channels = [0, 1, 2, 3].map((c) => Float64Array.from({ length: rows * columns }, (_, i) => work[4 * i + c]));
+  const channels = Array.from({ length: 4 }, () => new Float64Array(rows * columns));
+  for (let i = 0; i < work.length; i++) channels[i & 3][i >> 2] = work[i];
   const { grey, mask } = findGarment(channels, rows, columns);
   const canvas = new Uint8Array(SIDE * SIDE);
   if (!mask.includes(1)) return canvas;
