@@ -28,12 +28,13 @@ def answer(
     as_is: bool,
     show_in: Path | None,
     as_json: bool,
-    refuse: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> int:
     """Print a line for each image that `words` name, see `inputs.read`; how many were refused.
 
-    With `show_in`, a picture of each is written there: a folder, or a .png file for one image.
-    Raises UsageError for what cannot be, RunError where a picture cannot be written.
+    `say` is given a line for each of those, and for what looks like a mistake. With `show_in`, a
+    picture of each is written there: a folder, or a .png file for one image. Raises UsageError for
+    what cannot be, RunError where a picture cannot be written.
     """
     if classifier.shape != (SIDE, SIDE) and not as_is:
         height, width = classifier.shape
@@ -44,15 +45,19 @@ def answer(
     show = _Show(show_in, words) if show_in else None
     refused = 0
 
-    def count(line: str) -> None:
+    def refuse(line: str) -> None:
         nonlocal refused
         refused += 1
-        refuse(f"error: {printable(line)}")
+        say(f"error: {printable(line)}")
+
+    def note(line: str) -> None:
+        say(f"note: {printable(line)}")
 
     keep, threads, width = show is not None, usable_processors(), 0
-    for given in read(
-        words, classifier.shape, count, as_is=as_is, keep=keep, threads=threads
-    ):  # some at a time
+    some_at_a_time = read(
+        words, classifier.shape, refuse, note, as_is=as_is, keep=keep, threads=threads
+    )
+    for given in some_at_a_time:
         width = max(width, *(len(printable(each.name)) for each in given), 0)
         for each, found in zip(given, _found(classifier, given, top), strict=True):
             if as_json:

@@ -408,7 +408,7 @@ def predict(
 
     classifier = Classifier.load(model)
     refused = answer(
-        classifier, files, top=top, as_is=as_is, show_in=show_in, as_json=as_json, refuse=_say
+        classifier, files, top=top, as_is=as_is, show_in=show_in, as_json=as_json, say=_say
     )
     if refused:
         raise typer.Exit(1)

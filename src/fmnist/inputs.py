@@ -31,17 +31,22 @@ KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
 
 
 class Given(NamedTuple):
-    """An image for the model: what it is called, its pixels, and a small version of the photo."""
+    """An image for the model: what it is called, its pixels, and a small version of the photo.
+
+    `suspect`: it was taken for a photo, and is of the size of the prepared ones.
+    """
 
     name: str
     pixels: Bytes
-    photo: "Image.Image | None"
+    photo: "Image.Image | None" = None
+    suspect: bool = False
 
 
 def read(
     words: Sequence[str],
     shape: tuple[int, int],
     refuse: Callable[[str], None],
+    note: Callable[[str], None],
     *,
     as_is: bool,
     keep: bool,
@@ -51,7 +56,8 @@ def read(
 
     A word is a file, a folder, a pattern such as `*.jpg`, or `-` for standard input. Photos are
     prepared, or taken `as_is`; IDX images are in the data set's form already. `refuse` is called
-    with a line for each that is refused. With `keep`, a small version of each photo is kept.
+    with a line for each that is refused, `note` for a photo that looks as if it were prepared
+    already. With `keep`, a small version of each photo is kept.
     """
     found = _sources(words, refuse)
     with ThreadPoolExecutor(threads) as pool:
@@ -60,8 +66,11 @@ def read(
             for each in pool.map(lambda path: _read(path, shape, as_is, keep), some):
                 if isinstance(each, str):
                     refuse(each)
-                else:
-                    given += each
+                    continue
+                given += each
+                for one in each:
+                    if one.suspect:
+                        note(f"{one.name}: {shape[1]} × {shape[0]} already; is --raw meant?")
             yield given
 
 
@@ -116,9 +125,10 @@ def _read(source: str, shape: tuple[int, int], as_is: bool, keep: bool) -> list[
                 content += stream.read(LARGEST_FILE)
         image = decode(content)
         pixels = raw(image, shape) if as_is else prepare(image)
+        suspect = not as_is and image.size == shape[::-1]
         if keep:
             image.thumbnail((KEPT, KEPT))
-        return [Given(source, pixels, image if keep else None)]
+        return [Given(source, pixels, image if keep else None, suspect)]
     except OSError as error:
         return f"{source}: cannot be read ({error.strerror or error})"
     except FmnistError as error:
@@ -135,4 +145,4 @@ def _from_idx(source: str, path: Path, shape: tuple[int, int]) -> list[Given]:
             f"expected images of {shape[1]} × {shape[0]} pixels, received "
             f"{images.shape[2]} × {images.shape[1]}"
         )
-    return [Given(f"{source}[{i}]", image, None) for i, image in enumerate(images)]
+    return [Given(f"{source}[{i}]", image) for i, image in enumerate(images)]

@@ -26,6 +26,7 @@ LARGEST_MODEL = 2**30  # bytes
 MOST_CLASSES = 10_000
 BATCH = 256  # images at once: as quick as more, and a few megabytes
 SCHEMA = 1
+SCORE = "centred energy"  # see `energy`
 FORM = {"schema": int, "name": str, "classes": [str], "shape": [int], "temperature": float}
 
 
@@ -58,8 +59,7 @@ class Classifier:
         path = SHIPPED if source is None else Path(source)
         if path.is_dir():
             path /= "model.onnx"
-        session = _session(path, threads)
-        text = session.get_modelmeta().custom_metadata_map.get("fmnist", "")
+        session, text = _opened(path, threads)
         if not text:
             raise RunError(f"{path}: expected a model that fmnist export made, found another")
         about = parse_json(text, f"{path}: metadata")
@@ -113,18 +113,20 @@ class Classifier:
 
 
 def energy(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """log Σ exp(logits) of each row, (n,): the higher, the more like what the model has learnt.
+    """log Σ exp(logits - their mean) of each row, (n,): the higher, the more like what was learnt.
 
-    The negative of the energy of Liu, Wang, Owens & Li 2020, "Energy-based Out-of-distribution
-    Detection", at temperature 1.
+    The negative energy of Liu, Wang, Owens & Li 2020, "Energy-based Out-of-distribution Detection",
+    of centred logits: cross-entropy leaves free what is added to all of an image's logits, and
+    without the mean taken off it says nothing (`benchmarks/outliers.py` compares).
     """
     values = np.asarray(logits, np.float64)
-    largest = values.max(axis=-1, keepdims=True)
-    sums = np.exp(values - largest).sum(axis=-1, keepdims=True)
-    return np.asarray((largest + np.log(sums))[..., 0], np.float64)
+    largest = values.max(axis=-1)
+    sums = np.exp(values - largest[..., np.newaxis]).sum(axis=-1)
+    return np.asarray(largest + np.log(sums) - values.mean(axis=-1), np.float64)
 
 
-def _session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
+def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", str]:
+    """The model, ready to run, and its metadata's entry, empty where there is none."""
     if not path.is_file():
         raise RunError(f"{path}: expected an .onnx file or a folder with model.onnx, found none")
     if path.stat().st_size > LARGEST_MODEL:
@@ -134,10 +136,18 @@ def _session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors are raised too, and said in one line here
     options.intra_op_num_threads = threads or usable_processors()
+    # A model is one file: weights that it wants from others are looked for where nothing can be.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(path)
+    )
     try:
-        return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # to what it was asked for already, with a message on stdout
         )
+        return session, session.get_modelmeta().custom_metadata_map.get("fmnist", "")
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise RunError(f"{path}: expected an ONNX model ({_line(error)})") from None
 
@@ -164,8 +174,8 @@ def _check(about: dict[str, Any], session: "onnxruntime.InferenceSession", path:
         raise RunError(f"{where}: expected a temperature above 0, found {about['temperature']}")
     if outlier is not None:
         require(outlier, {"score": str, "threshold": float}, f"{where}: outlier")
-        if outlier["score"] != "energy":
-            raise RunError(f"{where}: expected the outlier score energy, found {outlier['score']}")
+        if outlier["score"] != SCORE:
+            raise RunError(f"{where}: expected the outlier score {SCORE}, found {outlier['score']}")
     inputs = {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()}
     if inputs != {"images": ("tensor(uint8)", shape[:2])}:
         raise RunError(f"{path}: expected one input, images, uint8 (n, {shape[0]}, {shape[1]})")

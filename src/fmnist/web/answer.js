@@ -16,10 +16,13 @@ export function softmax(logits, temperature) {
   return powers.map((power) => power / sum);
 }
 
-// log Σ exp(logits): the higher, the more like what the model has learnt (Liu et al. 2020).
+// log Σ exp(logits - their mean): the higher, the more like what the model has learnt (predict.energy).
 export function energy(logits) {
   const largest = Math.max(...logits);
-  return largest + Math.log(Array.from(logits, (logit) => Math.exp(logit - largest)).reduce((a, b) => a + b));
+  const sum = (values) => values.reduce((a, b) => a + b);
+  const values = Array.from(logits);
+  const mean = sum(values) / values.length;
+  return largest - mean + Math.log(sum(values.map((logit) => Math.exp(logit - largest))));
 }
 
 // Indices by probability, the likeliest first.
@@ -88,7 +91,7 @@ export function doubts(logits, card, own) {
   const [first, second] = ranking(probabilities);
   const found = [];
   const outlier = card.outlier;
-  if (outlier && energy(logits) < outlier.threshold) {
+  if (outlier?.score === "centred energy" && energy(logits) < outlier.threshold) {
     found.push({
       grave: true,
       text: `Not like a garment: only ${percent(outlier.test_false_alarm)} of the test images are as strange to the model ` +

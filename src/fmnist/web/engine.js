@@ -22,21 +22,19 @@ async function readCard() {
 
 async function ours(note) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-  const failed = new Promise((_, reject) => {
-    worker.onerror = (event) => {
-      event.preventDefault();
-      reject(new Error(event.message || "The runtime (vendor/) is missing."));
-    };
-  });
   const answer = (wanted) =>
     new Promise((resolve, reject) => {
+      worker.onerror = (event) => {
+        event.preventDefault();
+        reject(new Error(event.message || "the runtime, vendor/, is missing"));
+      };
       worker.onmessage = ({ data }) => {
         if (data.error) reject(new Error(data.error));
         else if (data[wanted]) resolve(data[wanted]);
         else note(data.loaded / data.total);
       };
     });
-  await Promise.race([answer("ready"), failed]).catch((error) => {
+  await answer("ready").catch((error) => {
     worker.terminate();
     throw error;
   });
