@@ -136,6 +136,8 @@ def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", s
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors are raised too, and said in one line here
     options.intra_op_num_threads = threads or usable_processors()
+    # Threads that wait for the next batch by spinning would take the processors from reading it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # A model is one file: weights that it wants from others are looked for where nothing can be.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(path)
