@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+WEB_VENDOR = ROOT / "src" / "fmnist" / "web" / "vendor"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
@@ -100,7 +101,13 @@ def test_wheel_holds_the_package_alone(wheel):
         "fmnist/report.html.jinja",
         "fmnist/audit.html.jinja",
     } <= set(inside)
-    assert {Path(name).suffix for name in inside} == {".py", ".typed", ".jinja"}
+    page = {f"fmnist/web/{path.name}" for path in (ROOT / "src/fmnist/web").glob("*.*")}
+    assert {"fmnist/web/index.html", "fmnist/web/app.js"} <= page <= set(inside)
+    # What `make web` brought goes along.
+    brought = {f"fmnist/web/vendor/{path.name}" for path in WEB_VENDOR.glob("*")}
+    rest = {name for name in inside if not name.startswith(("fmnist/web/", "fmnist/shipped/"))}
+    assert {name for name in inside if name.startswith("fmnist/web/")} == page | brought
+    assert {Path(name).suffix for name in rest} == {".py", ".typed", ".jinja"}
     assert not [name for name in inside if "test" in name or "scratch" in name]
     assert any(name.startswith(info) and name.endswith("LICENSE") for name in names)
 
@@ -164,3 +171,17 @@ def test_make_accepts_the_pythons_that_the_package_does():
     assert {int(minor) for minor in accepted} == {
         minor for minor in range(30) if wanted.contains(f"3.{minor}")
     }
+
+
+def test_what_the_page_takes_from_npm_is_pinned_and_names_no_address():
+    text = (ROOT / "web-build" / "package-lock.json").read_text(encoding="utf-8")
+    lock = json.loads(text)
+    (itself,) = (each for name, each in lock["packages"].items() if not name)
+    assert itself == {
+        key: json.loads((ROOT / "web-build" / "package.json").read_text(encoding="utf-8"))[key]
+        for key in ("dependencies", "devDependencies")
+    }
+    taken = [each for name, each in lock["packages"].items() if name]
+    assert taken
+    assert all(each["integrity"].startswith("sha512-") for each in taken)
+    assert "://" not in text
