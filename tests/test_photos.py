@@ -260,6 +260,16 @@ def test_what_is_seen_does_not_depend_on_the_place_in_the_photo():
     assert np.array_equal(one, other)
 
 
+def test_a_grey_photo_is_seen_as_its_copy_in_colour():
+    noise = np.random.default_rng(3).normal(0, 5, (120, 100))
+    for level in (60, 128, 200, 240):
+        ground = np.clip(level + noise, 0, 255).astype(np.uint8)
+        photo = on(np.repeat(ground[:, :, None], 3, axis=2), garment() + np.uint8(level // 8))
+        made = prepare_pixels(photo)
+        assert made.any()
+        assert np.array_equal(prepare_pixels(photo[:, :, 0]), made)
+
+
 def test_transparent_is_background_whatever_its_colour():
     pixels = np.dstack([on(flat(0, 0, 0), garment()), np.zeros((120, 100), np.uint8)])
     pixels[30:70, 50:74, 3] = 255

@@ -18,7 +18,7 @@ ROUNDS = 4  # of fitting a background and leaving out what is far from it
 
 
 def find_garment(work: Whole) -> tuple[Whole, Mask]:
-    """The grey values of an image (height, width, 1, 3 or 4 channels), and where the garment is.
+    """The grey values of an image (height, width, 3 or 4 channels), and where the garment is.
 
     Where the border is transparent, the garment is what is opaque. Elsewhere the background is a
     smooth surface in each channel, fitted to the border, and where that leaves both lower corners
@@ -35,9 +35,8 @@ def find_garment(work: Whole) -> tuple[Whole, Mask]:
             return rounded_division(grey, 255), main_pieces(alpha >= 128)
         work = work[:, :, :3]
     surfaces, noise = _surfaces(work)
-    scale = 3 if work.shape[2] == 1 else 1  # grey is three equal channels
-    squared = scale * np.min([((work - each) ** 2).sum(axis=2) for each in surfaces], axis=0)
-    mask = squared > max(CLOSE**2, SPREAD**2 * scale * noise)
+    squared = np.min([((work - each) ** 2).sum(axis=2) for each in surfaces], axis=0)
+    mask = squared > max(CLOSE**2, SPREAD**2 * noise)
     grey, ground = grey_of(work), grey_of(surfaces[0])
     light = ground >= LIGHT
     darker = surfaces[0] - work
@@ -189,9 +188,7 @@ def _pieces(mask: Mask, neighbours: int) -> tuple[NDArray[np.intp], int]:
 
 
 def grey_of(colour: Whole) -> Whole:
-    """Luma of ITU-R BT.601 in thousandths, a half upwards; grey as it is."""
-    if colour.shape[2] == 1:
-        return colour[:, :, 0]
+    """Luma of ITU-R BT.601 in thousandths, a half upwards: (height, width) of 3 channels."""
     return (299 * colour[:, :, 0] + 587 * colour[:, :, 1] + 114 * colour[:, :, 2] + 500) // 1000
 
 

@@ -138,8 +138,8 @@ def prepare_pixels(pixels: Bytes) -> Bytes:
 
     An image in which there is nothing but background gives zeros.
     """
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
+    if pixels.ndim == 2:  # three equal channels
+        pixels = np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
     work = shrink(pixels, *_within(pixels.shape[0], pixels.shape[1], WORK))
     garment, mask = find_garment(work)
     if not mask.any():
