@@ -1,4 +1,4 @@
-"""The temperature that makes probabilities hold, and the energy that tells what is like no class."""
+"""The temperature that makes probabilities hold, and the energy that tells what is no class."""
 
 from typing import Any
 

@@ -137,9 +137,7 @@ def export(
     return dataclasses.replace(made, folder=str(out))
 
 
-def _share(
-    run: runs.Run, data: Data, storage: Storage, folder: Path, part_size: int | None
-) -> Export:
+def _share(run: runs.Run, data: Data, storage: str, folder: Path, part_size: int | None) -> Export:
     """A run folder with the weights as `storage`, scored as any run is."""
     model, about = evaluation.load_model(run)
     arrays = {variable.path: backend.view(variable) for variable in model.variables}
@@ -166,7 +164,7 @@ def _share(
 
 
 def _convert(
-    run: runs.Run, data: Data, form: Format, storage: Storage, folder: Path,
+    run: runs.Run, data: Data, form: str, storage: str, folder: Path,
     calibrate: runs.Run | str | None,
 ) -> Export:  # fmt: skip
     """The file and its card in a new folder, scored in one view by the file's own runtime."""
@@ -202,7 +200,8 @@ def _convert(
 
     known = data.val if apart else data.train
     familiar = calibration.energy(_logits(save(None), _some(known.images, KNOWN)))
-    outlier = {"score": "energy", "threshold": float(np.quantile(familiar, calibration.UNLIKE))}
+    threshold = float(np.quantile(familiar, calibration.UNLIKE))
+    outlier = {"score": "energy", "threshold": threshold}
     forward = save(outlier)
     shown = data.test.open() if split == "test" else data.val
     before = evaluation.predict_logits(
@@ -226,7 +225,7 @@ def _convert(
         str(folder), form, storage, path.stat().st_size, [path.name], split, score.n,
         score.accuracy, score.interval, 0.0, 0, 0.0, temperature,
     ))  # fmt: skip
-    unlike = calibration.energy(logits) < outlier["threshold"]
+    unlike = calibration.energy(logits) < threshold
     card.write(
         folder, run, path, score, logits, shown.labels, form=form, storage=storage,
         runtime=_runtime(form), temperature=temperature, calibrated_on=calibrated_on,
@@ -284,7 +283,8 @@ def _temperature(
 
 def _some(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """At most `count` images, spread over all, as uint8 (n, height, width)."""
-    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)][..., 0]
+    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
+    return np.ascontiguousarray(images[chosen, ..., 0])
 
 
 def _logits(forward: Forward, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -299,7 +299,7 @@ def _load_keras(path: Path) -> Forward:
     return lambda images: {k: np.asarray(v) for k, v in model(images, training=False).items()}
 
 
-def _runtime(form: Format) -> str:
+def _runtime(form: str) -> str:
     """The program that ran the file, with its version."""
     if form == "onnx":
         import onnxruntime
@@ -311,7 +311,7 @@ def _runtime(form: Format) -> str:
     return f"Keras {versions['keras']} on {backend.name()}"
 
 
-def _latency(form: Format, path: Path, image: NDArray[np.uint8]) -> dict[str, Any]:
+def _latency(form: str, path: Path, image: NDArray[np.uint8]) -> dict[str, Any]:
     """The median time of 200 answers for one image on one thread (Keras: on all), loaded before."""
     loaders: dict[str, Callable[[], Forward]] = {
         "onnx": lambda: onnx_graph.load(path, 1), "litert": lambda: litert.load(path, 1),

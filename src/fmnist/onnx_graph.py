@@ -57,13 +57,14 @@ def convert(model: Any) -> ModelProto:
         names[id(layer.output)] = made
     (images,) = model.inputs
     classes = model.output["logits"].shape[1]
-    inputs = [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *images.shape[1:]])]
-    outputs = [
+    shape = ["n", *images.shape[1:]]
+    takes = [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)]
+    gives = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", classes])
         for name in ("logits", "probabilities")
     ]
     made = helper.make_model(
-        helper.make_graph(graph.nodes, "fmnist", inputs, outputs, graph.weights),
+        helper.make_graph(graph.nodes, "fmnist", takes, gives, graph.weights),
         opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
         producer_name="fmnist",
     )  # fmt: skip
@@ -183,8 +184,8 @@ def _quantised(made: ModelProto, samples: NDArray[np.uint8], path: Path) -> Mode
     heads = [n.name for n in made.graph.node if n.name.endswith("logits")]
     quantize_static(
         made, path, Samples(), per_channel=True, activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8, op_types_to_quantize=["Conv", "MaxPool", "Add", "Relu", "Gemm"],
-        nodes_to_exclude=["standard", *heads],
+        weight_type=QuantType.QInt8, nodes_to_exclude=["standard", *heads],
+        op_types_to_quantize=["Conv", "MaxPool", "Add", "Relu", "Gemm"],
     )  # fmt: skip
     return onnx.load(path)
 

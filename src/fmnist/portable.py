@@ -55,8 +55,9 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
     """The network applied to `x`, layer by layer, its logits times `weight`."""
     made: dict[int, Any] = {}
     y = x
-    convolution, pooled = None, False  # the latest, and whether a pooling came after it
     copy: Any = None
+    convolution: Any = None  # the latest
+    pooled = False  # since then
     for layer in model.layers:
         if isinstance(layer, layers.InputLayer):
             continue

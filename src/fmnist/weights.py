@@ -24,7 +24,7 @@ def copy_run(run: runs.Run, folder: Path) -> runs.Run:
     return made
 
 
-def store(arrays: runs.Arrays, storage: Storage) -> dict[str, Any]:
+def store(arrays: runs.Arrays, storage: str) -> dict[str, Any]:
     """The arrays as they are stored; `runs.Run.load_weights` reads them back as floats."""
     if storage == "float32":
         return {name: array.astype(np.float32) for name, array in arrays.items()}
