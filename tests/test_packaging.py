@@ -99,6 +99,7 @@ def test_wheel_holds_the_package_alone(wheel):
         "fmnist/py.typed",
         "fmnist/report.html.jinja",
         "fmnist/audit.html.jinja",
+        "fmnist/card.html.jinja",
     } <= set(inside)
     assert {Path(name).suffix for name in inside} == {".py", ".typed", ".jinja"}
     assert not [name for name in inside if "test" in name or "scratch" in name]

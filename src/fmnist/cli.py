@@ -379,7 +379,7 @@ def export(
     opened.require_weights()
     loaded = _load(_folder_of(opened, data))
 
-    from fmnist.export import export as export_run
+    from fmnist.exports import export as export_run
     from fmnist.tables import show_export
 
     made = []

@@ -54,5 +54,5 @@ def load(path: Path, threads: int = 0) -> Callable[[NDArray[np.uint8]], dict[str
     with backend.without_banners(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the interpreter moves to a package of its own
         interpreter = tf.lite.Interpreter(str(path), num_threads=threads or None)
-    run = interpreter.get_signature_runner()
+        run = interpreter.get_signature_runner()
     return lambda images: {k: np.asarray(v) for k, v in run(images=images).items()}

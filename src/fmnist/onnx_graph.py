@@ -130,9 +130,7 @@ def _activated(graph: _Graph, layer: Any, made: str) -> str:
     return graph.node("Relu", [made], f"{layer.name}/relu")
 
 
-def save(
-    model: Any, path: Path, storage: str, samples: NDArray[np.uint8], about: Mapping[str, Any]
-) -> None:
+def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> None:
     """Write a `portable` model as an ONNX file.
 
     Args:
@@ -140,15 +138,20 @@ def save(
             faster in; int8, kernels and what lies between layers in 8 bits, a scale for each
             output channel, computed so: the largest and smallest values of `samples` set the rest.
         samples: training images uint8 (n, height, width), for int8.
-        about: goes into the file's metadata as JSON, under `fmnist`.
     """
     made = convert(model)
     if storage == "float16":
         _store_as_float16(made)
     if storage == "int8":
         made = _quantised(made, samples, path)
-    helper.set_model_props(made, {"fmnist": json.dumps(about)})
     checker.check_model(made, full_check=True)
+    path.write_bytes(made.SerializeToString())
+
+
+def describe(path: Path, about: Mapping[str, Any]) -> None:
+    """Put `about` as JSON into a file's metadata, under `fmnist`."""
+    made = onnx.load(path)
+    helper.set_model_props(made, {"fmnist": json.dumps(about)})
     path.write_bytes(made.SerializeToString())
 
 
@@ -181,6 +184,8 @@ def _quantised(made: ModelProto, samples: NDArray[np.uint8], path: Path) -> Mode
             part = next(self.parts, None)
             return None if part is None else {"images": part}
 
+    # There is nothing to fold or infer before; without this the tool logs that there might be.
+    helper.set_model_props(made, {"onnx.quant.pre_process": "onnxruntime.quant"})
     heads = [n.name for n in made.graph.node if n.name.endswith("logits")]
     quantize_static(
         made, path, Samples(), per_channel=True, activation_type=QuantType.QUInt8,

@@ -39,10 +39,11 @@ def build(
         x = layers.Reshape(shape, name="channel")(images)
         x = layers.Rescaling(1 / (255 * deviation), -about["mean"] / deviation, name="standard")(x)
         if isinstance(recipe.options, Ensemble):
-            outputs = [
-                _copy(model.get_layer(f"member_{i}"), x, f"member_{i}_", weight)
-                for i, weight in enumerate(recipe.options.weights)
-            ]
+            outputs = []
+            for i, member in enumerate(recipe.options.members):
+                network = models.build(member, shape, len(about["classes"]))
+                network.set_weights(model.get_layer(f"member_{i}").get_weights())
+                outputs.append(_copy(network, x, f"member_{i}_", recipe.options.weights[i]))
             logits = layers.Add(name="logits")(outputs)
         else:
             logits = _copy(model, x)

@@ -14,7 +14,7 @@ from fmnist.runs import Run
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fmnist.export import Export
+    from fmnist.exports import Export
     from fmnist.verify import Verification
 
 VIEWS = {  # the more of them, the later

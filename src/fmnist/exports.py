@@ -130,6 +130,7 @@ def export(
         if shares:
             made = _share(run, data, chosen, hidden, part_size)
         else:
+            _make(hidden, out)
             made = _convert(run, data, format, chosen, hidden, calibrate)
         _place(hidden, out, merge=not shares)
     finally:
@@ -178,39 +179,25 @@ def _convert(
     split = "test" if "test" in run.scores or not apart else "val"
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
-    folder.mkdir(parents=True)
     path = folder / FILES[form]
     network = portable.build(model, recipe, about, temperature)
-    samples = _some(data.train.images, SAMPLES)
-
-    def save(outlier: dict[str, Any] | None) -> Forward:
-        """Write the file and load it in its runtime."""
-        facts = {
-            "schema": runs.SCHEMA, "name": recipe.name, "classes": about["classes"],
-            "shape": about["shape"], "temperature": temperature, "outlier": outlier,
-        }  # fmt: skip
-        if form == "onnx":
-            onnx_graph.save(network, path, storage, samples, facts)
-            return onnx_graph.load(path)
-        if form == "litert":
-            litert.save(network, path, storage, samples)
-            return litert.load(path)
-        network.save(path)
-        return _load_keras(path)
-
+    _save(network, form, path, storage, _some(data.train.images, SAMPLES))
     known = data.val if apart else data.train
-    familiar = calibration.energy(_logits(save(None), _some(known.images, KNOWN)))
+    forward = _load(form, path)
+    familiar = calibration.energy(_logits(forward, _some(known.images, KNOWN)))
     threshold = float(np.quantile(familiar, calibration.UNLIKE))
     outlier = {"score": "energy", "threshold": threshold}
-    forward = save(outlier)
+    if form == "onnx":
+        onnx_graph.describe(path, {
+            "schema": runs.SCHEMA, "name": recipe.name, "classes": about["classes"],
+            "shape": about["shape"], "temperature": temperature, "outlier": outlier,
+        })  # fmt: skip
+        forward = _load(form, path)
     shown = data.test.open() if split == "test" else data.val
-    before = evaluation.predict_logits(
-        evaluation.compile_forward(model, about["mean"], about["deviation"]), shown.images,
-        batch=min(evaluation.BATCH, env["micro_batch"]),
-    )  # fmt: skip
+    before = _own_logits(run, model, about, shown.images)
     logits = _logits(forward, shown.images)
-    if not np.isfinite(before).all() or not np.isfinite(logits).all():
-        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
+    if not np.isfinite(logits).all():
+        raise FmnistError(f"{storage}: expected finite logits, found others; nothing was exported")
     times = None
     if split == "test":
         for what, each in (("keras", before), (f"{form}, {storage}", logits)):
@@ -273,12 +260,22 @@ def _temperature(
         model, about = evaluation.load_model(source)
     elif recipe.fit_on == "all":
         return 1.0, "nothing: no image was kept apart from training"
-    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
-    batch = min(evaluation.BATCH, source.env["micro_batch"])
-    logits = evaluation.predict_logits(forward, data.val.images, batch=batch)
+    logits = _own_logits(source, model, about, data.val.images)
     whose = "" if source is run else f" of {source.name}, trained alike without these images"
     temperature = calibration.fit_temperature(logits, data.val.labels)
     return temperature, f"val (n={len(logits):,}){whose}"
+
+
+def _own_logits(
+    run: runs.Run, model: Any, about: dict[str, Any], images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """What a run itself answers, in one view. Raises RunError where that is no numbers."""
+    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    batch = min(evaluation.BATCH, run.env["micro_batch"])
+    logits = evaluation.predict_logits(forward, images, batch=batch)
+    if not np.isfinite(logits).all():
+        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
+    return logits
 
 
 def _some(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
@@ -294,7 +291,22 @@ def _logits(forward: Forward, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([forward(images[i : i + evaluation.BATCH])["logits"] for i in parts])
 
 
-def _load_keras(path: Path) -> Forward:
+def _save(network: Any, form: str, path: Path, storage: str, samples: NDArray[np.uint8]) -> None:
+    """Write the file; `samples` are images that set the ranges of int8."""
+    if form == "onnx":
+        onnx_graph.save(network, path, storage, samples)
+    elif form == "litert":
+        litert.save(network, path, storage, samples)
+    else:
+        network.save(path)
+
+
+def _load(form: str, path: Path, threads: int = 0) -> Forward:
+    """The file in its runtime: a function from images (n, height, width) to the outputs."""
+    if form == "onnx":
+        return onnx_graph.load(path, threads)
+    if form == "litert":
+        return litert.load(path, threads)
     model = keras.models.load_model(path, compile=False)
     return lambda images: {k: np.asarray(v) for k, v in model(images, training=False).items()}
 
@@ -312,13 +324,10 @@ def _runtime(form: str) -> str:
 
 
 def _latency(form: str, path: Path, image: NDArray[np.uint8]) -> dict[str, Any]:
-    """The median time of 200 answers for one image on one thread (Keras: on all), loaded before."""
-    loaders: dict[str, Callable[[], Forward]] = {
-        "onnx": lambda: onnx_graph.load(path, 1), "litert": lambda: litert.load(path, 1),
-        "keras": lambda: _load_keras(path),
-    }  # fmt: skip
-    forward, times = loaders[form](), []
-    for _ in range(220):
+    """The median time of up to 200 answers for one image, on one thread (Keras: on all)."""
+    forward, times = _load(form, path, 1), list[float]()
+    until = time.perf_counter() + 3
+    while len(times) < 220 and (len(times) < 25 or time.perf_counter() < until):
         begin = time.perf_counter()
         forward(image)
         times.append(time.perf_counter() - begin)
@@ -327,6 +336,13 @@ def _latency(form: str, path: Path, image: NDArray[np.uint8]) -> dict[str, Any]:
         "machine": backend.device().rpartition(",")[0],
         "threads": backend.threads() if form == "keras" else 1,
     }
+
+
+def _make(hidden: Path, out: Path) -> None:
+    try:
+        hidden.mkdir(parents=True)
+    except OSError as error:
+        raise FmnistError(f"{out}: could not be made ({error.strerror or error})") from error
 
 
 def _place(hidden: Path, out: Path, merge: bool) -> None:
