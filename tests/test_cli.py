@@ -556,6 +556,20 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
+def test_an_export_for_elsewhere_is_a_file_with_its_card(trained, folder, tmp_path):
+    arguments = ("export", trained[0], "--data", folder, "--format", "onnx", "--out", tmp_path)
+    (made,) = call(*arguments, "--json").json
+    assert (made["format"], made["parts"], made["split"]) == ("onnx", ["model.onnx"], "val")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "card.json", "card.html"}
+    assert "or --replace it" in refused(call(*arguments), 2)
+    done = call(*arguments, "--replace", "--storage", "int8")
+    assert done.code == 0, done.err
+    assert re.search(r"onnx, int8, .* MB; val .* answers changed.*; temperature \d", done.out)
+    assert "val images of its own" in refused(
+        call(*arguments, "--replace", "--calibrate", trained[0]), 2
+    )
+
+
 def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_path):
     first, other = trained[0], tmp_path / "other"
     done = call("train", "seed", *SMALL, "--set", "seed=1", "--data", folder, "--run", other)

@@ -343,7 +343,7 @@ def test_a_folder_that_cannot_be_is_refused_in_a_line(run, data, tmp_path):
     [
         ("onxx", {}, "expected one of safetensors, onnx, litert, keras"),
         ("keras", {"storage": "int8"}, "expected one of float32 for keras"),
-        ("onnx", {"storage": "float8"}, "expected one of float16, float32, int8 for onnx"),
+        ("onnx", {"storage": "float8"}, "expected one of float32, float16, int8 for onnx"),
         ("onnx", {"part_size": 10**6}, "only safetensors is cut"),
         ("safetensors", {"replace": True}, "never written over"),
     ],

@@ -351,7 +351,7 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="[default: exports/RUN-FORMAT-TYPE]."),
+        typer.Option("--out", metavar="DIR", help="The folder [default: exports/RUN-FORMAT-TYPE]."),
     ] = None,
     calibrate: Annotated[
         Path | None,

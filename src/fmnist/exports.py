@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def export(
         raise UsageError(f"format: expected one of {', '.join(STORAGES)}, received {format!r}")
     chosen = storage or STORAGES[format][0]
     if chosen not in STORAGES[format]:
-        known = ", ".join(sorted(STORAGES[format]))
+        known = ", ".join(s for s in get_args(Storage) if s in STORAGES[format])
         raise UsageError(f"storage: expected one of {known} for {format}, received {storage!r}")
     shares = format == "safetensors"
     if part_size is not None and not shares:
