@@ -52,7 +52,7 @@ def test_the_loss_equals_its_formula():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_teachers_see_the_images_that_the_student_sees(data, teacher, other, precision):
-    """Against the student's own augmentation, put back to raw pixels, in the student's precision."""
+    """Against the student's own augmentation put back to raw pixels, in the student's precision."""
     student = small(fit_on="all", crop=3, cutout=5, precision=precision)
     images, labels = data.train.images[:40], data.train.labels[:40]
     mean, deviation = mean_and_deviation(data.train.images)

@@ -100,6 +100,7 @@ def test_wheel_holds_the_package_alone(wheel):
         "fmnist/py.typed",
         "fmnist/report.html.jinja",
         "fmnist/audit.html.jinja",
+        "fmnist/card.html.jinja",
     } <= set(inside)
     page = {f"fmnist/web/{path.name}" for path in (ROOT / "src/fmnist/web").glob("*.*")}
     assert {"fmnist/web/index.html", "fmnist/web/app.js"} <= page <= set(inside)

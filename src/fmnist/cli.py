@@ -333,12 +333,16 @@ def verify(
 @app.command()
 def export(
     run: RunFolder,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help="safetensors, onnx, litert or keras."),
+    ] = "safetensors",
     storage: Annotated[
         list[str] | None,
         typer.Option(
             "--storage",
             metavar="TYPE",
-            help="float16, int8 or float32; repeatable [default: float16].",
+            help="float16, int8 or float32; repeatable [default: float16; keras: float32].",
         ),
     ] = None,
     part_size: Annotated[
@@ -347,16 +351,27 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The new folder [default: exports/RUN-TYPE]."),
+        typer.Option("--out", metavar="DIR", help="The folder [default: exports/RUN-FORMAT-TYPE]."),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate",
+            metavar="RUN",
+            help="Of a run on all images: take the temperature of one alike that kept val apart.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write over an earlier export in the folder.")
+    ] = False,
     data: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's weights as safetensors to share, smaller and in parts, and score them so."""
+    """Write a run for elsewhere, with a card, and score it there: weights, ONNX, LiteRT, Keras."""
     from fmnist.memory import parse_size
     from fmnist.runs import find_run
 
-    storages = storage or ["float16"]
+    storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
         raise UsageError("--out: names one folder; give one --storage with it")
     size = parse_size(part_size, "--part-size") if part_size else None
@@ -364,12 +379,23 @@ def export(
     opened.require_weights()
     loaded = _load(_folder_of(opened, data))
 
-    from fmnist.export import export as export_run
+    from fmnist.exports import export as export_run
     from fmnist.tables import show_export
 
     made = []
     for each in storages:
-        made.append(export_run(opened, loaded, storage=each, out=out, part_size=size))  # type: ignore[arg-type]
+        made.append(
+            export_run(
+                opened,
+                form,  # type: ignore[arg-type]
+                loaded,
+                storage=each,  # type: ignore[arg-type]
+                out=out,
+                part_size=size,
+                calibrate=find_run(calibrate) if calibrate else None,
+                replace=replace,
+            )
+        )
         if not as_json:
             show_export(made[-1])
     if as_json:

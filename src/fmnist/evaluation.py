@@ -183,7 +183,8 @@ def load_model(run: runs.Run, precision: str = "") -> tuple[Any, dict[str, Any]]
     """A finished run's Keras model with its weights, and what is written about them.
 
     The model takes standardised images and computes in `precision`, by default the run's own;
-    `about` has the mean and deviation to take out, the class names and the image shape. Raises RunError where weights and recipe do not fit together.
+    `about` has the mean and deviation to take out, the class names and the image shape. Raises
+    RunError where weights and recipe do not fit together.
     """
     from fmnist import models
 
