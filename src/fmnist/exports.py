@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist import (
-    backend, calibration, card, evaluation, litert, onnx_graph, portable, predict, runs,
+    backend,
+    calibration,
+    card,
+    evaluation,
+    litert,
+    onnx_graph,
+    portable,
+    predict,
+    runs,
 )  # fmt: skip
 from fmnist import weights as stored
 from fmnist.data import Data, load_data

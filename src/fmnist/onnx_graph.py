@@ -1,8 +1,8 @@
 """A Keras model of plain layers as an ONNX graph, its weights stored smaller, run by onnxruntime.
 
 Each layer becomes the operator of its name, channels first as onnxruntime computes convolutions. By
-ONNX's own helper and not by tf2onnx, which needs TensorFlow, also where Keras runs on JAX, and makes
-27 nodes of a plain network of four convolutions for 17 here.
+ONNX's own helper and not by tf2onnx, which needs TensorFlow, also where Keras runs on JAX, and
+makes 27 nodes of a plain network of four convolutions for 17 here.
 """
 
 import json
