@@ -33,7 +33,7 @@ from fmnist import (
 from fmnist import weights as stored
 from fmnist.data import Data, load_data
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.recipes import Recipe
+from fmnist.recipes import Ensemble, Recipe
 
 import keras  # isort: skip
 
@@ -261,7 +261,7 @@ def _temperature(
         sibling = Recipe.from_json(source.recipe)
         if recipe.fit_on == "train":
             raise UsageError(f"{run.path}: has val images of its own; leave out --calibrate")
-        if sibling.fit_on != "train" or sibling.options != recipe.options:
+        if sibling.fit_on != "train" or _networks(sibling) != _networks(recipe):
             raise UsageError(
                 f"{source.path}: expected a run of the same network that kept val apart"
             )
@@ -274,6 +274,12 @@ def _temperature(
     whose = "" if source is run else f" of {source.name}, trained alike without these images"
     temperature = calibration.fit_temperature(logits, data.val.labels)
     return temperature, f"val (n={len(logits):,}){whose}"
+
+
+def _networks(recipe: Recipe) -> list[Any]:
+    """The options of a recipe's network, or of its members', however they were trained."""
+    options = recipe.options
+    return [m.options for m in options.members] if isinstance(options, Ensemble) else [options]
 
 
 def _own_logits(

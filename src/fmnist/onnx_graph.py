@@ -193,7 +193,12 @@ def _quantised(made: ModelProto, samples: NDArray[np.uint8], path: Path) -> Mode
         weight_type=QuantType.QInt8, nodes_to_exclude=["standard", *heads],
         op_types_to_quantize=["Conv", "MaxPool", "Add", "Relu", "Gemm"],
     )  # fmt: skip
-    return onnx.load(path)
+    quantised = onnx.load(path)
+    del quantised.graph.value_info[:]
+    for node in quantised.graph.node:  # two or three for each layer: kilobytes of names
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.name = ""
+    return quantised
 
 
 def load(path: Path, threads: int = 0) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:
