@@ -27,7 +27,7 @@ UV  := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet $(LOCK_OPTIONS) p
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit chaos bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit chaos cluster bench lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,10 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 
 chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
+
+cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
+	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/test_cluster.py
 
 bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \
