@@ -33,7 +33,7 @@ OUT ?= build/page
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit web page browser chaos bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit web page browser chaos cluster bench lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,10 @@ browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/
 
 chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
+
+cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
+	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/test_cluster.py
 
 bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \

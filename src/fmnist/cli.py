@@ -513,6 +513,30 @@ def sweep(
     no_prune: Annotated[
         bool, typer.Option("--no-prune", help="Let every trial train to its end.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Trials on a Ray cluster, all trained to their end: HOST:PORT, auto or local.",
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option(
+            "--cpus-per-trial", metavar="N", min=1, help="With --ray: a trial's cores [default: 1]."
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-trial",
+            metavar="X",
+            min=0,
+            max=1,
+            help="With --ray: a trial's GPU, or share of one [default: 0].",
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -522,23 +546,32 @@ def sweep(
 
     if resume and (recipe or over or settings or data or out or storage or seed or no_prune):
         raise UsageError("--resume: goes on with what the sweep recorded; leave out the others")
+    if ray is None and (cpus is not None or gpus is not None):
+        raise UsageError("--cpus-per-trial, --gpus-per-trial: say --ray ADDRESS too")
     chosen = find_recipe(recipe or "quick", **parse_settings(settings or []))
 
+    from fmnist import cluster
     from fmnist.progress import SweepProgress, ranked
     from fmnist.sweep import Sweep
     from fmnist.tables import show_sweep
 
+    if ray is not None:
+        cluster.connect(ray, cpus or 1, gpus or 0)
     if resume:
         opened = Sweep(resume)
     else:
         folder = _folder_named(data)
         opened = Sweep.create(
-            out, chosen, over or [], data=folder, storage=storage, seed=seed, prune=not no_prune
-        )
+            out, chosen, over or [], data=folder, storage=storage, seed=seed,
+            prune=not (no_prune or ray),
+        )  # fmt: skip
     if not quiet:
         _say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)}, into {opened.path}")
     with SweepProgress(quiet) as progress:
-        opened.search(trials, minutes, progress.show)
+        if ray is None:
+            opened.search(trials, minutes, progress.show)
+        else:
+            cluster.search(opened, trials, minutes, progress.show, cpus=cpus or 1, gpus=gpus or 0)
     rows, best = ranked(opened.rows()), opened.best()
     command = opened.command_for(best) if best else ""
     if as_json:

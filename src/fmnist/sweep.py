@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -144,36 +144,40 @@ class Sweep:
         signal (the trial then keeps a checkpoint), FmnistError where every trial fails.
         """
         end = time.monotonic() + 60 * minutes
+        with self.at_work() as (held, stop):
+            while trial := self.next_trial(trials, end):
+                self._do(trial, held, stop, show)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[tuple[IO[str], list[int]]]:
+        """Hold the sweep: its lock and the stopping signals that came. Raises as `search` does."""
         lock = self.path / "lock"
         refusal = f"{self.path}: another process works on this sweep, or the trial that it left"
         with files.held(lock, f"{refusal} is still training") as held, stop_signals() as stop:
             try:
                 if not self.about["storage"]:
                     mend_journal(self.path)
-                while trial := self._next(trials, end):
-                    self._do(trial, held, stop, show)
-                    ended = [row for row in self.rows() if row["state"] != "running"]
-                    if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
-                        raise FmnistError(
-                            f"{self.path}: every trial so far failed; the last: "
-                            f"{ended[-1]['reason']}"
-                        )
+                yield held, stop
             except (OSError, optuna.exceptions.OptunaError) as error:
                 raise RunError(
                     f"{self.path}: could not be written ({reason(error)}); go on by: "
                     f"{self._resume_command()}"
                 ) from error
 
-    def _next(self, trials: int, end: float) -> Trial | None:
-        """The trial that was at work when the sweep was cut off, else a new one, else None."""
+    def next_trial(self, trials: int, end: float, busy: Collection[int] = ()) -> Trial | None:
+        """A trial that was at work when the sweep was cut off, else a new one, else None.
+
+        The trials that are `busy`, by number, are at work now.
+        """
         there = self.study.get_trials(deepcopy=False)
         for frozen in there:
-            if frozen.state == TrialState.RUNNING:
+            if frozen.state == TrialState.RUNNING and frozen.number not in busy:
                 self._sample_as(frozen.number)
                 trial = Trial(self.study, frozen._trial_id)  # which has no public name
                 break
         else:
-            if sum(t.state.is_finished() for t in there) >= trials or time.monotonic() >= end:
+            begun = sum(t.state.is_finished() for t in there) + len(busy)
+            if begun >= trials or time.monotonic() >= end:
                 return None
             if not there and (first := space.own_values(self.space, self.recipe)):
                 self.study.enqueue_trial(first)
@@ -186,7 +190,8 @@ class Sweep:
     def _sample_as(self, number: int) -> None:
         """Proposals by seed and trial alone, so that a resumed sweep repeats none."""
         seed = (self.about["seed"] * 100_003 + number) % 2**32
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        # Trials that are at work meanwhile count as bad, so that several do not try the same.
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
     def _do(
         self, trial: Trial, held: IO[str], stop: list[int], show: Callable[[Rows], object]
@@ -198,15 +203,40 @@ class Sweep:
         with self._training(trial, folder, held, pruned) as process:
             while process and process.poll() is None and not stop and not pruned:
                 time.sleep(POLL_SECONDS)
-                pruned = self._report(trial, folder, show)
-        run = runs.Run(folder) if (folder / "recipe.json").exists() else None
+                pruned = self._report(trial, show)
+        run = self._run(trial.number)
         if stop and not pruned and not (run and run.finished):
-            raise Interrupted(
-                stop[0], f"stopped in trial {trial.number}; go on by: {self._resume_command()}"
-            )
+            self.interrupted(stop, [trial.number])
+        self.finish(trial, process.returncode if process else 0, show)
+
+    def _run(self, number: int) -> runs.Run | None:
+        folder = self.folder_of(number)
+        return runs.Run(folder) if (folder / "recipe.json").exists() else None
+
+    def interrupted(self, stop: Sequence[int], numbers: Sequence[int]) -> NoReturn:
+        """Raise Interrupted, after a stopping signal, for the trials that were at work."""
+        where = f" in trial {', '.join(map(str, numbers))}" if numbers else ""
+        raise Interrupted(stop[0], f"stopped{where}; go on by: {self._resume_command()}")
+
+    def needs_training(self, trial: Trial) -> bool:
+        """Whether a trial is not known to be behind, and its run not finished."""
+        run = self._run(trial.number)
+        return not trial.user_attrs.get("pruned") and not (run and run.finished)
+
+    def words_of(self, trial: Trial) -> list[str]:
+        """The options of `fmnist train` that make a trial of the sweep's recipe."""
+        data = ["--data", self.about["data"]] if self.about["data"] else []
+        return settings(trial.params) + data
+
+    def finish(self, trial: Trial, code: int, show: Callable[[Rows], object]) -> None:
+        """Tell the storage what became of a trial whose process has ended with `code`.
+
+        Raises FmnistError where all trials fail.
+        """
+        run = self._run(trial.number)
         # Epochs that ended between two looks are looked at in their order, so that nothing depends
         # on when that was.
-        pruned = pruned or self._report(trial, folder, show)
+        pruned = trial.user_attrs.get("pruned") or self._report(trial, show)
         if run and run.metrics():
             trial.set_user_attr("seconds", run.metrics()[-1]["seconds"])
         if pruned:
@@ -214,12 +244,16 @@ class Sweep:
         elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
-            code = process.returncode if process else 0
             trial.set_user_attr("reason", self._reason(trial.number, code))
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
             run.drop_checkpoints()
         show(self.rows())
+        ended = [row for row in self.rows() if row["state"] != "running"]
+        if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
+            raise FmnistError(
+                f"{self.path}: every trial so far failed; the last: {ended[-1]['reason']}"
+            )
 
     @contextlib.contextmanager
     def _training(
@@ -232,8 +266,7 @@ class Sweep:
         if not (folder / "recipe.json").exists():  # what is there was cut off before it began
             shutil.rmtree(folder, ignore_errors=True)
             words = ["train", str(self.path / "base.json"), "--run", str(folder)]
-            words += settings(trial.params)
-            words += ["--data", self.about["data"]] if self.about["data"] else []
+            words += self.words_of(trial)
         elif runs.Run(folder).finished:
             yield None
             return
@@ -257,12 +290,12 @@ class Sweep:
                 process.send_signal(signal.SIGTERM)
             process.wait()
 
-    def _report(self, trial: Trial, folder: Path, show: Callable[[Rows], object]) -> bool:
+    def _report(self, trial: Trial, show: Callable[[Rows], object]) -> bool:
         """Report the epochs that are new; whether the trial is to be pruned."""
-        if not (folder / "recipe.json").exists():
+        if not (run := self._run(trial.number)):
             return False
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for line in runs.Run(folder).metrics():
+        for line in run.metrics():
             if "epoch" not in line or "val_accuracy" not in line or line["epoch"] in known:
                 continue
             trial.report(line["val_accuracy"], line["epoch"])
