@@ -152,8 +152,8 @@ def bomb_of_pixels():
     )
 
 
-def bomb_of_scans(scans=20_000, side=2_000):
-    """A JPEG whose pixels are few and whose last scan comes `scans` times: minutes of decoding."""
+def bomb_of_scans(scans=90, side=8_000):
+    """A small JPEG within the limits that takes long: its last scan comes `scans` times."""
     file = io.BytesIO()
     Image.new("L", (side, side), 200).save(file, "JPEG", progressive=True)
     content = file.getvalue()

@@ -89,18 +89,23 @@ function surfacesOf(work, border, size) {
   const explained = new Uint8Array(size.n);
   for (const i of first.explained) explained[i] = 1;
   const band = 2 * bandOf(size);
-  const odd = new Uint8Array(size.n); // the corners that are mostly unexplained
-  for (const [top, bottom] of [[0, Math.min(band, rows)], [Math.max(0, rows - band), rows]]) {
-    for (const [left, right] of [[0, Math.min(band, columns)], [Math.max(0, columns - band), columns]]) {
-      const corner = [];
-      for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) corner.push(y * columns + x);
-      const count = (mask) => corner.reduce((sum, i) => sum + mask[i], 0);
-      const unexplained = 2 * count(explained) < count(border);
-      for (const i of corner) odd[i] = unexplained;
-    }
-  }
   const rest = places.filter((i) => !explained[i]);
-  const start = rest.filter((i) => odd[i]);
+  const odd = new Uint8Array(size.n);
+  const [top, width] = [Math.max(0, rows - band), Math.min(band, columns)];
+  // Both lower corners: one alone, or an upper one, is rather a garment that reaches there.
+  const floor = [0, columns - width].every((left) => {
+    let [all, unexplained] = [0, 0];
+    for (let y = top; y < rows; y++) {
+      for (let x = left; x < left + width; x++) {
+        const i = y * columns + x;
+        odd[i] = 1;
+        all += border[i];
+        unexplained += border[i] && !explained[i];
+      }
+    }
+    return 2 * unexplained > all;
+  });
+  const start = floor ? rest.filter((i) => odd[i]) : [];
   const surfaces = [first.surface];
   if (start.length) surfaces.push(fit(work, rest, start, size).surface);
   return { surfaces, noise: first.noise };
