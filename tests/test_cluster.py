@@ -5,7 +5,6 @@ The test on a real cluster of three nodes is `slow` and wants fmnist[cluster]: `
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from fmnist.runs import Run
 from fmnist.sweep import Sweep
 
 SETTINGS = [f"--set={name}={value}" for name, value in SMALL.items()]
+EPOCHS = 200  # long enough to be met at work
 OVER = ["--over=model.filters=4/4,4", "--over=model.pool_after=1/2", "--over=momentum=0.5..0.9"]
 
 
@@ -210,16 +210,23 @@ def ray_cluster(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of files that it leaves open
 def test_a_sweep_on_a_cluster_is_the_local_one_also_when_a_node_is_lost(ray_cluster, tmp_path):
     """Stopped by Ctrl-C, gone on with, and one of three nodes killed at work on a trial."""
-    made, (node, _) = ray_cluster
+    made, others = ray_cluster
     data = write_idx_set(tmp_path / "data", height=12, width=12)
-    words = ["quick", *SETTINGS, "--set=epochs=60", *OVER, f"--data={data}", f"--seed={SEED}"]
+    words = [
+        "quick",
+        *SETTINGS,
+        f"--set=epochs={EPOCHS}",
+        *OVER,
+        f"--data={data}",
+        f"--seed={SEED}",
+    ]
     ray = [f"--ray={made.address}", "--cpus-per-trial=1"]
     local, there = tmp_path / "one" / "same", tmp_path / "two" / "same"
 
     process = run_cli("sweep", *words, *ray, f"--out={there}", "--trials=5")
     begun = "fmnist-*/run/metrics.jsonl"
     wait_for(lambda: list(tmp_path.glob(f"node?/{begun}")), process)
-    assert len(Sweep(there).rows()) == 3  # as many as there is room for
+    assert len(Sweep(there).rows()) >= 3  # as many at once as there is room for
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 128 + signal.SIGINT, said
@@ -229,9 +236,11 @@ def test_a_sweep_on_a_cluster_is_the_local_one_also_when_a_node_is_lost(ray_clus
     assert not list(tmp_path.glob("node?/fmnist-*"))
 
     process = run_cli("sweep", "--resume", there, *ray, "--trials=5")
-    wait_for(lambda: list((tmp_path / "node1").glob(begun)), process)
-    (killed,) = trial_processes(tmp_path / "node1")
-    made.remove_node(node, allow_graceful=False)
+    # The head stays, but at least one of trials 0 and 1 is at work elsewhere.
+    met = wait_for(lambda: list(tmp_path.glob(f"node[12]/{begun}")), process)
+    number = int(met[0].relative_to(tmp_path).parts[0].removeprefix("node"))
+    (killed,) = trial_processes(tmp_path / f"node{number}")
+    made.remove_node(others[number - 1], allow_graceful=False)
     wait_for(lambda: not Path(f"/proc/{killed}").exists(), process)  # a lost trial is no orphan
     out, said = process.communicate()
     assert process.returncode == 0, said
@@ -242,15 +251,13 @@ def test_a_sweep_on_a_cluster_is_the_local_one_also_when_a_node_is_lost(ray_clus
     assert process.returncode == 0, said
     rows = outcome(there)
     assert rows == outcome(local)
-    assert [(row["trial"], row["state"], len(row["history"])) for row in rows if row["val"]] == [
-        (number, "complete", 60) for number in (0, 1, 3, 4) if rows[number]["val"]
+    assert [(row["trial"], row["state"], len(row["history"])) for row in rows] == [
+        (0, "complete", EPOCHS), (1, "complete", EPOCHS), (2, "failed", 0), (3, "failed", 0),
+        (4, "complete", EPOCHS),
     ]  # fmt: skip
-    assert [row["trial"] for row in rows] == list(range(5))
-    assert rows[2]["state"] == "failed"
     for row in rows:
         if row["state"] == "complete":
             run = Run(there / "trials" / row["run"])
             run.load_logits("val")
             assert run.env["threads"] == 1
     assert {path.name for path in there.iterdir()} == {path.name for path in local.iterdir()}
-    shutil.rmtree(tmp_path)
