@@ -23,7 +23,7 @@ import numpy as np
 from fmnist import bodies, limits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from server import Server, bomb_of_pixels, bomb_of_scans, head, photo
+from server import Server, bomb_of_pixels, head, photo, slow_photos
 
 CONNECTIONS = (1, 16, 256)
 CODES = {200, 400, 408, 413, 415, 422, 503}
@@ -104,7 +104,8 @@ async def hostile(port, until, codes):
             await once(port, content, left, codes, pieces)
             await asyncio.sleep(pause)
 
-    scans = post(bomb_of_scans(), "image/jpeg")  # takes a decoder for as long as it may
+    kind, content = slow_photos(10)
+    scans = post(content, kind)  # takes a decoder for as long as it may
     await asyncio.gather(
         *(repeat(content, pieces, 0.2) for content, pieces in troubles), repeat(scans, [], 30)
     )

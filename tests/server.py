@@ -152,13 +152,18 @@ def bomb_of_pixels():
     )
 
 
-def bomb_of_scans(scans=90, side=8_000):
-    """A small JPEG within the limits that takes long: its last scan comes `scans` times."""
+def slow_photos(count=4):
+    """A content type and a small body within all limits that takes seconds to decode.
+
+    The last scan of a progressive JPEG comes 90 times, and the JPEG `count` times.
+    """
     file = io.BytesIO()
-    Image.new("L", (side, side), 200).save(file, "JPEG", progressive=True)
+    Image.new("L", (5_000, 5_000), 200).save(file, "JPEG", progressive=True)
     content = file.getvalue()
     start = content.rindex(b"\xff\xda")
-    return content[:start] + content[start:-2] * scans + content[-2:]
+    content = content[:start] + content[start:-2] * 90 + content[-2:]
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    return "multipart/form-data; boundary=x", (part + content + b"\r\n") * count + b"--x--\r\n"
 
 
 LINUX = Path("/proc/self/status").exists()

@@ -18,11 +18,11 @@ from server import (
     LINUX,
     Server,
     bomb_of_pixels,
-    bomb_of_scans,
     drip,
     head,
     photo,
     received,
+    slow_photos,
     status,
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
 LARGE = 2**24
 QUICK = {
     "serve.WEB": Path("none"),
-    "limits.HEAD_SECONDS": 1.0, "limits.BODY_SECONDS": 1.5, "readers.READ_SECONDS": 1.5,
+    "limits.HEAD_SECONDS": 1.0, "limits.BODY_SECONDS": 1.5, "readers.READ_SECONDS": 3.0,
     "limits.BODY_BYTES": 2**20,
 }  # fmt: skip
 
@@ -400,7 +400,7 @@ def test_memory_stays_bounded(model):
 def tight(model):
     """A server with room for little."""
     limits = {
-        "limits.QUEUE": 2, "readers.WAIT_SECONDS": 1.0, "readers.READ_SECONDS": 1.5,
+        "limits.QUEUE": 2, "readers.WAIT_SECONDS": 1.0, "readers.READ_SECONDS": 3.0,
         "limits.ALL_BODIES": 2_500_000, "limits.CONNECTIONS": 8,
     }  # fmt: skip
     with Server(model, limits, ["--threads", "1"]) as server:
@@ -408,20 +408,21 @@ def tight(model):
 
 
 def test_a_photo_that_takes_too_long_ends_its_decoder_alone(tight):
-    answer = tight.post(bomb_of_scans(), "image/jpeg")
+    kind, content = slow_photos()
+    answer = tight.post(content, kind)
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith("takes more than 1.5 s")
+    assert answer.json()["detail"].startswith("takes more than 3 s")
     expect_answers(tight)
 
 
 def test_requests_past_the_queue_and_without_a_decoder_are_503(tight):
     """One is decoded for as long as it may, one waits for its decoder, the others are too many."""
-    content = bomb_of_scans()
+    kind, content = slow_photos()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: tight.post(content, "image/jpeg"), range(6)))
+        answers = list(pool.map(lambda _: tight.post(content, kind), range(6)))
     details = {(each.status_code, each.json()["detail"].partition(";")[0]) for each in answers}
     assert details == {
-        (422, "takes more than 1.5 s to decode"),
+        (422, "takes more than 3 s to decode"),
         (503, "no decoder became free in time"),
         (503, "too many requests wait"),
     }
@@ -461,8 +462,8 @@ def test_a_new_connection_takes_the_place_of_the_longest_silent(tight):
 def test_where_every_connection_is_at_work_a_new_one_is_503(model):
     limits = {"limits.CONNECTIONS": 1, "readers.READ_SECONDS": 2.0}
     with Server(model, limits) as server, server.connect() as connection:
-        content = bomb_of_scans()
-        connection.sendall(head(len(content), "image/jpeg", Expect="100-continue"))
+        kind, content = slow_photos()
+        connection.sendall(head(len(content), kind, Expect="100-continue"))
         assert b" 100 " in connection.recv(65536)
         connection.sendall(content)
         time.sleep(0.5)  # it is decoded for longer
