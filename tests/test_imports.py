@@ -76,7 +76,7 @@ def test_each_module_imports_only_what_it_may(path):
     assert own(path) <= MAY_IMPORT.get(path.stem, own(path))
     if path.stem not in {"cli", "sweep", "audit", "__init__"}:
         assert "training" not in own(path)
-    if path.stem not in {"backend", "microbatch"}:
+    if path.stem not in {"backend", "distributed", "microbatch"}:
         assert not roots(path) & ENGINES
     if path.stem in {"recipes", "cli", "__init__", "errors", "files"}:
         assert not roots(path, lazy=False) & {"numpy", "keras"}
