@@ -134,9 +134,10 @@ def divide(array: Any) -> Any:
 
     Where that does not come out even, as it may for the last batch of an epoch, each does it all.
     """
-    if array is None or devices() == 1 or array.shape[0] % devices():
+    if array is None or devices() == 1:
         return array
-    return jax.lax.with_sharding_constraint(array, sharding("batch"))  # type: ignore[no-untyped-call]
+    axes = () if array.shape[0] % devices() else ("batch",)
+    return jax.lax.with_sharding_constraint(array, sharding(*axes))  # type: ignore[no-untyped-call]
 
 
 def share(value: Any) -> Any:
