@@ -13,9 +13,11 @@ BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/tes
 # Most of their time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 # All but record.py, which trains a recipe as often as it is told to.
-BENCHMARKS := start_up memory checkpoints steps evaluation pareto time_to_accuracy
+BENCHMARKS := start_up memory checkpoints steps evaluation pareto time_to_accuracy predict photos outliers
 # How often `make chaos` kills at a random time.
 KILLS ?= 50
+# What `make browser` drives.
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 PYTEST_OPTIONS ?=
 # Two at a time, a file's tests together since they share what they have trained.
 PROCESSES ?= -n 2 --dist loadfile
@@ -25,9 +27,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 UV  := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet $(LOCK_OPTIONS) pyproject.toml
 
+WEB := src/fmnist/web
+# Where `make page` puts the page.
+OUT ?= build/page
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit chaos bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit web page browser chaos bench lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -53,6 +59,26 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
 	fi
 
+web: install-train ## the page's runtime, from npm into src/fmnist/web/vendor; the page then needs no server
+	@command -v npm >/dev/null || { echo "make web needs npm (Node.js 18 or newer)" >&2; exit 1; }
+	@echo "installing what web-build/package-lock.json pins ..."
+	@cd web-build && npm ci --silent
+	@mkdir -p $(WEB)/vendor
+	@cp web-build/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs $(WEB)/vendor/ort.js
+	@gzip -9 -n -c web-build/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm >$(WEB)/vendor/ort.wasm.gz
+	@# The npm package holds no licence texts; its Python sibling of the same sources does.
+	@cp .venv/lib/python3.*/site-packages/onnxruntime/LICENSE $(WEB)/vendor/LICENSE.txt
+	@cp .venv/lib/python3.*/site-packages/onnxruntime/ThirdPartyNotices.txt $(WEB)/vendor/ThirdPartyNotices.txt
+
+page: web ## the page as a folder for any file host: make page OUT=folder
+	@mkdir -p "$(OUT)/model"
+	@cp -R $(WEB)/. "$(OUT)/"
+	@cp src/fmnist/shipped/model.onnx src/fmnist/shipped/card.json "$(OUT)/model/"
+	@echo "$(OUT) is the page: put it on any file host"
+
+browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/path/to/chromium
+	@KERAS_BACKEND=tensorflow CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m browser tests/test_web.py $(PYTEST_OPTIONS)
+
 chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
 
@@ -71,7 +97,7 @@ lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade tak
 	@echo "requirements/*.txt are up to date; commit them"
 
 clean: ## remove .venv, builds and caches (runs/ stays)
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist web-build/node_modules $(WEB)/vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # .venv/made-in holds where .venv was made: scripts in it name that folder, so a moved checkout

@@ -31,6 +31,8 @@ COMMANDS = [
     "evaluate",
     "verify",
     "export",
+    "predict",
+    "serve",
     "sweep",
     "ensemble",
     "audit",
@@ -532,7 +534,7 @@ def test_an_export_in_parts_is_joined_as_the_error_says(trained, folder, tmp_pat
 
 
 def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monkeypatch):
-    from fmnist import export
+    from fmnist import exports
 
     out = tmp_path / "out"
     arguments = ("export", trained[0], "--data", folder, "--out", out)
@@ -543,7 +545,7 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
         (("--storage", "int8", "--storage", "float16"), "--out: names one folder"),
     ):
         assert expected in refused(call(*arguments, *wrong), 2)
-    monkeypatch.setattr(export, "ALLOWED", -1)
+    monkeypatch.setattr(exports, "ALLOWED", -1)
     assert "nothing was exported" in refused(call(*arguments), 1)
     run = Run(copied(trained[0], tmp_path))
     arrays, about = run.load_weights(), run.about_weights()
@@ -554,6 +556,20 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
     (run.path / "val_logits.npz").unlink()
     assert "was not scored" in refused(call("export", run.path, "--data", folder, "--out", out), 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_an_export_for_elsewhere_is_a_file_with_its_card(trained, folder, tmp_path):
+    arguments = ("export", trained[0], "--data", folder, "--format", "onnx", "--out", tmp_path)
+    (made,) = call(*arguments, "--json").json
+    assert (made["format"], made["parts"], made["split"]) == ("onnx", ["model.onnx"], "val")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "card.json", "card.html"}
+    assert "or --replace it" in refused(call(*arguments), 2)
+    done = call(*arguments, "--replace", "--storage", "int8")
+    assert done.code == 0, done.err
+    assert re.search(r"onnx, int8, .* MB; val .* answers changed.*; temperature \d", done.out)
+    assert "val images of its own" in refused(
+        call(*arguments, "--replace", "--calibrate", trained[0]), 2
+    )
 
 
 def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_path):

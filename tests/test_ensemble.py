@@ -9,7 +9,7 @@ import pytest
 from idx import write_idx_set
 from sklearn.metrics import log_loss
 
-from fmnist import ensemble, evaluation, export, report, training, verify
+from fmnist import ensemble, evaluation, exports, report, training, verify
 from fmnist.compare import open_subject
 from fmnist.data import load_data
 from fmnist.errors import RunError, UsageError
@@ -91,7 +91,7 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     seconds = sum(run.metrics()[-1]["seconds"] for run in members)
     assert made.metrics()[-1]["seconds"] == pytest.approx(seconds, abs=1e-3)
     assert verify.verify(made, data).passed
-    exported = export.export(made, data, storage="int8", out=tmp_path / "small")
+    exported = exports.export(made, data=data, storage="int8", out=tmp_path / "small")
     named = [member["run"] for member in Run(exported.folder).env["members"]]
     assert named == [run.name for run in members]  # a stranger has no use for this machine's paths
     assert exported.accuracy == pytest.approx(made.scores["val"]["accuracy"], abs=0.1)

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+WEB_VENDOR = ROOT / "src" / "fmnist" / "web" / "vendor"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
@@ -99,8 +100,15 @@ def test_wheel_holds_the_package_alone(wheel):
         "fmnist/py.typed",
         "fmnist/report.html.jinja",
         "fmnist/audit.html.jinja",
+        "fmnist/card.html.jinja",
     } <= set(inside)
-    assert {Path(name).suffix for name in inside} == {".py", ".typed", ".jinja"}
+    page = {f"fmnist/web/{path.name}" for path in (ROOT / "src/fmnist/web").glob("*.*")}
+    assert {"fmnist/web/index.html", "fmnist/web/app.js"} <= page <= set(inside)
+    # What `make web` brought goes along.
+    brought = {f"fmnist/web/vendor/{path.name}" for path in WEB_VENDOR.glob("*")}
+    rest = {name for name in inside if not name.startswith(("fmnist/web/", "fmnist/shipped/"))}
+    assert {name for name in inside if name.startswith("fmnist/web/")} == page | brought
+    assert {Path(name).suffix for name in rest} == {".py", ".typed", ".jinja"}
     assert not [name for name in inside if "test" in name or "scratch" in name]
     assert any(name.startswith(info) and name.endswith("LICENSE") for name in names)
 
@@ -109,7 +117,7 @@ def test_base_install_has_no_training_packages(fmnist):
     names = ("keras", "tensorflow", "jax", "sklearn", "matplotlib", "pytest")
     code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
     assert fmnist("-c", code, executable="python").stdout == "[]\n"
-    code = "import numpy, onnxruntime, PIL, rich, typer, fmnist; print(fmnist.__file__)"
+    code = "import numpy, onnxruntime, PIL, rich, typer, fmnist.serve; print(fmnist.__file__)"
     done = fmnist("-c", code, executable="python")
     assert "base install" in done.stdout, done.stderr
 
@@ -164,3 +172,17 @@ def test_make_accepts_the_pythons_that_the_package_does():
     assert {int(minor) for minor in accepted} == {
         minor for minor in range(30) if wanted.contains(f"3.{minor}")
     }
+
+
+def test_what_the_page_takes_from_npm_is_pinned_and_names_no_address():
+    text = (ROOT / "web-build" / "package-lock.json").read_text(encoding="utf-8")
+    lock = json.loads(text)
+    (itself,) = (each for name, each in lock["packages"].items() if not name)
+    assert itself == {
+        key: json.loads((ROOT / "web-build" / "package.json").read_text(encoding="utf-8"))[key]
+        for key in ("dependencies", "devDependencies")
+    }
+    taken = [each for name, each in lock["packages"].items() if name]
+    assert taken
+    assert all(each["integrity"].startswith("sha512-") for each in taken)
+    assert "://" not in text

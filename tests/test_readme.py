@@ -15,7 +15,7 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
 def test_there_is_python_to_run():
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
@@ -23,9 +23,13 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
     """On a small set in place of Fashion-MNIST."""
     monkeypatch.setenv("FMNIST_DATA", str(write_idx_set(tmp_path / "set", train=360)))
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
     made = {path.name for path in tmp_path.iterdir()}
-    assert made & {"runs", "log.csv"}
+    if "Classifier" in names:
+        assert names["probabilities"].shape == (len(names["images"]), 10)
+    else:
+        assert made & {"runs", "log.csv"}
 
 
 def test_every_command_and_option_named_exists():

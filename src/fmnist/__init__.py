@@ -7,8 +7,9 @@ __version__ = "0.1.0"
 
 # The public names and where each lives; imported at first use, so that `import fmnist` is instant.
 _PUBLIC = {
-    "Data": "data", "FmnistError": "errors", "Recipe": "recipes", "Run": "runs",
-    "Score": "evaluation", "evaluate": "evaluation", "load_data": "data",
+    "Classifier": "predict", "Data": "data", "FmnistError": "errors", "Recipe": "recipes",
+    "Run": "runs", "Score": "evaluation", "evaluate": "evaluation", "export": "exports",
+    "load_data": "data",
     "micro_batched": "microbatch", "recipe": "recipes", "resume": "training", "train": "training",
 }  # fmt: skip
 __all__ = [*_PUBLIC]
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from fmnist.errors import FmnistError as FmnistError
     from fmnist.evaluation import Score as Score
     from fmnist.evaluation import evaluate as evaluate
+    from fmnist.exports import export as export
     from fmnist.microbatch import micro_batched as micro_batched
+    from fmnist.predict import Classifier as Classifier
     from fmnist.recipes import Recipe as Recipe
     from fmnist.recipes import recipe as recipe
     from fmnist.runs import Run as Run

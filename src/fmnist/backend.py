@@ -33,7 +33,7 @@ if _BACKEND not in ("tensorflow", "jax"):
 
 
 @contextlib.contextmanager
-def _without_banners() -> Iterator[None]:
+def without_banners() -> Iterator[None]:
     """TensorFlow's C++ side greets on stderr before any setting can reach it."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -47,7 +47,7 @@ def _without_banners() -> Iterator[None]:
 
 
 try:
-    with _without_banners():
+    with without_banners():
         import keras
         from keras import ops
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ABOUT = "Train, score and iterate over image classifiers for Fashion-MNIST and its kin."
 EXIT_CODES = """
 Exit codes: 0 done; 1 failed; 2 a wrong option, recipe or argument; 3 data could not be had or was
-refused; 4 the loss became no number; 5 a run folder is missing, damaged or in use; 6 memory
-was short; 129, 130 or 143 stopped by a closed terminal, Ctrl-C or a termination signal
+refused; 4 the loss became no number; 5 a run folder or model is missing, damaged or in use; 6
+memory was short; 129, 130 or 143 stopped by a closed terminal, Ctrl-C or a termination signal
 (training then leaves a checkpoint to go on from).
 """
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -374,12 +374,16 @@ def verify(
 @app.command()
 def export(
     run: RunFolder,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help="safetensors, onnx, litert or keras."),
+    ] = "safetensors",
     storage: Annotated[
         list[str] | None,
         typer.Option(
             "--storage",
             metavar="TYPE",
-            help="float16, int8 or float32; repeatable [default: float16].",
+            help="float16, int8 or float32; repeatable [default: float16; keras: float32].",
         ),
     ] = None,
     part_size: Annotated[
@@ -388,16 +392,27 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The new folder [default: exports/RUN-TYPE]."),
+        typer.Option("--out", metavar="DIR", help="The folder [default: exports/RUN-FORMAT-TYPE]."),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate",
+            metavar="RUN",
+            help="Of a run on all images: take the temperature of one alike that kept val apart.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write over an earlier export in the folder.")
+    ] = False,
     data: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's weights as safetensors to share, smaller and in parts, and score them so."""
+    """Write a run for elsewhere, with a card, and score it there: weights, ONNX, LiteRT, Keras."""
     from fmnist.memory import parse_size
     from fmnist.runs import find_run
 
-    storages = storage or ["float16"]
+    storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
         raise UsageError("--out: names one folder; give one --storage with it")
     size = parse_size(part_size, "--part-size") if part_size else None
@@ -405,16 +420,96 @@ def export(
     opened.require_weights()
     loaded = _load(_folder_of(opened, data))
 
-    from fmnist.export import export as export_run
+    from fmnist.exports import export as export_run
     from fmnist.tables import show_export
 
     made = []
     for each in storages:
-        made.append(export_run(opened, loaded, storage=each, out=out, part_size=size))  # type: ignore[arg-type]
+        made.append(
+            export_run(
+                opened,
+                form,  # type: ignore[arg-type]
+                loaded,
+                storage=each,  # type: ignore[arg-type]
+                out=out,
+                part_size=size,
+                calibrate=find_run(calibrate) if calibrate else None,
+                replace=replace,
+            )
+        )
         if not as_json:
             show_export(made[-1])
     if as_json:
         _print_json([each.to_json() for each in made])
+
+
+@app.command()
+def predict(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Images, folders, patterns, IDX files; - is stdin."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="MODEL", help="An .onnx file or a folder that holds one."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes.")] = 3,
+    as_is: Annotated[
+        bool, typer.Option("--raw", help="The images are in the data set's form, no photos.")
+    ] = False,
+    show_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--show",
+            metavar="DIR|FILE",
+            help="Write pictures of each photo beside what the model saw; FILE.png for one.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object an image, a line each.")
+    ] = False,
+) -> None:
+    """Say what photos of clothes show, or images in the data set's form."""
+    from fmnist.answers import answer
+    from fmnist.predict import Classifier
+
+    classifier = Classifier.load(model)
+    refused = answer(
+        classifier, files, top=top, as_is=as_is, show_in=show_in, as_json=as_json, say=_say
+    )
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="MODEL", help="An .onnx file or a folder that holds one."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0: everywhere.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: one that is free.")
+    ] = 8000,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", metavar="N", min=0, help="Of the model, and to decode; 0: all."),
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say over HTTP what images show, and host the page to try it, until Ctrl-C."""
+    from fmnist.serve import serve as serve_until_stopped
+
+    def ready(address: str) -> None:
+        if as_json:
+            _print_json({"address": address})
+        else:
+            print(f"serving at {address} until Ctrl-C")
+        sys.stdout.flush()
+
+    serve_until_stopped(model, host=host, port=port, threads=threads, ready=ready)
 
 
 @app.command()

@@ -50,7 +50,8 @@ def load(
 
     Args:
         teachers: from `describe`.
-        recipe: the student's; its augmentation is done to what the teachers see.
+        recipe: the student's; its augmentation is done to what the teachers see, and in its
+            precision they compute, which is what is fast on the machine at hand.
         mean, deviation: which were taken out of the student's images.
 
     The function takes the step's images, standardised (n, h, w, 1), and labels (n,), and returns
@@ -65,7 +66,7 @@ def load(
         run.require_weights()
         if files.sha256(run.weights_path) != entry["weights"]:
             raise RunError(f"{run.path}: its weights are not those that this run was taught by")
-        model, about = evaluation.load_model(run)
+        model, about = evaluation.load_model(run, recipe.precision)
         scale = deviation / about["deviation"]
         shift = (mean - about["mean"]) / about["deviation"]
         loaded.append((model, np.float32(scale), np.float32(shift)))

@@ -179,11 +179,12 @@ def shifted(images: NDArray[np.uint8], dy: int, dx: int) -> NDArray[np.uint8]:
     return images[:, rows[:, None], columns]
 
 
-def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
+def load_model(run: runs.Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
     """A finished run's Keras model with its weights, and what is written about them.
 
-    The model takes standardised images; `about` has the mean and deviation to take out, the class
-    names and the image shape. Raises RunError where weights and recipe do not fit together.
+    The model takes standardised images and computes in `precision`, by default the run's own;
+    `about` has the mean and deviation to take out, the class names and the image shape. Raises
+    RunError where weights and recipe do not fit together.
     """
     from fmnist import models
 
@@ -191,7 +192,7 @@ def load_model(run: runs.Run) -> tuple[Any, dict[str, Any]]:
     shape = tuple(about["shape"])
     if len(shape) != 3 or not about["deviation"] > 0:
         raise RunError(f"{run.weights_path}: expected a shape (height, width, 1) and a deviation")
-    recipe = Recipe.from_json(run.recipe).changed(precision=run.env["precision"])
+    recipe = Recipe.from_json(run.recipe).changed(precision=precision or run.env["precision"])
     model = models.build(recipe, shape, len(about["classes"]))
     variables = {v.path: v for v in model.variables}
     arrays = run.load_weights({path: tuple(v.shape) for path, v in variables.items()})

@@ -14,7 +14,7 @@ from fmnist.runs import Run
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fmnist.export import Export
+    from fmnist.exports import Export
     from fmnist.verify import Verification
 
 VIEWS = {  # the more of them, the later
@@ -144,12 +144,13 @@ def show_verification(result: "Verification") -> None:
 def show_export(made: "Export") -> None:
     """Where, how large, and what it scores beside the run itself."""
     low, high = made.interval
+    softened = "" if made.format == "safetensors" else f"; temperature {made.temperature:.3f}"
     print(
-        f"{made.folder}: {made.storage}, {made.size / 1e6:,.1f} MB"
+        f"{made.folder}: {made.format}, {made.storage}, {made.size / 1e6:,.2f} MB"
         f"{f' in {len(made.parts)} parts' if len(made.parts) > 1 else ''}; {made.split} "
         f"{made.accuracy:.2%} (n={made.n:,}, 95% CI {100 * low:.2f}–{100 * high:.2f}), the run "
         f"{made.before:.2%}; {made.changed:,} answers changed, logits by up to "
-        f"{made.largest_difference:.2g}"
+        f"{made.largest_difference:.2g}{softened}"
     )
 
 

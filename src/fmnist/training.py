@@ -181,6 +181,7 @@ class _Session:
     def __init__(
         self, recipe: Recipe, env: dict[str, Any], split: Split, val: Split | None = None
     ) -> None:
+        recipe = recipe.changed(precision=env["precision"])
         self.recipe, self.env = recipe, env
         self.images, self.labels = split.images, split.labels
         self.val = val if recipe.fit_on == "train" else None
@@ -194,8 +195,7 @@ class _Session:
 
     def build(self) -> keras.Model:
         """The model as the run begins with it."""
-        recipe = self.recipe.changed(precision=self.env["precision"])
-        return models.build(recipe, tuple(self.env["shape"]), len(self.env["classes"]))
+        return models.build(self.recipe, tuple(self.env["shape"]), len(self.env["classes"]))
 
     def make_updater(self, size: int) -> microbatch.Updater:
         """The update step with micro-batches of `size`."""

@@ -1,0 +1,231 @@
+// The page: pictures in, an answer out.
+
+import { covered, doubts, mostImportant, occlusionMap, overlay, percent, ranking, softmax, SIDE } from "./answer.js";
+import { open } from "./engine.js";
+import { prepare } from "./photo.js";
+import { camera, drawing, photos } from "./pictures.js";
+
+const SIZE = SIDE * SIDE;
+const TOP = 5; // classes shown
+const byId = (id) => document.getElementById(id);
+
+const make = (name, text, className) => {
+  const element = document.createElement(name);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+};
+
+let engine = null;
+let latest = null; // the question that is being answered: a later one takes its place
+
+// A question: {image: 28 × 28 bytes, own: whether it is the user's picture, label, say: aloud or not}.
+async function ask(question) {
+  latest = question;
+  if (!engine) return; // asked again once the model is there
+  const { card, logits: run } = engine;
+  try {
+    if (!question.image?.some((value) => value)) return nothing(question);
+    const begun = performance.now();
+    const logits = await run(question.image.slice());
+    const took = performance.now() - begun;
+    if (question !== latest) return;
+    const probabilities = softmax(logits, card.temperature);
+    tell(question, logits, probabilities, took);
+    const first = ranking(probabilities)[0];
+    const map = await regions(question, probabilities, first);
+    if (map) {
+      paint("mattered", overlay(question.image, map));
+      byId("mattered-text").textContent = mostImportant(map, card.classes[first]);
+    }
+  } catch (error) {
+    trouble(`The model fails: ${error.message}`);
+  }
+}
+
+// A row of the map at a time, so that a new question need not wait; null if there is one.
+async function regions(question, probabilities, first) {
+  const { card, logits: run } = engine;
+  const images = covered(question.image);
+  const classes = card.classes.length;
+  const n = images.length / SIZE;
+  const every = new Float32Array(n * classes);
+  const some = engine.local ? 14 : n / 4;
+  for (let start = 0; start < n; start += some) {
+    every.set(await run(images.slice(start * SIZE, (start + some) * SIZE)), start * classes);
+    if (question !== latest) return null;
+  }
+  return occlusionMap(probabilities, every, classes, card.temperature, first);
+}
+
+function tell({ image, own, label, say }, logits, probabilities, took) {
+  const { card } = engine;
+  const order = ranking(probabilities).slice(0, TOP);
+  const reasons = doubts(logits, card, own);
+  const name = card.classes[order[0]];
+  const grave = reasons.some((reason) => reason.grave);
+  trouble("");
+  byId("result").hidden = false;
+  byId("result").classList.toggle("grave", grave);
+  const right = label === undefined ? "" : label === name ? "right" : "wrong";
+  byId("kicker").textContent = right ? `Label: ${label} ${right === "right" ? "✓" : "✗"}` : grave ? "A guess" : "It looks like";
+  byId("kicker").className = right;
+  byId("top").textContent = name;
+  byId("bars").replaceChildren(...order.map((i) => bar(card.classes[i], probabilities[i])));
+  paint("saw", overlayless(image));
+  paint("mattered", overlay(image, new Float32Array(SIZE)));
+  byId("mattered-text").textContent = "Looking …";
+  const items = reasons.map(({ grave: bad, text }) => make("li", text, bad ? "bad" : ""));
+  if (!items.length) items.push(make("li", `Nothing speaks against it. ${wrongShare(card)}`, "fine"));
+  byId("reasons").replaceChildren(...items);
+  byId("time").textContent = `${took < 10 ? took.toFixed(1) : Math.round(took)} ms, ${engine.local ? "in this page" : "on the server"}`;
+  if (say === false) return;
+  const second = order[1] === undefined ? "" : `, then ${card.classes[order[1]]}, ${percent(probabilities[order[1]])}`;
+  const warning = reasons.find((reason) => reason.grave)?.text ?? "";
+  const truth = right ? ` The label says ${label}.` : "";
+  byId("said").textContent = `${name}, ${percent(probabilities[order[0]])}${second}.${truth} ${warning}`;
+}
+
+function wrongShare(card) {
+  const test = card.scores?.test;
+  return test ? `Still, of a hundred test images it gets ${Math.round(100 * (1 - test.accuracy))} wrong.` : "";
+}
+
+function nothing({ image }) {
+  byId("result").hidden = true;
+  trouble(image
+    ? "Nothing stands out from the background. Put the garment, whole, on something plain of another colour."
+    : "The paper is empty.");
+}
+
+function bar(name, probability) {
+  const item = make("li");
+  const track = make("span", undefined, "track");
+  track.append(make("span"));
+  track.firstChild.style.width = `${100 * probability}%`;
+  item.append(make("span", name, "name"), track, make("span", percent(probability), "share"));
+  return item;
+}
+
+const overlayless = (image) => Uint8ClampedArray.from({ length: 4 * SIZE }, (_, i) => (i % 4 === 3 ? 255 : image[i >> 2]));
+
+function paint(id, pixels) {
+  byId(id).getContext("2d").putImageData(new ImageData(pixels, SIDE, SIDE), 0, 0);
+}
+
+function trouble(text) {
+  byId("trouble").textContent = text;
+  byId("trouble").hidden = !text;
+}
+
+const own = (pixels) => ask({ image: pixels && prepare(pixels.data, pixels.width, pixels.height), own: true });
+
+// What the model is: a few facts and, on demand, its card; the card of a stranger's model may say little.
+function introduce({ card, local }) {
+  byId("privacy").textContent = local
+    ? "It runs in this page: your pictures stay on this device."
+    : "It runs on the server that this page came from: your pictures, as 28 × 28 pixels, are sent there.";
+  const test = card.scores?.test;
+  const points = (share) => (100 * share).toFixed(2);
+  const facts = [];
+  if (test) {
+    const [low, high] = test.interval.map(points);
+    facts.push(["right on test images", `${points(test.accuracy)} %`, `${low} to ${high}, n = ${whole(test.n)}`]);
+  }
+  const size = `${(card.bytes / 1e6).toFixed(2)} MB`;
+  facts.push(card.parameters ? ["parameters", whole(card.parameters), `${size}, ${card.storage}`] : ["size", size, card.name]);
+  byId("facts").replaceChildren(...facts.map(([term, value, note]) => {
+    const group = make("div");
+    const dd = make("dd");
+    dd.append(make("b", value), make("small", note));
+    group.append(make("dt", term), dd);
+    return group;
+  }));
+  const limits = make("ul");
+  limits.append(...(card.limits ?? []).map((limit) => make("li", limit)));
+  const licence = card.licence ? `Licence: ${card.licence}. ` : "";
+  byId("card").replaceChildren(
+    make("p", `${card.name}. ${card.intended_use ?? ""}`),
+    limits,
+    ...(test ? [byClass(test.by_class)] : []),
+    make("p", `${licence}SHA-256 of the file: ${card.sha256}.`, "small"),
+  );
+  byId("more").hidden = false;
+}
+
+const whole = (number) => number.toLocaleString("en");
+
+function byClass(rows) {
+  const table = make("table");
+  const heads = ["class", "precision %", "recall %", "test images"];
+  table.createTHead().insertRow().append(...heads.map((text) => Object.assign(make("th", text), { scope: "col" })));
+  const body = table.createTBody();
+  for (const row of rows) {
+    const cells = [(100 * row.precision).toFixed(1), (100 * row.recall).toFixed(1), whole(row.n)];
+    const name = Object.assign(make("th", row.class), { scope: "row" });
+    body.insertRow().append(name, ...cells.map((text) => make("td", text)));
+  }
+  return table;
+}
+
+// The examples: radio buttons, so that the arrow keys go through them.
+async function gallery() {
+  const [about, sprite] = await Promise.all([
+    fetch("gallery.json").then((response) => response.json()),
+    fetch("gallery.png").then((response) => response.blob()).then((blob) => createImageBitmap(blob)),
+  ]);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [sprite.width, sprite.height];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(sprite, 0, 0);
+  const across = sprite.width / SIDE;
+  const tiles = about.images.map(({ index, label }, i) => {
+    const { data } = context.getImageData(SIDE * (i % across), SIDE * Math.floor(i / across), SIDE, SIDE);
+    const image = Uint8Array.from({ length: SIZE }, (_, k) => data[4 * k]);
+    const name = about.classes[label];
+    const tile = make("label");
+    const input = make("input");
+    Object.assign(input, { type: "radio", name: "example", value: index });
+    input.setAttribute("aria-label", `Test image ${index}, ${name}`);
+    const picture = make("canvas");
+    picture.width = picture.height = SIDE;
+    picture.getContext("2d").putImageData(new ImageData(data, SIDE, SIDE), 0, 0);
+    tile.append(input, picture);
+    input.addEventListener("click", () => ask({ image, label: name })); // arrow keys click as well
+    return { tile, input, first: { image, label: name, say: false } };
+  });
+  byId("tiles").replaceChildren(...tiles.map(({ tile }) => tile));
+  tiles[0].input.checked = true;
+  return tiles[0].first;
+}
+
+const panels = ["gallery", "photo", "camera", "draw"];
+function choose(name) {
+  document.querySelector(`input[name=source][value=${name}]`).checked = true;
+  for (const each of panels) byId(each).hidden = each !== name;
+  if (name !== "camera") stopCamera();
+}
+
+photos(() => choose("photo"), own);
+const stopCamera = camera(own);
+drawing(own);
+for (const radio of document.querySelectorAll("input[name=source]")) {
+  radio.addEventListener("change", () => choose(radio.value));
+}
+choose(document.querySelector("input[name=source]:checked").value); // what the browser restored
+
+const examples = gallery().catch(() => {
+  byId("tiles").textContent = "The examples could not be loaded.";
+  return null;
+});
+try {
+  engine = await open((share) => (byId("progress").value = share));
+  introduce(engine);
+  latest ??= await examples;
+  if (latest) await ask(latest);
+} catch (error) {
+  trouble(error.message);
+} finally {
+  byId("loading").hidden = true;
+  byId("answer").setAttribute("aria-busy", "false");
+}

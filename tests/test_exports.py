@@ -1,0 +1,385 @@
+"""Exports as their own programs run them: the same answers as the run's, or no file at all."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from idx import write_idx_set
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, logsumexp, softmax
+
+import fmnist
+from fmnist import calibration, ensemble, evaluation, exports, files, onnx_graph, portable, training
+from fmnist.data import load_data
+from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.progress import Progress
+from fmnist.recipes import Recipe, recipe
+from fmnist.runs import Run
+
+SMALL = {
+    "model.filters": "6,6,8,8", "model.pool_after": "2,3", "batch_size": 50,
+    "precision": "float32", "epochs": 3,
+}  # fmt: skip
+SIDES = 13, 12  # odd and not square, so that no axis passes for another
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    height, width = SIDES
+    place = tmp_path_factory.mktemp("data") / "blocks"
+    return write_idx_set(place, train=480, height=height, width=width, classes=5)
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return load_data(folder)
+
+
+def trained(chosen, data, path):
+    return training.train(chosen, data, path, progress=Progress("none"))
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """A compact network with a shortcut and a pooling between convolution and norm."""
+    chosen = recipe("quick", **SMALL, **{"model.shortcuts": "4"}, label_smoothing=0.3)
+    return trained(chosen, data, tmp_path_factory.mktemp("runs") / "first")
+
+
+@pytest.fixture(scope="module")
+def plain(data, tmp_path_factory):
+    chosen = recipe("seed", **SMALL, **{"model.dense_units": 9}, crop=1)
+    return trained(chosen, data, tmp_path_factory.mktemp("runs") / "plain")
+
+
+def logits_of(run, images):
+    """The run's own, in one view."""
+    model, about = evaluation.load_model(run)
+    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    return evaluation.predict_logits(forward, images)
+
+
+def answers(path, images):
+    """Logits and probabilities of an ONNX file by a plain session of onnxruntime."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["logits", "probabilities"], {"images": images[..., 0]})
+
+
+# the temperature
+
+
+def test_the_temperature_is_that_of_the_least_cross_entropy():
+    random = np.random.default_rng(0)
+    for factor in (0.3, 1.0, 6.0):
+        labels = random.integers(0, 5, 400)
+        logits = (random.normal(size=(400, 5)) + 1.2 * np.eye(5)[labels]).astype(np.float32)
+
+        def entropy(temperature, logits=logits * factor, labels=labels):
+            chance = log_softmax(logits.astype(float) / temperature, axis=1)
+            return -chance[np.arange(len(labels)), labels].mean()
+
+        best = minimize_scalar(
+            entropy, bounds=(0.01, 50), method="bounded", options={"xatol": 1e-8}
+        )
+        found = calibration.fit_temperature(logits * factor, labels)
+        assert found == pytest.approx(best.x, rel=1e-4)
+
+
+def test_a_temperature_without_an_end_stays_within_bounds():
+    labels = np.arange(40) % 4
+    assert calibration.fit_temperature(np.eye(4)[labels], labels) == calibration.COLDEST
+    assert calibration.fit_temperature(-np.eye(4)[labels], labels) == calibration.HOTTEST
+
+
+# the network
+
+
+@pytest.mark.parametrize("name", ["run", "plain"])
+def test_the_portable_network_gives_the_same_logits(name, data, request):
+    run = request.getfixturevalue(name)
+    model, about = evaluation.load_model(run)
+    made = portable.build(model, Recipe.from_json(run.recipe), about, 0.5)
+    assert all(type(layer).__module__.startswith("keras.") for layer in made.layers)
+    given = made(data.val.images[..., 0])
+    logits, chance = (np.asarray(given[key]) for key in ("logits", "probabilities"))
+    np.testing.assert_allclose(logits, logits_of(run, data.val.images), atol=2e-4)
+    np.testing.assert_allclose(chance, softmax(logits / 0.5, axis=1), atol=1e-5)
+
+
+def test_a_norm_that_turns_the_order_round_stays_behind_the_pooling(run, data, tmp_path):
+    """The highest value times a negative scale is the lowest, so it is not folded; others are."""
+    model, about = evaluation.load_model(run)
+    for layer in model.layers:
+        if layer.name.startswith("batch_norm"):
+            signs = np.where(np.arange(layer.gamma.shape[0]) % 2, -1.0, 1.0)
+            layer.gamma.assign(layer.gamma.value * signs)
+    made = portable.build(model, Recipe.from_json(run.recipe), about)
+    norms = [layer.name for layer in made.layers if layer.name.startswith("batch_norm")]
+    assert norms == ["batch_norm_1", "batch_norm_2"]
+    images = data.val.images
+    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    onnx_graph.save(made, tmp_path / "m.onnx", "float32", images[..., 0])
+    logits, _ = answers(tmp_path / "m.onnx", images)
+    np.testing.assert_allclose(logits, forward(images), atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["run", "plain"])
+def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(name, request, tmp_path):
+    run = request.getfixturevalue(name)
+    model, about = evaluation.load_model(run)
+    graph = onnx_graph.convert(portable.build(model, Recipe.from_json(run.recipe), about)).graph
+    kinds = [node.op_type for node in graph.node]
+    assert not {"Transpose", "Reshape", "BatchNormalization", "Identity"} & {*kinds}
+    assert kinds.count("Conv") == 4
+    shape = graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in shape] == ["n", *SIDES]
+
+
+# the files
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("name", ["run", "plain"])
+def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request):
+    run = request.getfixturevalue(name)
+    made = exports.export(run, "onnx", data, storage=storage, out=tmp_path / "out")
+    path, images = tmp_path / "out" / "model.onnx", data.val.images
+    assert made.parts == ["model.onnx"]
+    assert made.size == path.stat().st_size
+    before = logits_of(run, images)
+    logits, chance = answers(path, images)
+    difference = {"float32": 2e-4, "float16": 0.03, "int8": 0.6}[storage]
+    assert np.abs(logits - before).max() == pytest.approx(made.largest_difference, abs=1e-4)
+    assert made.largest_difference <= difference * max(1, np.abs(before).max() / 3)
+    np.testing.assert_allclose(
+        chance, softmax(logits.astype(float) / made.temperature, axis=1), atol=1e-5
+    )
+    right = (logits.argmax(axis=1) == data.val.labels).sum()
+    assert (made.split, made.n, made.accuracy) == ("val", 40, right / 40)
+    assert made.before == (before.argmax(axis=1) == data.val.labels).mean()
+    assert answers(path, images[:1])[0].shape == (1, 5)
+    about = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["fmnist"])
+    assert about["classes"] == list(data.classes)
+    assert about["shape"] == [*SIDES, 1]
+    assert about["temperature"] == made.temperature
+    assert about["temperature"] == pytest.approx(
+        calibration.fit_temperature(before, data.val.labels)
+    )
+    floats = {
+        t.name for t in onnx.load(path).graph.initializer if t.data_type == 1 and len(t.dims) == 4
+    }
+    assert bool(floats) == (storage == "float32")
+
+
+def test_the_card_says_what_the_file_scores(run, data, tmp_path):
+    made = exports.export(run, "onnx", data, out=tmp_path)  # into a folder that is there
+    card = files.read_json(tmp_path / "card.json")
+    path = tmp_path / "model.onnx"
+    assert (card["file"], card["bytes"]) == ("model.onnx", path.stat().st_size)
+    assert card["sha256"] == files.sha256(path)
+    logits, _ = answers(path, data.val.images)
+    score = evaluation.score_logits(logits / made.temperature, data.val.labels, data.classes, "val")
+    said = card["scores"]["val"]
+    assert said["correct"] == score.correct
+    assert said["interval"] == pytest.approx(score.interval)
+    assert said["by_class"] == score.per_class
+    assert said["expected_calibration_error"] == pytest.approx(score.expected_calibration_error)
+    assert said["runtime"] == f"onnxruntime {onnxruntime.__version__}"
+    wide = logits.astype(float)
+    energy = logsumexp(wide - wide.mean(axis=1, keepdims=True), axis=1)
+    assert card["outlier"]["threshold"] == pytest.approx(np.quantile(energy, 0.01), abs=1e-4)
+    assert (card["outlier"]["split"], card["outlier"]["n"]) == ("val", 40)
+    assert card["storage"] == "float16"
+    assert card["parameters"] == run.env["parameters"]
+    assert card["calibrated_on"] == "val (n=40)"
+    assert card["latency"]["milliseconds"] > 0
+    assert card["data"]["hash"] == data.hash
+    assert Recipe.from_json(card["recipe"]) == Recipe.from_json(run.recipe)
+    page = (tmp_path / "card.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert card["sha256"] in page
+    assert not re.search(r"<script|<link|src=|url\((?!#)", page)  # it loads nothing
+
+
+def test_a_name_in_the_data_cannot_write_into_the_page(run, data, tmp_path):
+    path = tmp_path / "hostile"
+    subprocess.run(["cp", "-r", run.path, path], check=True)
+    names = ["<script>alert(1)</script>", "b", "c", "d", "e"]
+    hostile = Run(path)
+    hostile.change_env(classes=names)
+    hostile.save_weights(hostile.load_weights(), hostile.about_weights() | {"classes": names})
+    exports.export(hostile, "onnx", data, out=tmp_path / "out")
+    page = (tmp_path / "out" / "card.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_a_litert_file_answers_as_the_run_does(run, storage, data, tmp_path):
+    made = exports.export(run, "litert", data, storage=storage, out=tmp_path)
+    assert made.parts == ["model.tflite"]
+    assert made.largest_difference <= {"float16": 0.05, "int8": 1.0}[storage]
+    assert made.accuracy >= made.before - exports.ALLOWED
+    assert files.read_json(tmp_path / "card.json")["file"] == "model.tflite"
+
+
+def test_a_keras_file_has_nothing_of_fmnist_in_it(run, data, tmp_path):
+    made = exports.export(run, "keras", data, out=tmp_path)
+    assert made.storage == "float32"
+    assert made.largest_difference < 1e-3
+    with zipfile.ZipFile(tmp_path / "model.keras") as parts:
+        config = parts.read("config.json").decode()
+    assert set(re.findall(r'"module": "(\w+)', config)) == {"keras"}
+    assert "fmnist>" not in config
+    found = keras.models.load_model(tmp_path / "model.keras")(data.val.images[..., 0])
+    expected = logits_of(run, data.val.images)
+    np.testing.assert_allclose(np.asarray(found["logits"]), expected, atol=2e-4)
+
+
+def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
+    both = ensemble.create([run, plain], tmp_path / "both")
+    made = exports.export(both, "onnx", data, storage="float32", out=tmp_path / "out")
+    logits, _ = answers(tmp_path / "out" / "model.onnx", data.val.images)
+    first, second = (logits_of(each, data.val.images) for each in (run, plain))
+    weights = both.recipe["model"]["weights"]
+    np.testing.assert_allclose(logits, weights[0] * first + weights[1] * second, atol=1e-3)
+    assert made.changed == 0
+
+
+# a run on all images
+
+
+@pytest.fixture(scope="module")
+def on_all(data, tmp_path_factory):
+    chosen = recipe("quick", **SMALL, **{"model.shortcuts": "4"}, fit_on="all", seed=1)
+    return trained(chosen, data, tmp_path_factory.mktemp("runs") / "all")
+
+
+def test_a_run_on_all_images_takes_a_siblings_temperature(run, on_all, data, tmp_path):
+    made = exports.export(on_all, "onnx", data, out=tmp_path / "none")
+    card = files.read_json(tmp_path / "none" / "card.json")
+    assert (made.temperature, made.split, card["temperature"]) == (1.0, "test", 1.0)
+    assert card["calibrated_on"].startswith("nothing")
+    assert card["outlier"]["split"] == "train"
+    made = exports.export(on_all, "onnx", data, out=tmp_path / "taken", calibrate=run)
+    logits = logits_of(run, data.val.images)
+    assert made.temperature == pytest.approx(calibration.fit_temperature(logits, data.val.labels))
+    card = files.read_json(tmp_path / "taken" / "card.json")
+    assert card["calibrated_on"].startswith("val (n=40) of first")
+    logits, _ = answers(tmp_path / "taken" / "model.onnx", data.test.open().images)
+    unlike = logsumexp(logits.astype(float), axis=1) < card["outlier"]["threshold"]
+    assert card["outlier"]["test_false_alarm"] == pytest.approx(unlike.mean(), abs=0.02)
+    noted = [line["form"] for line in files.read_lines(on_all.ledger_path)]
+    assert noted == ["keras", "onnx, float16"] * 2
+    assert card["scores"]["test"]["times_opened"] == 4
+
+
+def test_a_temperature_of_another_kind_is_refused(run, plain, on_all, data, tmp_path):
+    for of, source, expected in (
+        (run, on_all, "has val images of its own"),
+        (on_all, plain, "expected a run of the same network"),
+        (on_all, on_all, "that kept val apart"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            exports.export(of, "onnx", data, out=tmp_path / "out", calibrate=source)
+    with pytest.raises(UsageError, match="holds no temperature"):
+        exports.export(on_all, data=data, out=tmp_path / "out", calibrate=run)
+    assert not [*tmp_path.iterdir()]
+
+
+# what is refused
+
+
+def test_what_is_worse_than_the_bound_leaves_nothing(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "ALLOWED", -1.0)
+    for form in ("onnx", "keras"):
+        with pytest.raises(FmnistError, match="nothing was exported"):
+            exports.export(run, form, data, out=tmp_path / "out")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_there_stays_unless_it_is_to_be_replaced(run, data, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "card.json").write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        exports.export(run, "onnx", data, out=tmp_path)
+    assert (tmp_path / "card.json").read_text() == "mine"
+    exports.export(run, "onnx", data, out=tmp_path, replace=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert files.read_json(tmp_path / "card.json")["sha256"] == files.sha256(
+        tmp_path / "model.onnx"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "notes.txt", "card.json", "card.html", "model.onnx",
+    }  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_is_refused_in_a_line(run, data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FmnistError, match=r"file.*could not be made") as stop:
+        exports.export(run, "onnx", data, out=tmp_path / "file" / "inside")
+    assert "\n" not in str(stop.value)
+    with pytest.raises(FmnistError, match="could not be made"):
+        exports.export(run, "onnx", data, out=tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "expected"),
+    [
+        ("onxx", {}, "expected one of safetensors, onnx, litert, keras"),
+        ("keras", {"storage": "int8"}, "expected one of float32 for keras"),
+        ("onnx", {"storage": "float8"}, "expected one of float32, float16, int8 for onnx"),
+        ("onnx", {"part_size": 10**6}, "only safetensors is cut"),
+        ("safetensors", {"replace": True}, "never written over"),
+    ],
+)
+def test_what_a_format_does_not_have_is_refused(run, data, tmp_path, form, options, expected):
+    with pytest.raises(UsageError, match=expected):
+        exports.export(run, form, data, out=tmp_path / "out", **options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_without_numbers_are_refused(run, data, tmp_path):
+    path = tmp_path / "bad"
+    subprocess.run(["cp", "-r", run.path, path], check=True)
+    bad = Run(path)
+    arrays, about = bad.load_weights(), bad.about_weights()
+    bad.save_weights({k: a * np.float32(np.nan) for k, a in arrays.items()}, about)
+    with pytest.raises(RunError, match="expected weights that give numbers"):
+        exports.export(bad, "onnx", data, storage="float32", out=tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["bad"]
+
+
+def test_jax_exports_what_does_not_need_tensorflow(run, data, folder, tmp_path):
+    """ONNX and Keras files come from either engine; LiteRT's converter is TensorFlow's."""
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "import fmnist; from fmnist.errors import UsageError\n"
+        f"data, run = fmnist.load_data({str(folder)!r}), {str(run.path)!r}\n"
+        f"made = fmnist.export(run, 'onnx', data, out={str(tmp_path)!r})\n"
+        "try: fmnist.export(run, 'litert', data, out='nowhere')\n"
+        "except UsageError as error: print(made.changed, error)"
+    )
+    env = os.environ | {"KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 litert: expected TensorFlow"), done.stdout
+    logits, _ = answers(tmp_path / "model.onnx", data.val.images)
+    np.testing.assert_allclose(logits, logits_of(run, data.val.images), atol=0.03)
+
+
+def test_the_public_name_loads_the_runs_data(run, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = fmnist.export(run, "onnx")
+    assert Path(made.folder) == Path("exports/first-onnx-float16")
+    assert (Path(made.folder) / "model.onnx").is_file()

@@ -1,0 +1,317 @@
+"""Photos: every mode is read, what is hostile is refused, and a garment comes out as it went in."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fmnist import garments, photos
+from fmnist.photos import PhotoError, decode, prepare, prepare_pixels, shrink
+
+
+def packed(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def garment(height=40, width=24):
+    """A grey shape (height, width) with a lighter stripe, darker to the right, and nothing else."""
+    pixels = np.full((height, width), 90, np.uint8)
+    pixels[:, width // 2 :] = 60
+    pixels[height // 4 : height // 3] = 150
+    return pixels
+
+
+def on(background, shape, top=30, left=50):
+    """`shape`, grey, laid on RGB pixels (height, width, 3)."""
+    pixels = np.array(background, np.uint8)
+    height, width = shape.shape
+    pixels[top : top + height, left : left + width] = shape[:, :, np.newaxis]
+    return pixels
+
+
+def flat(*colour, height=120, width=100):
+    return np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
+
+
+# decoding
+
+
+def colours():
+    """Four areas of one colour, 40×24, that tell the edges apart."""
+    pixels = np.zeros((40, 24, 3), np.uint8)
+    pixels[:20, :12], pixels[:20, 12:] = (250, 10, 10), (10, 250, 10)
+    pixels[20:, :12], pixels[20:, 12:] = (10, 10, 250), (240, 240, 240)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("RGB", "PNG", {}), ("RGB", "JPEG", {"quality": 95, "subsampling": 0}), ("RGB", "BMP", {}),
+        ("RGB", "WEBP", {"lossless": True}), ("RGB", "TIFF", {}), ("RGB", "GIF", {}),
+        ("RGB", "PPM", {}), ("CMYK", "JPEG", {"quality": 95, "subsampling": 0}),
+        ("CMYK", "TIFF", {}), ("P", "PNG", {}), ("RGBA", "PNG", {}), ("YCbCr", "TIFF", {}),
+    ],
+)  # fmt: skip
+def test_every_mode_gives_its_colours(mode, kind, options):
+    picture = colours().quantize(8) if mode == "P" else colours().convert(mode)
+    read = decode(packed(picture, kind, **options))
+    assert read.mode in ("RGB", "RGBA")
+    wanted = np.asarray(colours(), float)
+    difference = np.abs(np.asarray(read.convert("RGB"), float) - wanted)[2:-2, 2:-2]
+    assert np.median(difference) <= 6
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "LA"])
+def test_grey_modes_keep_their_levels(mode):
+    levels = np.repeat(np.array([[0, 255], [255, 0]], np.uint8), 8, 0).repeat(8, 1)
+    if mode == "I;16":
+        levels = np.where(levels > 0, 200, 100).astype(np.uint8)
+        image = Image.fromarray(levels.astype(np.uint16) * 256 + 200)
+    else:
+        image = Image.fromarray(levels).convert(mode)
+    read = decode(packed(image))
+    assert read.mode == ("RGBA" if mode == "LA" else "L")
+    assert np.array_equal(np.asarray(read.convert("L")), levels)
+
+
+def test_a_transparent_palette_is_transparent():
+    image = colours().quantize(8)
+    image.info["transparency"] = image.getpixel((0, 0))
+    alpha = np.asarray(decode(packed(image, transparency=image.getpixel((0, 0)))))[:, :, 3]
+    assert alpha[0, 0] == 0
+    assert alpha[0, -1] == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone(orientation):
+    # What a camera stores for each value: the upright picture, turned the other way.
+    stored = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+    }.get(orientation)  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = colours() if stored is None else colours().transpose(stored)
+    read = decode(packed(picture, exif=exif))
+    assert np.array_equal(np.asarray(read), np.asarray(colours()))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_exif_block_costs_no_photo():
+    read = decode(packed(colours(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\xff\xff\xff"))
+    assert read.size == colours().size
+
+
+def test_only_the_first_frame_counts():
+    frames = [Image.new("RGB", (9, 7), "red"), Image.new("RGB", (9, 7), "blue")]
+    read = decode(packed(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert read.convert("RGB").getpixel((3, 3)) == (255, 0, 0)
+
+
+def test_a_large_jpeg_is_decoded_smaller_but_large_enough():
+    read = decode(packed(Image.new("RGB", (4400, 2600), "red"), "JPEG"))
+    assert min(read.size) >= photos.ENOUGH
+    assert max(read.size) < 4400
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def many_scans(count):
+    """A progressive JPEG whose last scan stands there `count` times more."""
+    content = packed(colours(), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * count + content[-2:]
+
+
+def bomb(width, height, rows=4):
+    """A PNG that claims to be width × height, 1 bit, and is some kilobytes."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    data = zlib.compress(bytes((width // 8 + 1) * rows))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "an empty file"),
+        (b"hello", "received none"),
+        (b"<html>", "received none"),
+        (b"\0\0\0\x1cftypheic", "received none"),
+        (packed(colours())[:-40], "a damaged image"),
+        (packed(colours(), "JPEG")[:400], "a damaged image"),
+        (packed(colours(), "WEBP")[:60], "image"),
+        (bomb(40_000, 40_000), "expected at most"),
+        (bomb(9_000, 9_000), "received 9,000 × 9,000"),
+        (bomb(30_000, 2), "received 30,000 × 2"),
+        (bomb(0, 7), "image"),
+        (many_scans(1000), "at most 100 scans"),
+        (bytes(photos.LARGEST_FILE + 1), "bytes, received"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else len(value),
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_is_no_photo_is_refused_in_a_line(content, expected):
+    with pytest.raises(PhotoError, match=expected) as error:
+        decode(content)
+    assert "\n" not in str(error.value)
+
+
+def test_a_limit_of_ones_own():
+    assert decode(packed(colours()), largest=40 * 24).size == (24, 40)
+    with pytest.raises(PhotoError, match="at most"):
+        decode(packed(colours()), largest=40 * 24 - 1)
+
+
+HEADS = [packed(colours(), kind)[:n] for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
+         for n in (12, 60, 200)]  # fmt: skip
+
+
+@given(st.sampled_from([b"", *HEADS]), st.binary(max_size=300))
+@pytest.mark.filterwarnings("ignore")
+def test_any_bytes_are_an_image_or_refused(head, rest):
+    try:
+        image = decode(head + rest)
+    except PhotoError:
+        return
+    assert prepare(image).shape == (28, 28)
+
+
+def test_raw_takes_the_pixels_as_they_are():
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    assert np.array_equal(photos.raw(decode(packed(Image.fromarray(pixels)))), pixels)
+    coloured = Image.fromarray(pixels).convert("RGBA")
+    assert np.array_equal(photos.raw(decode(packed(coloured))), pixels)
+    with pytest.raises(PhotoError, match="expected 28 × 28 pixels, received 24 × 40"):
+        photos.raw(colours())
+
+
+# averaging, against arithmetic by hand and against blocks of parts
+
+
+def test_areas_are_averaged_as_by_hand():
+    assert shrink(np.array([[[0], [3], [10]]]), 1, 2).ravel().tolist() == [1, 8]  # 1, 23/3
+    assert shrink(np.array([[[1], [2]]]), 1, 1).item() == 2  # a half goes upwards
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 45, 3), dtype=np.uint8)
+    by_blocks = pixels.reshape(20, 3, 15, 3, 3).mean(axis=(1, 3))
+    assert np.array_equal(shrink(pixels, 20, 15), np.floor(by_blocks + 0.5))
+    in_parts = pixels.repeat(44, 0).repeat(31, 1).reshape(44, 60, 31, 45, 3).mean(axis=(1, 3))
+    assert np.array_equal(shrink(pixels, 44, 31), np.floor(in_parts + 0.5))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (3, 500), (28, 28), (5, 5, 4)])
+def test_odd_sizes_are_prepared(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert prepare_pixels(pixels).shape == (28, 28)
+
+
+# the seven steps
+
+
+def test_the_steps_on_white_are_the_makers():
+    """A 56×28 garment of few levels: every second row and column, centred, negated."""
+    shape = np.full((56, 28), 100, np.uint8)
+    made = prepare_pixels(on(flat(255, 255, 255), shape, 20, 40))
+    assert made[:, :7].max() == 0
+    assert made[:, 21:].max() == 0
+    assert (made[1:-1, 8:20] == 155).all()
+    # At the edge the blur reaches into white: 100 - (100 blurred 1/4 by 155 - 100) / 2 by hand.
+    assert (made[1:-1, 7] == 255 - int(np.floor(100 - 155 / 4 / 2 + 0.5))).all()
+
+
+GROUNDS = {
+    "white": flat(255, 255, 255),
+    "grey": flat(214, 214, 214),
+    "black": flat(8, 8, 8),
+    "red": flat(200, 50, 40),
+    "gradient": np.linspace(180, 250, 100)[np.newaxis, :, np.newaxis] * np.ones((120, 1, 3)),
+    "vignette": (
+        240 - 60 * (np.linspace(-1, 1, 100)[np.newaxis, :, np.newaxis] ** 2)
+        - 40 * (np.linspace(-1, 1, 120)[:, np.newaxis, np.newaxis] ** 2) * np.ones(3)
+    ),
+    "noise": 225 + np.random.default_rng(0).normal(0, 6, (120, 100, 3)),
+    "wall and floor": np.repeat([235.0, 190.0], [85, 35])[:, None, None] * np.ones((1, 100, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROUNDS)
+def test_a_garment_is_found_on_every_background(name):
+    mask = garments.find_garment(on(GROUNDS[name], garment()).astype(np.int64))[1]
+    wanted = np.zeros((120, 100), bool)
+    wanted[30:70, 50:74] = True
+    both, either = (mask & wanted).sum(), (mask | wanted).sum()
+    assert both / either > 0.95
+
+
+def test_what_is_seen_does_not_depend_on_the_place_in_the_photo():
+    one, other = (
+        prepare_pixels(on(flat(240, 240, 240), garment(), *place)) for place in ((20, 30), (60, 60))
+    )
+    assert np.array_equal(one, other)
+
+
+def test_a_grey_photo_is_seen_as_its_copy_in_colour():
+    noise = np.random.default_rng(3).normal(0, 5, (120, 100))
+    for level in (60, 128, 200, 240):
+        ground = np.clip(level + noise, 0, 255).astype(np.uint8)
+        photo = on(np.repeat(ground[:, :, None], 3, axis=2), garment() + np.uint8(level // 8))
+        made = prepare_pixels(photo)
+        assert made.any()
+        assert np.array_equal(prepare_pixels(photo[:, :, 0]), made)
+
+
+def test_transparent_is_background_whatever_its_colour():
+    pixels = np.dstack([on(flat(0, 0, 0), garment()), np.zeros((120, 100), np.uint8)])
+    pixels[30:70, 50:74, 3] = 255
+    assert np.array_equal(
+        prepare_pixels(pixels), prepare_pixels(on(flat(255, 255, 255), garment()))
+    )
+
+
+def test_a_soft_shadow_is_background_and_a_sharp_grey_is_not():
+    ground = np.array(flat(245, 245, 245), float)
+    slope = np.clip((np.arange(100) - 20) * 1.5, 0, 40)[np.newaxis, :, np.newaxis]
+    soft = ground - slope * np.clip((110 - np.arange(120))[:, None, None] / 20, 0, 1)
+    soft[:, -8:] = 245
+    sharp = on(ground, np.full((40, 24), 205, np.uint8))
+    assert garments.find_garment(sharp.astype(np.int64))[1].sum() == 40 * 24
+    edge = soft.astype(np.int64)
+    edge[:, -20:] = np.minimum(245, edge[:, -21:-20] + 3 * np.arange(1, 21)[None, :, None])
+    assert garments.find_garment(edge)[1].sum() < 300
+
+
+def test_nothing_but_background_gives_nothing():
+    assert not prepare_pixels(np.full((90, 70, 3), 130, np.uint8)).any()
+    assert not prepare_pixels(np.zeros((9, 9, 4), np.uint8)).any()
+
+
+def test_pieces_are_those_of_scipy():
+    from scipy import ndimage
+
+    mask = np.random.default_rng(1).random((40, 50)) < 0.45
+    for neighbours, structure in ((4, None), (8, np.ones((3, 3)))):
+        ours, number = garments._pieces(mask, neighbours)
+        theirs, count = ndimage.label(mask, structure)
+        assert number == count
+        pairs = set(zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True))
+        assert len(pairs) == count + 1  # one to one
+
+
+def test_small_holes_are_filled_and_large_ones_kept_unless_the_background_is_light():
+    mask = np.zeros((30, 30), bool)
+    mask[5:25, 5:25] = True
+    mask[8:16, 8:16] = False
+    mask[20, 20] = False
+    some, every = garments._filled(mask, False), garments._filled(mask, True)
+    assert (some[20, 20], some[10, 10], some[0, 0]) == (True, False, False)
+    assert every.sum() == 400
