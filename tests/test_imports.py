@@ -85,7 +85,7 @@ def test_each_module_imports_only_what_it_may(path):
     assert own(path) <= MAY_IMPORT.get(path.stem, own(path))
     if path.stem not in {"cli", "sweep", "audit", "__init__"}:
         assert "training" not in own(path)
-    if path.stem not in {"backend", "microbatch", "litert"}:  # the last's converter is TensorFlow's
+    if path.stem not in {"backend", "distributed", "microbatch", "litert"}:  # LiteRT converts by TF
         assert not roots(path) & ENGINES
     if path.stem in {"recipes", "cli", "__init__", "errors", "files"}:
         assert not roots(path, lazy=False) & {"numpy", "keras"}

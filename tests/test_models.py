@@ -1,6 +1,9 @@
 """The networks: the reference to the letter, layers against Keras' own, options, refusals."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,3 +174,34 @@ def test_inference_follows_the_weights():
     np.testing.assert_allclose(
         forward(images) - before, np.tile(np.arange(10.0), (4, 1)), atol=1e-4
     )
+
+
+def test_gradient_on_jax_does_not_depend_on_what_the_compiler_fuses(tmp_path):
+    """A gradient by equality with a maximum is lost where XLA computes the values anew."""
+    code = """
+import sys, jax, numpy as np
+from fmnist import models
+from fmnist.recipes import recipe
+model = models.build(recipe("quick", **{"model.filters": (4, 8), "model.pool_after": (1, 2),
+                                        "crop": 0, "cutout": 0, "flip": False,
+                                        "precision": "float32"}))
+draw = np.random.RandomState(0)
+weights = [v.value + 0.1 * draw.standard_normal(v.shape).astype("f4")
+           for v in model.trainable_variables]
+others = [v.value for v in model.non_trainable_variables]
+x = draw.standard_normal((8, 28, 28, 1)).astype("f4")
+gradient = jax.jit(jax.grad(lambda w: (
+    model.stateless_call(w, others, x, training=True)[0] ** 2).mean()))
+np.savez(sys.argv[1], *map(np.asarray, gradient(weights)))
+"""
+    found = []
+    for name, flags in (("fused", ""), ("apart", "fusion,cpu-instruction-fusion")):
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / f"{name}.npz")], timeout=120, check=True,
+            env=os.environ
+            | {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_disable_hlo_passes={flags}"},
+        )  # fmt: skip
+        with np.load(tmp_path / f"{name}.npz") as arrays:
+            found.append([arrays[key] for key in arrays.files])
+    for fused, apart in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, apart, atol=1e-5 + 1e-4 * abs(apart).max())

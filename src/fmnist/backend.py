@@ -80,6 +80,14 @@ def device() -> str:
     return f"cpu: {_processor()}{f' with {native}' if native else ''}, {threads()} threads"
 
 
+def updates_ahead() -> int:
+    """How many updates may be handed to the device before the result of the first is looked at.
+
+    An accelerator that waits for Python after every update stands still meanwhile.
+    """
+    return 0 if device().startswith("cpu") else 16
+
+
 def threads() -> int:
     """How many processor threads the engine may use."""
     if _BACKEND == "tensorflow" and (

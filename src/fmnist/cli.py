@@ -105,6 +105,24 @@ Updates = Annotated[
     int | None,
     typer.Option("--checkpoint-updates", metavar="N", min=1, help="And after every N updates."),
 ]
+Distributed = Annotated[
+    bool,
+    typer.Option(
+        "--distributed",
+        help="Divide each batch among all devices of the processes that SLURM, mpirun or the next "
+        "three options name (on JAX).",
+    ),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option("--coordinator", metavar="HOST:PORT", help="Where process 0 listens."),
+]
+NumProcesses = Annotated[
+    int | None, typer.Option("--num-processes", metavar="N", min=1, help="How many there are.")
+]
+ProcessId = Annotated[
+    int | None, typer.Option("--process-id", metavar="I", min=0, help="Which this is, from 0.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Split = Annotated[
     str, typer.Option("--split", metavar="val|test", help="test is noted in the ledger.")
@@ -201,10 +219,25 @@ def train(
     micro_batch: MicroBatch = None,
     checkpoint_seconds: Seconds = None,
     checkpoint_updates: Updates = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train a recipe into a new run folder, or go on with an interrupted run."""
+    by_hand = (coordinator, num_processes, process_id)
+    first = True
+    if distributed:
+        if memory:
+            raise UsageError("--memory: is one process's; with --distributed say --micro-batch")
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+        from fmnist.distributed import initialise
+
+        first = initialise(*by_hand)
+    elif by_hand != (None, None, None):
+        raise UsageError("--coordinator, --num-processes, --process-id: go with --distributed")
     from fmnist.memory import parse_size
     from fmnist.recipes import Recipe, parse_settings
     from fmnist.recipes import recipe as find_recipe
@@ -222,16 +255,22 @@ def train(
     if limit and micro_batch:
         raise UsageError("--memory: chooses the micro-batch; leave out --micro-batch")
     chosen.check_micro_batch(micro_batch)
-    if run:
+    if run and first:
         Run.refuse_existing(run)
     teachers = [find_run(each) for each in teacher or []]
     for each in teachers:
         each.require_weights()
-    going_on = find_run(resume) if resume else None
-    if going_on:
-        going_on.require_unfinished()
-    loaded = _load(_folder_of(going_on, data) if going_on else data)
-    if not going_on:
+    recorded = None
+    if resume and first:
+        resume = find_run(resume).path
+        Run(resume).require_unfinished()
+        recorded = Run(resume).env["data"]
+    if distributed and resume:
+        from fmnist.distributed import share as share_first
+
+        recorded = share_first(recorded)
+    loaded = _load(_recorded_folder(recorded, data) if recorded else data)
+    if not resume:
         chosen.check_shape(loaded.shape, len(loaded.classes))
 
     from fmnist import training
@@ -239,10 +278,10 @@ def train(
     from fmnist.progress import Progress
     from fmnist.tables import VIEWS, share
 
-    progress = Progress("none" if quiet else "auto")
-    if going_on:
+    progress = Progress("none" if quiet or not first else "auto")
+    if resume:
         result = training.resume(
-            going_on,
+            resume,
             loaded,
             checkpoint_seconds=checkpoint_seconds,
             checkpoint_updates=checkpoint_updates,
@@ -260,6 +299,8 @@ def train(
             checkpoint_updates=checkpoint_updates,
             progress=progress,
         )
+    if not first:
+        return
     score = score_run(result, loaded.test) if test else None
     if as_json:
         _print_json(
@@ -940,7 +981,12 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × gets a question mark
     try:
-        app(prog_name="fmnist")
+        try:
+            app(prog_name="fmnist")
+        except Exception as error:
+            if distributed := sys.modules.get("fmnist.distributed"):
+                distributed.leave(error)  # one of several processes ends here
+            raise
     except FmnistError as error:
         _say(f"error: {error}" if error.exit_code < 128 else str(error))
         sys.exit(error.exit_code)

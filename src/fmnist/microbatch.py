@@ -14,7 +14,10 @@ the last window (measured on 3.15.1).
 from collections.abc import Callable
 from typing import Any
 
-from fmnist import augment, backend
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist import augment, backend, distributed
 from fmnist.errors import UsageError
 
 import keras  # isort: skip
@@ -140,7 +143,7 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any) -> Any:
 
     def micro(carry: Any, part: Any) -> Any:
         sums, total, non_trainable = carry
-        positions, x, y, weight = part
+        positions, x, y, weight = tree.map_structure(distributed.divide, part)
         with augment.step(model.seed, update, positions):
             target = model.teach(x, y) if model.teach else y
             (_, (loss, y_pred, non_trainable, _)), gradients = differentiate(
@@ -175,14 +178,20 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any) -> Any:
 
 
 class Updater:
-    """A compiled model with its state, ready for one update after the other.
+    """A compiled model with its state and images, ready for one update after the other.
 
     Args:
         model: compiled with optimiser, loss and metrics.
+        images, labels: to train on, uint8 (n, h, w, 1) and integers (n,).
         mean, deviation: of the training images' pixel / 255, taken out before the model proper.
+
+    On JAX images and state lie on the device, and an update gets no more than the images' numbers.
     """
 
-    def __init__(self, model: MicroBatched, mean: float, deviation: float) -> None:
+    def __init__(
+        self, model: MicroBatched, images: NDArray[np.uint8], labels: NDArray[Any],
+        mean: float, deviation: float,
+    ) -> None:  # fmt: skip
         self.model = model
         model.optimizer.build(model.trainable_variables)
         # Metrics make their variables at their first call.
@@ -191,31 +200,38 @@ class Updater:
         model.reset_metrics()
 
         if backend.name() == "tensorflow":
+            self._images, self._labels = images, labels
 
             @tf.function(reduce_retracing=True)
             def step(images: Any, labels: Any) -> Any:
                 return model.train_step((augment.standardise(images, mean, deviation), labels))
 
         else:
+            self._images, self._labels = map(distributed.copy_to_all, (images, labels))
 
-            def pure(state: Any, images: Any, labels: Any) -> Any:
-                return model.train_step(
-                    state, (augment.standardise(images, mean, deviation), labels)
-                )
+            def pure(state: Any, images: Any, labels: Any, index: Any) -> Any:
+                x, y = (jnp.take(each, index, axis=0, mode="clip") for each in (images, labels))
+                return model.train_step(state, (augment.standardise(x, mean, deviation), y))
 
-            step = jax.jit(pure, donate_argnums=0)
+            step = jax.jit(pure, donate_argnums=0, out_shardings=distributed.sharding())
         self._step = step
         self._state: Any = None
 
-    def __call__(self, images: Any, labels: Any) -> dict[str, Any]:
-        """One update from uint8 (n, h, w, 1) and int32 (n,); running means of loss and metrics."""
+    def __call__(self, index: NDArray[np.integer]) -> dict[str, Any]:
+        """One update on the images of these numbers; the running means of loss and metrics.
+
+        On JAX the means may still be on their way when this returns; whoever reads them waits.
+        """
         if backend.name() == "tensorflow":
-            return dict(self._step(images, labels))
+            return dict(self._step(self._images[index], self._labels[index]))
         if self._state is None:
-            groups = self._groups()
             # Copies, since the step gives its arguments' memory to its results.
-            self._state = tuple([jnp.array(v.value) for v in group] for group in groups)
-        logs, self._state = self._step(self._state, images, labels)
+            self._state = tuple(
+                [distributed.copy_to_all(v.value) for v in group] for group in self._groups()
+            )
+        logs, self._state = self._step(
+            self._state, self._images, self._labels, np.asarray(index, np.int32)
+        )
         return dict(logs)
 
     def variables(self) -> list[keras.Variable]:
@@ -223,7 +239,8 @@ class Updater:
         if self._state is not None:
             for group, values in zip(self._groups(), self._state, strict=True):
                 for variable, value in zip(group, values, strict=True):
-                    variable.assign(value)
+                    # Each device holds it whole; Keras' variables live on the first.
+                    variable.assign(value.addressable_data(0))
             self._state = None
         return [variable for group in self._groups() for variable in group]
 

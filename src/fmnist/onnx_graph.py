@@ -102,7 +102,7 @@ def _operator(
             return graph.node("BatchNormalization", inputs, name, epsilon=layer.epsilon)
         case "MaxPooling2D":
             return graph.node("MaxPool", inputs, name, kernel_shape=[2, 2], strides=[2, 2])
-        case "GlobalMaxPooling2D":
+        case "GlobalMaxPooling2D" | "GlobalMax":
             return graph.node("ReduceMax", inputs, name, axes=[2, 3], keepdims=0)
         case "Flatten":
             return graph.node("Flatten", inputs, name)

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -68,7 +69,9 @@ class Progress:
             with contextlib.suppress(BrokenPipeError):
                 print(line, file=self.stream, flush=True)
 
-    def start(self, run: Run, recipe: Recipe, env: dict[str, Any], updates: int, done: int) -> None:
+    def start(
+        self, run: Path, recipe: Recipe, env: dict[str, Any], updates: int, done: int
+    ) -> None:
         """Training begins, or goes on after `done` of its updates."""
         self.recipe, self.updates, self.first = recipe, updates, done
         self.validated = ""
@@ -81,7 +84,7 @@ class Progress:
         self.say(
             f"training {recipe.name} ({env['parameters']:,} parameters) on "
             f"{env['data']['n']:,} images of {env['data']['name']}, {env['precision']} on "
-            f"{env['device']}, batch {recipe.batch_size}{divided}, into {run.path}"
+            f"{env['device']}, batch {recipe.batch_size}{divided}, into {run}"
         )
         if done:
             self.say(f"going on after update {done} of {updates}")

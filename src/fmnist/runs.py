@@ -48,7 +48,7 @@ ENV = {
     "versions": {},
 }  # fmt: skip
 ENV_OPTIONAL = {
-    "commit": str, "fmnist": str,
+    "commit": str, "fmnist": str, "processes": int, "devices": int,
     "teachers": [{"run": str, "weights": str}], "members": [{"run": str, "weights": str}],
 }  # fmt: skip
 SCORE = {

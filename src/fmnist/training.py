@@ -3,13 +3,16 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ import fmnist
 from fmnist import (
     backend,
     distillation,
+    distributed,
     evaluation,
     memory,
     microbatch,
@@ -89,11 +93,15 @@ def train(
     micro-batch. Raises OutOfMemoryError where that is no way out, UsageError for what cannot be
     trained, NonFiniteLossError where the loss is no number, Interrupted after SIGINT (Ctrl-C),
     SIGTERM or SIGHUP; `resume` goes on from there.
+
+    After `distributed.initialise` all processes call this alike, and process 0 alone has a run
+    folder and returns it; the others return None.
     """
+    recipe = Recipe.from_json(distributed.share(recipe.to_json()))
     _refuse_ensemble(recipe)
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
-    if run is not None:
+    if run is not None and distributed.first():
         runs.Run.refuse_existing(run)
     split = data.fitting(recipe.fit_on)
     mean, deviation = mean_and_deviation(split.images)
@@ -106,19 +114,24 @@ def train(
             "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash,
             "n": len(split), "val_index_hash": data.val_index_hash,
         },
+        "processes": distributed.processes(), "devices": distributed.devices(),
         "shape": list(data.shape), "classes": list(data.classes),
         "mean": mean, "deviation": deviation,
         "teachers": distillation.describe(map(runs.find_run, teachers), recipe, data),
     }  # fmt: skip
+    env = distributed.share(env)
+    _refuse_other_data(env, data)
     session = _Session(recipe, env, split, data.val)
     env["parameters"] = session.model.count_params()
-    env["micro_batch"], env["probe"] = session.choose_micro_batch(micro_batch, memory_limit)
-    folder = runs.Run.create(run, recipe.to_json(), env)
+    env["micro_batch"], env["probe"] = distributed.share(
+        session.choose_micro_batch(micro_batch, memory_limit)
+    )
+    folder = runs.Run.create(run, recipe.to_json(), env) if distributed.first() else None
     return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
 
 
 def resume(
-    run: runs.Run | str, data: Data, *,
+    run: runs.Run | str | Path, data: Data, *,
     checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
     progress: Progress | None = None,
 ) -> runs.Run:  # fmt: skip
@@ -126,28 +139,35 @@ def resume(
 
     Raises RunError for a finished run, one that another process trains, or other data.
     """
-    folder = runs.Run(run)
-    folder.require_unfinished()
-    recipe, env = Recipe.from_json(folder.recipe), folder.env
+    folder = runs.Run(run) if distributed.first() else None
+    if folder:
+        folder.require_unfinished()
+    values, env = distributed.share([folder.recipe, folder.env] if folder else None)
+    recipe = Recipe.from_json(values)
     _refuse_ensemble(recipe)
+    _refuse_other_data(env, data)
+    if (env["shape"], env["classes"]) != (list(data.shape), list(data.classes)):
+        raise RunError(f"{run}: env.json: expected the data's image shape and classes")
+    backend.use_threads(env["threads"])
+    progress = progress or Progress()
+    versions = backend.versions().items()
+    changed = [f"{k} {v}" for k, v in versions if env["versions"].get(k) != v]
+    if (before := env.get("devices", 1)) != distributed.devices():
+        changed += [f"{distributed.devices()} devices instead of {before}"]
+    if changed:
+        progress.say(f"note: other than before ({', '.join(changed)}): bits may differ")
+    session = _Session(recipe, env, data.fitting(recipe.fit_on), data.val)
+    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress)
+
+
+def _refuse_other_data(env: dict[str, Any], data: Data) -> None:
     for what, before, now in (
         ("data", env["data"]["hash"], data.hash),
         ("validation split", env["data"]["val_index_hash"], data.val_index_hash),
         ("backend", env["backend"], backend.name()),
     ):
         if before != now:
-            raise RunError(
-                f"{folder.path}: was trained with {what} {before[:16]}, now it is {now[:16]}"
-            )
-    if (env["shape"], env["classes"]) != (list(data.shape), list(data.classes)):
-        raise RunError(f"{folder.path / 'env.json'}: expected the data's image shape and classes")
-    backend.use_threads(env["threads"])
-    progress = progress or Progress()
-    versions = backend.versions().items()
-    if changed := [f"{k} {v}" for k, v in versions if env["versions"].get(k) != v]:
-        progress.say(f"note: other versions than before ({', '.join(changed)}): bits may differ")
-    session = _Session(recipe, env, data.fitting(recipe.fit_on), data.val)
-    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress)
+            raise RunError(f"the run was begun with {what} {before[:16]}, here it is {now[:16]}")
 
 
 def _refuse_ensemble(recipe: Recipe) -> None:
@@ -179,7 +199,14 @@ class _Session:
 
     def make_updater(self, size: int) -> microbatch.Updater:
         """The update step with micro-batches of `size`."""
-        undivided = size >= min(self.recipe.batch_size, len(self.images))
+        batch = min(self.recipe.batch_size, len(self.images))
+        undivided = size >= batch
+        if min(size, batch) % distributed.devices():
+            raise UsageError(
+                f"--distributed: expected a batch, or micro-batch, that {distributed.devices()} "
+                f"devices can share evenly, received {min(size, batch)}; take another number of "
+                "processes, or --set batch_size="
+            )
         wrapped = microbatch.micro_batched(
             self.model, None if undivided else size, seed=self.recipe.seed
         )
@@ -192,7 +219,9 @@ class _Session:
             loss=loss,
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
-        return microbatch.Updater(wrapped, self.env["mean"], self.env["deviation"])
+        return microbatch.Updater(
+            wrapped, self.images, self.labels, self.env["mean"], self.env["deviation"]
+        )
 
     def choose_micro_batch(
         self, asked: int | None, limit: int | None
@@ -237,64 +266,92 @@ class _Session:
         return 8 * 4 * int(self.env["parameters"]) + batch * elements * 4 * 4
 
     def fit(
-        self, run: runs.Run, every_seconds: float | None, every_updates: int | None,
+        self, run: runs.Run | None, every_seconds: float | None, every_updates: int | None,
         progress: Progress,
     ) -> runs.Run:  # fmt: skip
-        """All the updates that are left, then weights, logits and score of val into the folder."""
-        with run.locked(), stop_signals() as stop, progress:
-            run.drop_temporaries()
+        """All the updates that are left, then weights, logits and score of val into the folder.
+
+        `run` is None, and returned as it is, in all but the first of several processes.
+        """
+        self.path = Path(distributed.share(str(run.path) if run else ""))
+        ahead, go_on = backend.updates_ahead(), runs.resume_command(self.path)
+        lock = run.locked() if run else nullcontext()
+        with lock, stop_signals() as stop, progress, distributed.watched(go_on):
+            if run:
+                run.drop_temporaries()
             update = self.prepare(run, progress)
-            saved = begin = time.perf_counter()
+            saved = self.begin = time.perf_counter()
             while update < self.updates:
-                try:
-                    logs = self.one_update(update)
-                    loss = float(logs["loss"])
-                except Exception as error:
-                    if not backend.is_out_of_memory(error):
-                        raise
-                    self.halve_micro_batch(run, update + 1)
-                    update = self.prepare(run, progress)
-                    begin = time.perf_counter()
-                    continue
-                update += 1
-                if not math.isfinite(loss):
-                    raise self.diverged(run, update, loss)
-                now = time.perf_counter()
-                self.seconds, begin = self.seconds + now - begin, now
-                progress.update(update, loss, float(logs["accuracy"]), self.seconds)
-                if update % self.updates_per_epoch == 0:
-                    self.end_epoch(run, update, logs, progress)
-                    begin = time.perf_counter()
                 interval = (
                     default_interval(self.saving_seconds) if every_seconds is None
                     else every_seconds
                 )  # fmt: skip
-                due = now - saved >= interval or (every_updates and update % every_updates == 0)
-                if stop or (due and update < self.updates):
+                due = time.perf_counter() - saved >= interval
+                due = bool(due or (every_updates and (update + 1) % every_updates == 0))
+                ends = (update + 1) % self.updates_per_epoch == 0
+                try:
+                    self.running.append((update + 1, self.one_update(update)))
+                    logs = self.settle(0 if due or ends else ahead, progress)
+                except Exception as error:
+                    if not backend.is_out_of_memory(error) or distributed.processes() > 1:
+                        raise
+                    self.halve_micro_batch(run, update + 1)
+                    update = self.prepare(run, progress)
+                    self.begin = time.perf_counter()
+                    continue
+                update += 1
+                if ends:
+                    self.end_epoch(run, update, logs, progress)
+                    self.begin = time.perf_counter()
+                stopping = distributed.agree(bool(stop), update)
+                if stopping or (due and update < self.updates):
                     start = time.perf_counter()
+                    self.settle(0, progress)
                     self.save(run, update)
                     saved = time.perf_counter()
                     self.saving_seconds = saved - start
-                if stop:
+                if stopping:
                     raise Interrupted(
-                        stop[0], f"stopped after update {update} of {self.updates}; go on by: "
-                        f"{runs.resume_command(run.path)}"
-                    )  # fmt: skip
-            self.finish(run, begin)
-            progress.finish(run)
-        return run
+                        stop[0] if stop else signal.SIGTERM,
+                        f"stopped after update {update} of {self.updates}; go on by: {go_on}",
+                    )
+            self.finish(run)
+            if run:
+                progress.finish(run)
+        return cast(runs.Run, run)
 
-    def prepare(self, run: runs.Run, progress: Progress) -> int:
+    def settle(self, keep: int, progress: Progress) -> dict[str, Any]:
+        """Wait for updates, but for the last `keep`, look at their loss and show it.
+
+        Returns what the last of them gave.
+        """
+        logs: dict[str, Any] = {}
+        while len(self.running) > keep:
+            update, logs = self.running.popleft()
+            loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
+            if not math.isfinite(loss):
+                raise self.diverged(update, loss)
+            self.count_time()
+            progress.update(update, loss, accuracy, self.seconds)
+        return logs
+
+    def count_time(self) -> None:
+        """Add what has passed since `begin` to the seconds of training."""
+        now = time.perf_counter()
+        self.seconds, self.begin = self.seconds + now - self.begin, now
+
+    def prepare(self, run: runs.Run | None, progress: Progress) -> int:
         """Compile the update and load the newest checkpoint; returns the updates behind it."""
+        self.running: deque[tuple[int, dict[str, Any]]] = deque()  # updates and what they gave
         self.updater = self.make_updater(self.env["micro_batch"])
         self.forward = evaluation.compile_forward(
             self.updater.model, self.env["mean"], self.env["deviation"]
         )
         update = self.restore(run, progress)
-        progress.start(run, self.recipe, self.env, self.updates, update)
+        progress.start(self.path, self.recipe, self.env, self.updates, update)
         return update
 
-    def halve_micro_batch(self, run: runs.Run, update: int) -> None:
+    def halve_micro_batch(self, run: runs.Run | None, update: int) -> None:
         """After an update for which memory was short: a model to begin with at half the size."""
         size = self.env["micro_batch"]
         short = f"update {update}: memory is short for {size} images at once"
@@ -302,13 +359,14 @@ class _Session:
             fewer = runs.command("train", self.recipe.name, "--set", f"micro_batch={size // 2}")
             raise OutOfMemoryError(
                 f"{short}, over which the model takes its statistics; go on where there is more by "
-                f"{runs.resume_command(run.path)}, or start anew with fewer by {fewer}"
+                f"{runs.resume_command(self.path)}, or start anew with fewer by {fewer}"
             )
         if size == 1:
             raise OutOfMemoryError(f"{short}; close other programs, or train a smaller network")
         self.env["micro_batch"] = size // 2
-        run.change_env(micro_batch=size // 2)
-        del self.updater  # and what it holds on the device, before there is another
+        if run:
+            run.change_env(micro_batch=size // 2)
+        del self.updater, self.running  # and what they hold on the device, before there are others
         self.model = self.build()
 
     def one_update(self, update: int) -> dict[str, Any]:
@@ -319,10 +377,10 @@ class _Session:
         if place == 0:
             self.updater.reset_metrics()
         index = self.order[place * self.recipe.batch_size :][: self.recipe.batch_size]
-        return self.updater(self.images[index], self.labels[index])
+        return self.updater(index)
 
     def end_epoch(
-        self, run: runs.Run, update: int, logs: dict[str, Any], progress: Progress
+        self, run: runs.Run | None, update: int, logs: dict[str, Any], progress: Progress
     ) -> None:
         """Score val by one view and append the epoch's line."""
         line: dict[str, Any] = {
@@ -338,32 +396,34 @@ class _Session:
             line |= {"val_loss": score.loss, "val_accuracy": score.accuracy, "val_n": score.n}
             self.scoring_seconds += time.perf_counter() - begin
             if not math.isfinite(score.loss):
-                raise self.diverged(run, update, score.loss)
+                raise self.diverged(update, score.loss)
         line |= {
             "seconds": round(self.seconds, 3), "scoring_seconds": round(self.scoring_seconds, 3),
             "images_per_second": round(line["epoch"] * len(self.images) / self.seconds, 1),
             "peak_memory": memory.peak(),
         }  # fmt: skip
-        run.append_metrics(line)
+        if run:
+            run.append_metrics(line)
         progress.epoch(line)
 
-    @staticmethod
-    def diverged(run: runs.Run, update: int, loss: float) -> NonFiniteLossError:
+    def diverged(self, update: int, loss: float) -> NonFiniteLossError:
         """The error for a loss that is no number."""
         return NonFiniteLossError(
             f"update {update}: expected a finite loss, received {loss}; the last good checkpoint "
-            f"of {run.path} is kept; start a new run with a lower learning_rate"
+            f"of {self.path} is kept; start a new run with a lower learning_rate"
         )
 
-    def finish(self, run: runs.Run, begin: float) -> None:
+    def finish(self, run: runs.Run | None) -> None:
         """Score val with the recipe's views, write the weights, drop the checkpoints."""
         self.updater.variables()
         weights = {v.path: backend.view(v) for v in self.model.variables}
         if len(weights) != len(self.model.variables):
             raise RunError("two weights of the model share a name")
         if not _all_finite(weights.values()):
-            raise self.diverged(run, self.updates, math.nan)
-        self.seconds += time.perf_counter() - begin
+            raise self.diverged(self.updates, math.nan)
+        self.count_time()
+        if not run:
+            return
         if self.val is not None:
             start = time.perf_counter()
             logits = self.logits(self.val.images, self.recipe.views)
@@ -389,34 +449,40 @@ class _Session:
         batch = min(evaluation.BATCH, self.env["micro_batch"])
         return evaluation.predict_logits(self.forward, images, views, batch)
 
-    def save(self, run: runs.Run, update: int) -> None:
+    def save(self, run: runs.Run | None, update: int) -> None:
         """Keep the whole state: weights, optimiser and the epoch's running sums."""
+        if not run:
+            return
         variables = self.updater.variables()
         arrays = {f"{i:04} {v.path}": backend.view(v) for i, v in enumerate(variables)}
         if not _all_finite(arrays.values()):
-            raise self.diverged(run, update, math.nan)
+            raise self.diverged(update, math.nan)
         about = {"seconds": self.seconds, "scoring_seconds": self.scoring_seconds}
         run.save_checkpoint(update, arrays, about)
 
-    def restore(self, run: runs.Run, progress: Progress) -> int:
+    def restore(self, run: runs.Run | None, progress: Progress) -> int:
         """Load the newest whole checkpoint; returns the number of updates it has behind it."""
         variables = self.updater.variables()
         names = [f"{i:04} {v.path}" for i, v in enumerate(variables)]
         expected = {name: tuple(v.shape) for name, v in zip(names, variables, strict=True)}
-        loaded = run.load_checkpoint(progress.say, expected)
-        update = 0
-        if loaded is not None:
-            arrays, about = loaded
-            for name, variable in zip(names, variables, strict=True):
-                variable.assign(arrays[name])
-            update = about["update"]
-            if not 0 <= update <= self.updates:
-                raise RunError(
-                    f"{run.path}: expected a checkpoint of at most {self.updates} updates, as the "
-                    f"recipe has, found one of {update}"
-                )
+        loaded = run.load_checkpoint(progress.say, expected) if run else None
+        about = distributed.share(loaded[1] if loaded else {"update": 0})
+        update = int(about["update"])
+        if not 0 <= update <= self.updates:
+            raise RunError(
+                f"{self.path}: expected a checkpoint of at most {self.updates} updates, as the "
+                f"recipe has, found one of {update}"
+            )
+        if update:
+            values = [
+                loaded[0][name] if loaded else backend.view(variable)
+                for name, variable in zip(names, variables, strict=True)
+            ]
+            for variable, value in zip(variables, distributed.share_arrays(values), strict=True):
+                variable.assign(value)
             self.seconds, self.scoring_seconds = about["seconds"], about["scoring_seconds"]
-        run.keep_metrics(update)
+        if run:
+            run.keep_metrics(update)
         return update
 
 
@@ -435,7 +501,7 @@ def probe() -> None:
     session = _Session(Recipe.from_json(task["recipe"]), env, split)
     session.updater = session.make_updater(size)
     for _ in range(2):
-        float(session.updater(images, split.labels)["loss"])
+        float(session.updater(np.arange(count))["loss"])
     with tempfile.TemporaryDirectory() as place:
         session.save(runs.Run.create(Path(place) / "run", task["recipe"], env), 2)
     print(memory.peak())

@@ -81,12 +81,12 @@ def hurt():
         runs.datetime = Backwards
     update = microbatch.Updater.__call__
 
-    def updated(self, images, labels):
-        logs = update(self, images, labels)
+    def updated(self, index):
+        logs = update(self, index)
         if int(self.number) + 1 == fault["update"]:
             if "value" in fault:
                 logs["loss"] = float(fault["value"])
-            if "over" in fault and (self.model.micro_batch or len(images)) > fault["over"]:
+            if "over" in fault and (self.model.micro_batch or len(index)) > fault["over"]:
                 raise SHORT[backend.name()]()
         self.number += 1
         return logs
