@@ -84,7 +84,8 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
             settings = layer.get_config() | {"dtype": "float32", "name": prefix + name}
             if isinstance(layer, layers.Conv2D):
                 settings["use_bias"] = True  # room for a norm's offset
-            copy = type(layer)(**settings)
+            kind = layers.GlobalMaxPooling2D if isinstance(layer, models.GlobalMax) else type(layer)
+            copy = kind(**settings)
             y = copy(inputs if len(inputs) > 1 else inputs[0])
             if layer.weights:
                 kernel = _array(layer.kernel)
