@@ -101,10 +101,8 @@ def _nvidia(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bo
             stale = "version mismatch" in answer.out + answer.err or answer.code is None
             mend = "sudo reboot" if stale else "sudo modprobe nvidia"
             return [Finding("NVIDIA", broken, f"nvidia-smi: {said}", mend)], False
-        name, driver = (
-            (f"{len(lines)} × " if len(lines) > 1 else "") + lines[0][0].strip(),
-            lines[0][1].strip(),
-        )
+        several = f"{len(lines)} × " if len(lines) > 1 else ""
+        name, driver = several + lines[0][0].strip(), lines[0][1].strip()
     if not driver or not (device or smi):
         if _in_container(root):
             text, mend = "a GPU that this container was not given", "docker run --gpus all …"
@@ -161,7 +159,7 @@ def _amd(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bool]
         return [Finding("AMD", broken, text, mend)], False
     nodes = [kfd, *sorted((root / "dev/dri").glob("renderD*"))]
     if shut := [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]:
-        text = f"/{shut[0].relative_to(root)} may not be opened, which takes the groups render and video"
+        text = f"/{shut[0].relative_to(root)} is closed to who is not in its group"
         mend = "sudo usermod --append --groups render,video $USER    # then log in anew"
         return [Finding("AMD", broken, text, mend)], False
     version = _rocm(installed, root)

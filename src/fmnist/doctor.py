@@ -47,7 +47,9 @@ def diagnose(seconds: float = 120, root: Path = Path("/")) -> list[Finding]:
 
     `root` is where the system's own files are looked up.
     """
-    installed = {canonicalize_name(d.name): d.version for d in metadata.distributions() if d.name}
+    installed: dict[str, str] = {
+        canonicalize_name(each.name): each.version for each in metadata.distributions() if each.name
+    }
     gpus, expects_gpu = accelerators.check(installed, root)
     return [
         _python(),
@@ -82,11 +84,13 @@ def to_json(findings: list[Finding]) -> dict[str, Any]:
 def _python() -> Finding:
     text = f"{platform.python_version()} on {platform.platform()}, {sys.executable}"
     try:
-        wanted = SpecifierSet(metadata.metadata("fmnist").get("Requires-Python") or "")
+        wanted = SpecifierSet(metadata.metadata("fmnist")["Requires-Python"])
     except metadata.PackageNotFoundError:
         return Finding("python", "ok", text)
     if not wanted.contains(platform.python_version(), prereleases=True):
-        return Finding("python", "wrong", f"{text}: fmnist wants {wanted}", "python3.12 -m venv …")
+        return Finding(
+            "python", "wrong", f"{text}: fmnist wants {wanted}", "make train PYTHON=python3.12"
+        )
     return Finding("python", "ok", text, "", {"version": platform.python_version()})
 
 
@@ -183,12 +187,7 @@ def _engine(
             return [_broken(engine, f"{fault}; works without {', '.join(suspects)}",
                             f"unset {' '.join(suspects)}", result)]  # fmt: skip
     if engine == "jax" and any(accelerators.plugins(installed, k) for k in ("cuda", "rocm")):
-        on_processor = ask(
-            [sys.executable, "-P", "-m", "fmnist.probe", engine],
-            seconds,
-            {**environment, "JAX_PLATFORMS": "cpu"},
-        )
-        if not result and _reading(on_processor, seconds)[0]:
+        if not result and attempt({**environment, "JAX_PLATFORMS": "cpu"})[0]:
             return [_broken(engine, f"{fault}; works on the processor",
                             "export JAX_PLATFORMS=cpu", result)]  # fmt: skip
     names = [name for name in ENGINES[engine] if name in installed]
@@ -202,7 +201,7 @@ def _broken(engine: str, fault: str, mend: str, result: dict[str, Any]) -> Findi
 
 
 def _reading(answer: Answer, seconds: float) -> tuple[dict[str, Any], str]:
-    step, result = "start Python", {}
+    step, result = "start Python", dict[str, Any]()
     for line in answer.out.splitlines():
         said = json.loads(line)
         step, result = said.get("step", step), said.get("result", result)
@@ -243,7 +242,7 @@ def _threads() -> Finding:
     there = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
     share = _cpu_share()
-    values = {"processors": there, "usable": usable, "share": share}
+    values: dict[str, Any] = {"processors": there, "usable": usable, "share": share}
     text = f"{usable} of {there} processors"
     if hasattr(os, "getloadavg"):
         values["load"] = round(os.getloadavg()[0], 1)
