@@ -13,7 +13,7 @@ from fmnist.findings import Finding, ask
 
 # The oldest driver by CUDA's major version, of JAX's installation guide.
 DRIVERS = {13: 580, 12: 525}
-PLUGIN = re.compile(r"jax-(cuda|rocm)(\d)\d*-plugin")
+PLUGIN = re.compile(r"jax-(?:(cuda)(\d+)|(rocm)(\d)0?)-plugin")  # rocm60 was for ROCm 6
 NEW_DRIVER = "sudo apt install nvidia-driver-580 && sudo reboot"
 # Libraries that the plugin's own packages bring, and that a search path would put others before.
 CUDA_LIBRARIES = re.compile(r"lib(cudart|cublas|cudnn|cufft|cusolver|cusparse|nccl)\w*\.so")
@@ -22,7 +22,11 @@ CUDA_LIBRARIES = re.compile(r"lib(cudart|cublas|cudnn|cufft|cusolver|cusparse|nc
 def plugins(installed: Mapping[str, str], kind: str) -> list[tuple[str, int]]:
     """JAX's installed plugins for `kind`, cuda or rocm: name, major version of what it needs."""
     found = [PLUGIN.fullmatch(name) for name in sorted(installed)]
-    return [(match[0], int(match[2])) for match in found if match and match[1] == kind]
+    return [
+        (match[0], int(match[2] or match[4]))
+        for match in found
+        if match and kind in (match[1], match[3])
+    ]
 
 
 def check(installed: Mapping[str, str], root: Path = Path("/")) -> tuple[list[Finding], bool]:
@@ -95,7 +99,7 @@ def _nvidia(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bo
         answer = ask([smi, *query], 20)
         lines = [line.rsplit(",", 1) for line in answer.out.splitlines() if "," in line]
         if answer.code != 0 or not lines:
-            said = answer.last_words() or "nothing"
+            said = answer.complaint() or answer.out.strip() or "nothing"
             if answer.code is None:
                 said = "no answer within 20 s"
             stale = "version mismatch" in answer.out + answer.err or answer.code is None

@@ -4,6 +4,7 @@ It loads no engine itself: each is tried in a process of its own with a time lim
 does not fit the machine may fail, crash or hang. It works in the base install too.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -108,7 +109,10 @@ def _packages(installed: Mapping[str, str]) -> list[Finding]:
             continue
         seen.add((name, extra))
         for line in metadata.requires(name) or []:
-            wanted = Requirement(line)
+            try:
+                wanted = Requirement(line)
+            except ValueError:  # of an old package, which pip cannot read either
+                continue
             if wanted.marker and not wanted.marker.evaluate({"extra": extra}):
                 continue
             package = canonicalize_name(wanted.name)
@@ -172,7 +176,7 @@ def _engine(
         answer = ask(command, seconds, environment)
         result, fault = _reading(answer, seconds)
         if result and expects_gpu and not _sees_gpu(result):
-            fault = f"sees no GPU: {answer.last_words() or 'and does not say why'}"
+            fault = f"sees no GPU: {answer.complaint() or 'and does not say why'}"
         return result, fault
 
     result, fault = attempt(environment)
@@ -186,10 +190,12 @@ def _engine(
         if not attempt(clean)[1]:
             return [_broken(engine, f"{fault}; works without {', '.join(suspects)}",
                             f"unset {' '.join(suspects)}", result)]  # fmt: skip
-    if engine == "jax" and any(accelerators.plugins(installed, k) for k in ("cuda", "rocm")):
-        if not result and attempt({**environment, "JAX_PLATFORMS": "cpu"})[0]:
-            return [_broken(engine, f"{fault}; works on the processor",
-                            "export JAX_PLATFORMS=cpu", result)]  # fmt: skip
+    plugged = any(accelerators.plugins(installed, kind) for kind in ("cuda", "rocm"))
+    if engine == "jax" and plugged and not result:
+        result = attempt({**environment, "JAX_PLATFORMS": "cpu"})[0]
+        if result:
+            text = f"{fault}; works on the processor"
+            return [_broken(engine, text, "export JAX_PLATFORMS=cpu", result)]
     names = [name for name in ENGINES[engine] if name in installed]
     pins = " ".join(f'"{name}=={installed[name]}"' for name in names)
     mend = f"pip install --force-reinstall --no-deps {pins}" if pins else f"pip install {engine}"
@@ -203,15 +209,16 @@ def _broken(engine: str, fault: str, mend: str, result: dict[str, Any]) -> Findi
 def _reading(answer: Answer, seconds: float) -> tuple[dict[str, Any], str]:
     step, result = "start Python", dict[str, Any]()
     for line in answer.out.splitlines():
-        said = json.loads(line)
-        step, result = said.get("step", step), said.get("result", result)
+        with contextlib.suppress(ValueError):  # a start-up file of Python's may print, too
+            said = {"step": step, "result": result} | json.loads(line)
+            step, result = said["step"], said["result"]
     if result:
         return result, ""
     if answer.code is None:
         return {}, f"{step}: no answer within {seconds:g} s"
     if answer.code < 0:
-        return {}, f"{step}: killed by {signal.Signals(-answer.code).name}"
-    return {}, f"{step}: {answer.last_words() or f'ended with exit code {answer.code}'}"
+        return {}, f"{step}: killed by signal {-answer.code}, {signal.strsignal(-answer.code)}"
+    return {}, f"{step}: {answer.complaint() or f'ended with exit code {answer.code}'}"
 
 
 def _works(engine: str, result: dict[str, Any]) -> list[Finding]:
@@ -222,7 +229,7 @@ def _works(engine: str, result: dict[str, Any]) -> list[Finding]:
         f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in result["rates"].items()
     )
     devices = "; ".join(
-        " ".join(filter(None, [d["platform"], d["kind"], _size(d["bytes"]) if d["bytes"] else ""]))
+        " ".join(dict.fromkeys(filter(None, [d["platform"], d["kind"], _size(d["bytes"])])))
         for d in result["devices"]
     )
     return [
@@ -233,8 +240,8 @@ def _works(engine: str, result: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+def _size(count: int | None) -> str:
+    return f"{count / 1e9:.1f} GB" if count else ""
 
 
 def _threads() -> Finding:

@@ -31,10 +31,9 @@ class Answer(NamedTuple):
     out: str
     err: str
 
-    def last_words(self) -> str:
-        """The last line that it said, on stderr if anything there."""
-        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        return lines[-1] if lines else ""
+    def complaint(self) -> str:
+        """The last line on stderr, empty where there is none."""
+        return next((line.strip() for line in reversed(self.err.splitlines()) if line.strip()), "")
 
 
 def ask(command: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> Answer:
