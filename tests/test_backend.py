@@ -19,7 +19,9 @@ def test_auto_is_the_same_each_time():
 @pytest.mark.parametrize("native", ["", "AVX512-BF16"])
 @pytest.mark.parametrize("faster", [False, True])
 def test_auto_takes_bfloat16_where_it_is_native_and_faster(monkeypatch, native, faster):
+    seconds = {"float32": 0.02, "bfloat16": 0.01 if faster else 0.03}
     monkeypatch.setattr(backend, "_native_bfloat16", lambda: native)
-    monkeypatch.setattr(backend, "_multiplies_bfloat16_faster", lambda: faster)
+    monkeypatch.setattr(backend, "_convolution_seconds", lambda: seconds)
     expected = "bfloat16" if native and faster else "float32"
     assert backend.resolve_precision("auto") == expected
+    assert backend.choose_precision()[0] == expected

@@ -43,6 +43,7 @@ COMMANDS = [
     "summary",
     "runs",
     "runs show",
+    "doctor",
 ]
 SMALL = [
     *("--set", "model.filters=4,4"), *("--set", "model.dense_units=8"),

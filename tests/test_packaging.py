@@ -26,11 +26,18 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
 PIN = re.compile(r"^([a-z0-9.-]+)==([^ ;]+)(?: ; (.+?))? \\$", re.MULTILINE)
-DIRECT = {  # the direct dependencies that each requirement file must pin
-    "base": PROJECT["dependencies"],
-    "train": PROJECT["optional-dependencies"]["train"] + GROUPS["build"],
-    "dev": GROUPS["dev"],
-}
+DIRECT = (
+    {  # the direct dependencies that each requirement file must pin
+        "base": PROJECT["dependencies"],
+        "train": PROJECT["optional-dependencies"]["train"] + GROUPS["build"],
+        "dev": GROUPS["dev"],
+    }
+    | {  # each on top of `train`, which its first line names
+        extra: PROJECT["optional-dependencies"]["train"]
+        + PROJECT["optional-dependencies"][extra][1:]
+        for extra in ("cuda", "rocm", "cluster")
+    }
+)
 
 
 def text_of(name: str) -> str:
@@ -134,6 +141,15 @@ def test_base_install_answers(fmnist):
     assert "quick" in json.dumps(json.loads(recipes.stdout.splitlines()[-1]))
 
 
+def test_base_install_is_healthy(fmnist):
+    done = fmnist("doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {each["about"]: each for each in json.loads(done.stdout)["findings"]}
+    assert found["onnxruntime"]["level"] == "ok"
+    assert found["packages"]["mend"] == 'pip install "fmnist[train]"'
+    assert not {"tensorflow", "jax", "backend"} & set(found)
+
+
 def test_base_install_says_what_training_needs(fmnist):
     done = fmnist("train", "quick")
     assert done.returncode == 2, done.stderr
@@ -151,6 +167,25 @@ def test_direct_dependencies_are_pinned(name):
 
 def test_requirement_files_nest():
     assert pins("base") < pins("train") < pins("dev")
+    for extra in ("cuda", "rocm", "cluster"):
+        assert PROJECT["optional-dependencies"][extra][0] == "fmnist[train]"
+        assert pins("base") < pins(extra)
+        # What is tested is what runs on a GPU or a cluster: no version of a package is another.
+        tested = {package: version for package, version, _ in pins("dev")}
+        there = {package: version for package, version, _ in pins(extra)}
+        assert {p: v for p, v in there.items() if tested.get(p, v) != v} == {}
+
+
+@pytest.mark.parametrize(("extra", "plugin"), [("cuda", "jax-cuda13"), ("rocm", "jax-rocm7")])
+def test_plugins_are_pinned_to_the_version_of_jax(extra, plugin):
+    versions = {package: version for package, version, _ in pins(extra)}
+    parts = {package for package in versions if package.startswith(("jax-cuda", "jax-rocm"))}
+    assert parts == {f"{plugin}-plugin", f"{plugin}-pjrt"}
+    assert {versions[part] for part in parts} == {versions["jaxlib"]}
+
+
+def test_extras_that_exclude_each_other_are_declared():
+    assert [{"extra": "cuda"}, {"extra": "rocm"}] in PYPROJECT["tool"]["uv"]["conflicts"]
 
 
 @pytest.mark.parametrize("name", DIRECT)

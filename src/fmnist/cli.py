@@ -813,6 +813,28 @@ def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> 
 
 
 @app.command()
+def doctor(
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--time-limit", metavar="S", min=0.1, help="How long each engine may take to answer."
+        ),
+    ] = 120,
+    as_json: Json = False,
+) -> None:
+    """Look for what is wrong with this machine and installation, and say how to mend it."""
+    from fmnist.doctor import diagnose, lines, to_json
+
+    findings = diagnose(seconds)
+    if as_json:
+        _print_json(to_json(findings))
+    else:
+        print(*lines(findings), sep="\n")
+    if wrong := [finding.about for finding in findings if finding.level == "wrong"]:
+        raise FmnistError(f"broken: {', '.join(dict.fromkeys(wrong))}")
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
     settings: Settings = None,

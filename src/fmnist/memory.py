@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fmnist.errors import UsageError
 
@@ -49,12 +49,39 @@ def available() -> int | None:
         text = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace")
         free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
         sizes.append(free + (_status("VmRSS") or 0))
-    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" where it has none
-        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    if (limit := container_limit()) is not None:
+        sizes.append(limit)
     if not sizes and hasattr(os, "sysconf"):
         with contextlib.suppress(OSError, ValueError):
             sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(sizes) if sizes else None
+
+
+def container_limit() -> int | None:
+    """The least memory limit of this process' control groups, in bytes; None where none is set."""
+    texts = group_settings("memory.max", "memory", "memory.limit_in_bytes")
+    # The old hierarchy writes 2⁶³ less a page for no limit, the new one "max".
+    return min((int(t) for t in texts if t.isdecimal() and int(t) < 2**62), default=None)
+
+
+def group_settings(new: str, controller: str, old: str, root: Path = Path("/")) -> list[str]:
+    """What a setting of control groups is for this process' group and those around it.
+
+    `new` is the file's name in the second hierarchy, `old` that in the first, where each
+    `controller` has a tree of its own. A container may see its own group as the root of the tree.
+    """
+    texts = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            base, file = root / "sys/fs/cgroup" / controllers, old if controllers else new
+            group = PurePosixPath(path.lstrip("/"))
+            for each in (group, *group.parents):
+                with contextlib.suppress(OSError):
+                    texts.append((base / each / file).read_text(encoding="ascii").strip())
+    return texts
 
 
 def largest_micro_batch(
