@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float32]
 
 WEB = Path(__file__).parent / "web"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-BATCH = 256  # images of one call of the model, or those of one request
+BATCH = 64  # images of one call of the model, or those of one request
 SMALL = 2**16  # bytes of JSON, some 16 images, that are read at once: a millisecond or two
 RETRY_SECONDS = 2
 DRAIN_SECONDS = 60.0  # for accepted requests, once asked to stop

@@ -129,7 +129,7 @@ export function doubts(logits, card, own) {
   return found;
 }
 
-const number = (value) => value.toFixed(1).replace("-", "−");
+const number = (value) => value.toFixed(2).replace("-", "−");
 
 export function percent(share) {
   const points = 100 * share;
