@@ -34,8 +34,10 @@ class Server:
              "serve", *(["--model", str(model)] if model else []), "--port", "0", "--json",
              *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # A test runner in the background ignores Ctrl-C, and its children would too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            # A test runner in the background ignores Ctrl-C, or under nohup SIGHUP, and so would
+            # what it starts.
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL)
+                                for each in (signal.SIGINT, signal.SIGHUP)],
         )  # fmt: skip
         line = self.process.stdout.readline()
         if not line:

@@ -270,7 +270,7 @@ def test_another_engine_than_the_two_is_refused():
 
 def test_recipes_lists_all_with_their_results():
     done = call("recipes")
-    listed = re.findall(r"^(\w+)$", done.out, re.MULTILINE)
+    listed = re.findall(r"^([\w-]+)$", done.out, re.MULTILINE)
     assert listed == list(RECIPES)
     assert re.search(r"\d\d\.\d\d ?%", done.out)
     cards = call("recipes", "--json").json

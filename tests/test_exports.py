@@ -61,6 +61,14 @@ def plain(data, tmp_path_factory):
     return trained(chosen, data, tmp_path_factory.mktemp("runs") / "plain")
 
 
+@pytest.fixture(scope="module")
+def wide(data, tmp_path_factory):
+    """Norms before their convolutions, strides and 1×1 kernels, on images with an odd side."""
+    settings = {key: SMALL[key] for key in ("batch_size", "precision", "epochs")}
+    chosen = recipe("strong-gpu", **settings, cutout=4, **{"model.depth": 10, "model.width": 1})
+    return trained(chosen, data, tmp_path_factory.mktemp("runs") / "wide")
+
+
 def logits_of(run, images):
     """The run's own, in one view."""
     model, about = evaluation.load_model(run)
@@ -103,7 +111,7 @@ def test_a_temperature_without_an_end_stays_within_bounds():
 # the network
 
 
-@pytest.mark.parametrize("name", ["run", "plain"])
+@pytest.mark.parametrize("name", ["run", "plain", "wide"])
 def test_the_portable_network_gives_the_same_logits(name, data, request):
     run = request.getfixturevalue(name)
     model, about = evaluation.load_model(run)
@@ -132,14 +140,21 @@ def test_a_norm_that_turns_the_order_round_stays_behind_the_pooling(run, data, t
     np.testing.assert_allclose(logits, forward(images), atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["run", "plain"])
-def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(name, request, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "convolutions", "norms"),
+    # Of a wide network's block the second norm is folded, the first one's input goes elsewhere too.
+    [("run", 4, 0), ("plain", 4, 0), ("wide", 1 + 3 * 2 + 2, 3 + 1)],
+)
+def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
+    name, convolutions, norms, request
+):
     run = request.getfixturevalue(name)
     model, about = evaluation.load_model(run)
     graph = onnx_graph.convert(portable.build(model, Recipe.from_json(run.recipe), about)).graph
     kinds = [node.op_type for node in graph.node]
-    assert not {"Transpose", "Reshape", "BatchNormalization", "Identity"} & {*kinds}
-    assert kinds.count("Conv") == 4
+    assert not {"Transpose", "Reshape", "Identity"} & {*kinds}
+    assert kinds.count("Conv") == convolutions
+    assert kinds.count("BatchNormalization") == norms
     shape = graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in shape] == ["n", *SIDES]
 
@@ -148,7 +163,7 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(name, request
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("name", ["run", "plain"])
+@pytest.mark.parametrize("name", ["run", "plain", "wide"])
 def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request):
     run = request.getfixturevalue(name)
     made = exports.export(run, "onnx", data, storage=storage, out=tmp_path / "out")

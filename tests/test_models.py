@@ -45,8 +45,11 @@ def test_seed_is_the_reference_row_by_row():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
-    changes = {"model.filters": "4,4", "model.dense_units": "8"} if name == "seed" else {}
-    model = models.build(recipe(name, **changes))
+    small = {
+        "seed": {"model.filters": "4,4", "model.dense_units": "8"},
+        "strong-gpu": {"model.depth": "10", "model.width": "1"},
+    }
+    model = models.build(recipe(name, **small.get(name, {})))
     x = np.random.RandomState(0).normal(size=(3, 28, 28, 1)).astype("float32")
     logits = model(x, training=False)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
@@ -74,6 +77,8 @@ def test_weights_follow_the_seed():
         ("seed", {}), ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
         ("quick", {}), ("standard", {}), ("tiny", {}),
         ("quick", {"model.filters": "7,2", "model.pool_after": 1}),
+        ("strong-gpu", {"model.depth": "16", "model.width": "2", "cutout": "4"}),
+        ("strong-gpu", {"model.depth": "10", "model.width": "1", "cutout": "4"}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("shape", "classes"), [((28, 28, 1), 10), ((9, 14, 1), 3)])
@@ -86,9 +91,56 @@ def test_parameters_and_operations_are_counted_before_a_network_is_made(
     operations = 0
     for layer in model.layers:
         if hasattr(layer, "kernel"):
-            places = math.prod(layer.input.shape[1:3]) if len(layer.kernel.shape) == 4 else 1
+            places = math.prod(layer.output.shape[1:3]) if len(layer.kernel.shape) == 4 else 1
             operations += 2 * places * math.prod(layer.kernel.shape)
     assert chosen.options.operations(shape, classes) == operations
+
+
+def test_wide_has_the_published_parameters_and_layers():
+    """WRN-28-10 has 36,479,194 for three input channels (Zagoruyko & Komodakis 2016: 36.5 M)."""
+    chosen = recipe("strong-gpu", **{"model.width": "10"})
+    options = chosen.options
+    norms = 16 + sum(after for _, after, _ in options.blocks)
+    norms += sum(before for before, *_ in options.blocks[1:]) + 64 * 10
+    statistics = 2 * norms
+    assert options.parameters((28, 28, 1), 10) - statistics == 36_479_194 - 2 * 9 * 16
+    assert options.operations((28, 28, 1), 10) * 3 * 60_000 == pytest.approx(1.45e15, rel=0.01)
+    layers = models.build(recipe("strong-gpu", **{"model.width": "1"})).layers
+    kernels = [layer.kernel_size for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+    assert kernels.count((3, 3)) == 25
+    assert kernels.count((1, 1)) == 2  # with width 1 the first group keeps its 16 channels
+
+
+def test_wide_is_norm_relu_convolution_twice_beside_a_shortcut():
+    small = {"model.depth": "10", "model.width": "2", "cutout": "0", "precision": "float32"}
+    model = models.build(recipe("strong-gpu", **small), (9, 7, 1), 3)
+    random = np.random.RandomState(0)
+    for layer in model.layers:
+        if isinstance(layer, models.BatchNorm):
+            for variable in (layer.gamma, layer.beta, layer.mean, layer.variance):
+                variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        elif layer.name == "logits":
+            layer.kernel.assign(random.normal(size=layer.kernel.shape))
+    places = {layer.name: layer for layer in model.layers}
+    image = random.normal(size=(2, 9, 7, 1)).astype("float32")
+
+    def norm(x, number):
+        b = places[models._numbered("batch_norm", number)]
+        return ops.relu((x - b.mean) / ops.sqrt(b.variance + b.epsilon) * b.gamma + b.beta)
+
+    def conv(x, number, stride=1):
+        kernel = places[models._numbered("conv2d", number)].kernel
+        return ops.conv(x, kernel, strides=stride, padding="same")
+
+    x = conv(image, 0)
+    for block, stride in enumerate((1, 2, 2)):
+        y = norm(x, 2 * block)
+        shortcut = conv(y, 3 * block + 1, stride)
+        y = norm(conv(y, 3 * block + 2, stride), 2 * block + 1)
+        x = shortcut + conv(y, 3 * block + 3)
+    x = ops.mean(norm(x, 6), axis=(1, 2))
+    expected = ops.convert_to_numpy(ops.matmul(x, places["logits"].kernel))
+    np.testing.assert_allclose(model(image, training=False), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_too_large_is_refused_before_it_is_made():

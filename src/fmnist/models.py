@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fmnist import augment, backend
-from fmnist.recipes import Compact, Ensemble, Plain, Recipe
+from fmnist.recipes import Compact, Ensemble, Plain, Recipe, Wide
 
 import keras  # isort: skip
 from keras import layers, ops  # isort: skip
@@ -150,6 +150,46 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
     return keras.Model(image, logits, name="compact")
 
 
+def wide(options: Wide, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
+    """Blocks of norm, ReLU and convolution, twice, added to what went in; then the mean.
+
+    See `recipes.Wide`. Where a block changes the number of channels, what is added to is a 1×1
+    convolution of its first ReLU. He-normal kernels, a head of zeros.
+    """
+    image = layers.Input(shape, name="image")
+    x = image
+    for layer in augmentation(recipe):
+        x = layer(x)
+    count: dict[str, int] = {}
+
+    def name(kind: str) -> str:
+        count[kind] = count.get(kind, -1) + 1
+        return _numbered(kind, count[kind])
+
+    def convolution(x: Any, filters: int, size: int, stride: int = 1) -> Any:
+        made = name("conv2d")
+        seed = _seed_of(recipe, count["conv2d"])
+        return layers.Conv2D(
+            filters, size, stride, padding="same", use_bias=False, name=made,
+            kernel_initializer=keras.initializers.HeNormal(seed=seed),
+        )(x)  # fmt: skip
+
+    def active(x: Any) -> Any:
+        return layers.ReLU(name=name("re_lu"))(BatchNorm(name=name("batch_norm"))(x))
+
+    x = convolution(x, 16, 3)
+    for before, after, stride in options.blocks:
+        y = active(x)
+        if before != after:
+            x = convolution(y, after, 1, stride)
+        y = convolution(y, after, 3, stride)
+        y = convolution(active(y), after, 3)
+        x = layers.Add(name=name("add"))([x, y])
+    x = layers.GlobalAveragePooling2D(name="global_average_pooling2d")(active(x))
+    logits = layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name="wide")
+
+
 def ensemble(options: Ensemble, shape: Shape, classes: int, recipe: Recipe) -> keras.Model:
     """The weighted sum of the networks' logits, each network in its own precision."""
     image = layers.Input(shape, name="image")
@@ -166,6 +206,7 @@ def ensemble(options: Ensemble, shape: Shape, classes: int, recipe: Recipe) -> k
 MODELS: dict[str, Callable[[Any, Shape, int, Recipe], keras.Model]] = {
     "plain": plain,
     "compact": compact,
+    "wide": wide,
     "ensemble": ensemble,
 }
 

@@ -94,8 +94,7 @@ def _operator(
             kernel, bias = layer.get_weights()
             inputs.append(graph.weight(f"{name}/kernel", kernel.transpose(3, 2, 0, 1)))
             inputs.append(graph.weight(f"{name}/bias", bias))
-            sides = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-            return _activated(graph, layer, graph.node("Conv", inputs, name, **sides))
+            return _activated(graph, layer, graph.node("Conv", inputs, name, **_sides(layer)))
         case "BatchNormalization":
             for what in ("gamma", "beta", "moving_mean", "moving_variance"):
                 inputs.append(graph.weight(f"{name}/{what}", getattr(layer, what).numpy()))
@@ -104,6 +103,8 @@ def _operator(
             return graph.node("MaxPool", inputs, name, kernel_shape=[2, 2], strides=[2, 2])
         case "GlobalMaxPooling2D" | "GlobalMax":
             return graph.node("ReduceMax", inputs, name, axes=[2, 3], keepdims=0)
+        case "GlobalAveragePooling2D":
+            return graph.node("ReduceMean", inputs, name, axes=[2, 3], keepdims=0)
         case "Flatten":
             return graph.node("Flatten", inputs, name)
         case "Dense":
@@ -122,6 +123,22 @@ def _operator(
             return graph.node("Relu", inputs, name)
         case kind:
             raise UsageError(f"onnx: layer {name} is a {kind}, which is not exported")
+
+
+def _sides(layer: Any) -> dict[str, list[int]]:
+    """Kernel, strides and padding of a convolution whose output is as large as its strides allow.
+
+    What is padded goes to both sides, an odd one to the lower right, as in TensorFlow's "SAME".
+    """
+    before, after = [], []
+    for side, size, stride in zip(
+        layer.input.shape[1:3], layer.kernel_size, layer.strides, strict=True
+    ):
+        total = max((-(-side // stride) - 1) * stride + size - side, 0)
+        before.append(total // 2)
+        after.append(total - total // 2)
+    kernel, strides = list(layer.kernel_size), list(layer.strides)
+    return {"kernel_shape": kernel, "strides": strides, "pads": before + after}
 
 
 def _activated(graph: _Graph, layer: Any, made: str) -> str:

@@ -1,10 +1,11 @@
 """A trained network of Keras' own layers alone, raw uint8 images in: what leaves starts from it.
 
 Nothing of fmnist is in it, so that any program with Keras loads it: augmentation and dropout are
-left out, batch normalisation is folded into the convolution before it, and the normalisation of the
+left out, batch normalisation is folded into a convolution before it, and the normalisation of the
 pixels and the temperature stand inside.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,10 +56,14 @@ def build(
 def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> Any:
     """The network applied to `x`, layer by layer, its logits times `weight`."""
     made: dict[int, Any] = {}
+    # What a norm can be folded into: the convolution that a tensor comes from, and whether it was
+    # pooled since, where nothing else takes the tensor.
+    foldable: dict[int, tuple[Any, bool]] = {}
+    takers = Counter(
+        id(tensor) for layer in model.layers for tensor in keras.tree.flatten(layer.input)
+    )
     y = x
     copy: Any = None
-    convolution: Any = None  # the latest
-    pooled = False  # since then
     for layer in model.layers:
         if isinstance(layer, layers.InputLayer):
             continue
@@ -67,18 +72,20 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
         chained = isinstance(model, keras.Sequential) or not made
         inputs = [y] if chained else [made[id(tensor)] for tensor in given]
         y = inputs[0]
+        source = foldable.get(id(given[0])) if takers[id(given[0])] == 1 else None
         if isinstance(layer, models.BatchNorm):
             scale = _array(layer.gamma) / np.sqrt(_array(layer.variance) + layer.epsilon)
             offset = _array(layer.beta) - _array(layer.mean) * scale
-            if pooled and scale.min() < 0:  # the highest value times less than 0 is the lowest
+            # Of values times less than 0 the highest is another.
+            if source is None or (source[1] and scale.min() < 0):
                 copy = layers.BatchNormalization(epsilon=layer.epsilon, name=prefix + layer.name)
                 y = copy(y)
                 copy.set_weights([
                     _array(w) for w in (layer.gamma, layer.beta, layer.mean, layer.variance)
                 ])  # fmt: skip
             else:
-                kernel, bias = convolution.get_weights()
-                convolution.set_weights([kernel * scale, bias * scale + offset])
+                kernel, bias = source[0].get_weights()
+                source[0].set_weights([kernel * scale, bias * scale + offset])
         elif not isinstance(layer, IDENTITIES):
             name = "logits" if layer is model.layers[-1] else layer.name
             settings = layer.get_config() | {"dtype": "float32", "name": prefix + name}
@@ -92,8 +99,9 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
                 bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1])
                 copy.set_weights([kernel, bias])
             if isinstance(layer, layers.Conv2D):
-                convolution, pooled = copy, False
-            pooled |= isinstance(layer, layers.MaxPooling2D)
+                foldable[id(layer.output)] = copy, False
+            elif isinstance(layer, layers.MaxPooling2D) and source:
+                foldable[id(layer.output)] = source[0], True
         made[id(layer.output)] = y
     copy.set_weights([array * weight for array in copy.get_weights()])  # the head's
     return y

@@ -20,6 +20,7 @@ def main(engine: str) -> None:
     """Try `engine`, one of onnxruntime, tensorflow and jax. What fails is raised."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print does not mix with the lines
+    sys.stdout = sys.stderr  # nor comes, from its buffer, after what is raised
 
     def say(**line: Any) -> None:
         print(json.dumps(line), file=lines, flush=True)
