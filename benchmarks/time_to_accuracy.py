@@ -85,10 +85,18 @@ def by_fit(name: str, data: Data, turns: Turns) -> None:
     """A Keras network through `fit`, nothing set that need not be."""
     import keras
 
-    from fmnist import models, recipes
+    from fmnist import augment, models, recipes
 
     if name == "seed":
-        model = models.build(recipes.recipe("seed", precision="float32", flip=False))
+        # Ours takes its draws from the update's number, which fit alone does not give it.
+        model = keras.models.clone_model(
+            models.build(recipes.recipe("seed", precision="float32", flip=False)),
+            clone_function=lambda layer: (
+                keras.layers.Dropout(layer.rate)
+                if isinstance(layer, augment.Dropout)
+                else type(layer).from_config(layer.get_config())
+            ),
+        )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     else:
         model = keras.Sequential([
@@ -246,9 +254,10 @@ class Contender:
         self.name = name
         self.points: list[tuple[float, float]] = []
         self.facts: dict[str, Any] = {}
+        self.complaints = tempfile.TemporaryFile("w+", errors="replace")
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--contender", name, "--seconds", str(seconds)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True,
             env=os.environ | {"KERAS_BACKEND": "tensorflow"},
         )  # fmt: skip
         self.listen()  # until it is ready
@@ -271,6 +280,8 @@ class Contender:
             if waits:
                 return
         if self.process.wait() or "test" not in self.facts:
+            self.complaints.seek(0)
+            sys.stderr.write(self.complaints.read()[-2000:])
             raise SystemExit(f"{self.name}: ended with exit code {self.process.returncode}")
 
     def turn(self) -> None:

@@ -246,6 +246,17 @@ def test_command_tells_of_all_that_is_broken(nvidia_smi, tmp_path):
     assert findings["data"][0]["mend"] == "unset FMNIST_DATA"
 
 
+def test_data_is_not_looked_for_where_what_trains_is_missing(monkeypatch):
+    from fmnist import sources  # so that there is one to take away
+
+    assert sources
+    monkeypatch.delattr("fmnist.sources")
+    monkeypatch.setitem(sys.modules, "fmnist.sources", None)
+    monkeypatch.delenv("FMNIST_DATA", raising=False)
+    found = doctor._data()
+    assert (found.level, found.mend) == ("note", 'pip install "fmnist[train]"')
+
+
 def test_nvidia_card_without_a_driver(root):
     card = root / "sys/bus/pci/devices/0000:01:00.0"
     write(card / "vendor", "0x10de\n")
