@@ -254,7 +254,7 @@ class Contender:
         self.name = name
         self.points: list[tuple[float, float]] = []
         self.facts: dict[str, Any] = {}
-        self.complaints = tempfile.TemporaryFile("w+", errors="replace")
+        self.complaints = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--contender", name, "--seconds", str(seconds)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True,

@@ -1,6 +1,12 @@
-"""Which precision `auto` stands for."""
+"""Which precision `auto` stands for, and that two engines do the same updates."""
 
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
+import updates
 
 from fmnist import backend
 
@@ -25,3 +31,21 @@ def test_auto_takes_bfloat16_where_it_is_native_and_faster(monkeypatch, native, 
     expected = "bfloat16" if native and faster else "float32"
     assert backend.resolve_precision("auto") == expected
     assert backend.choose_precision()[0] == expected
+
+
+def test_twenty_updates_are_the_same_on_both_engines(tmp_path):
+    """From the same weights, with the same crops, mirrors, cutouts and dropout, in float32."""
+    before = {name: updates.weights_of(updates.begin(name)) for name in updates.CHANGES}
+    for name, weights in before.items():
+        np.savez(tmp_path / f"{name}.npz", **weights)
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[backend.name()]
+    environment = os.environ | {"KERAS_BACKEND": other}
+    subprocess.run([sys.executable, updates.__file__, tmp_path], check=True, env=environment)
+    for name, weights in before.items():
+        ours = updates.train(updates.begin(name), weights)
+        with np.load(tmp_path / f"{name}-after.npz") as theirs:
+            assert ours.keys() == {*theirs}
+            for path, value in ours.items():
+                moved = np.abs(value - weights.get(path, 0)).max()
+                # Measured: 1e-4 of it. One image's other crop would be in the first digit.
+                np.testing.assert_allclose(value, theirs[path], atol=2e-3 * moved, err_msg=path)

@@ -106,6 +106,18 @@ def devices() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def accelerator_memory() -> tuple[int | None, int | None]:
+    """Bytes that this process may have of the first accelerator, and the most it has had so far.
+
+    None where there is no accelerator, or its engine does not say. XLA takes three quarters of a
+    GPU for itself, so that is the limit unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+    """
+    if _BACKEND != "jax" or jax.local_devices()[0].platform == "cpu":
+        return None, None
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit"), stats.get("peak_bytes_in_use")
+
+
 def product_rate(dtype: str) -> float:
     """Floating-point operations a second in a product of square matrices, on the clock.
 

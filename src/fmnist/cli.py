@@ -83,7 +83,9 @@ Test = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option("--memory", metavar="SIZE", help="Resident memory to stay within, as 4GB."),
+    typer.Option(
+        "--memory", metavar="SIZE", help="Memory to stay within, as 4GB: a GPU's, else resident."
+    ),
 ]
 MicroBatch = Annotated[
     int | None,

@@ -234,6 +234,24 @@ class Updater:
         )
         return dict(logs)
 
+    def planned_bytes(self, count: int) -> int:
+        """Memory that an update of `count` images takes by XLA's plan, all images included (JAX).
+
+        The step is compiled for it and not run. What convolution libraries borrow is not in it.
+        """
+
+        def like(shape: Any, dtype: Any) -> Any:
+            return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+        state = tuple([like(v.shape, v.dtype) for v in group] for group in self._groups())
+        index = like((count,), np.int32)
+        step = self._step.lower(state, self._images, self._labels, index).compile()
+        plan = step.memory_analysis()
+        return int(
+            plan.argument_size_in_bytes + plan.output_size_in_bytes
+            - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+        )  # fmt: skip
+
     def variables(self) -> list[keras.Variable]:
         """Everything that changes in training, brought up to date: weights to metric sums."""
         if self._state is not None:

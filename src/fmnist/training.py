@@ -84,7 +84,8 @@ def train(
         teachers: finished runs whose outputs are learnt beside the labels, see `distillation`.
         micro_batch: images on the device at once; None lets memory decide. Not for a model with
             batch statistics, for which it belongs to the recipe.
-        memory_limit: the resident memory to stay within, in bytes (Linux).
+        memory_limit: the memory to stay within, in bytes: an accelerator's own, else resident
+            memory (Linux).
         checkpoint_seconds, checkpoint_updates: how often to keep the whole state, by time and, if
             given, by count. By itself every 300 s, or 100 times the seconds that it takes.
         progress: what shows the progress; None shows a bar, or lines where there is no terminal.
@@ -230,13 +231,26 @@ class _Session:
         batch = min(self.recipe.batch_size, len(self.images))
         if self.recipe.batch_statistics:
             asked = self.recipe.micro_batch or self.recipe.batch_size
-        allowed = limit or int(0.8 * (memory.available() or 2**62))
+        own = backend.accelerator_memory()[0]
+        allowed = limit or int(0.8 * (own or memory.available() or 2**62))
         if limit is None and (asked or self.estimate(batch) < allowed / 2):
             return asked or batch, None
-        # Beside the updates there are the images, of which a split is a copy of what was read.
-        room = allowed - 2 * (self.images.nbytes + (self.val.images.nbytes if self.val else 0))
-        size, peaks = memory.largest_micro_batch(self.peak_of, batch, room, asked)
+        if own:
+            found = memory.largest_micro_batch(self.planned_peak_of, batch, allowed, asked)
+        else:
+            # Beside the updates there are the images, of which a split is a copy of what was read.
+            images = self.images.nbytes + (self.val.images.nbytes if self.val else 0)
+            found = memory.largest_micro_batch(self.peak_of, batch, allowed - 2 * images, asked)
+        size, peaks = found
         return asked or size, {str(k): v for k, v in peaks.items()}
+
+    def planned_peak_of(self, size: int) -> int:
+        """Bytes of an accelerator that updates with micro-batches of `size` are planned to take.
+
+        No process of its own could try there: this one has taken the memory.
+        """
+        count = min(self.recipe.batch_size, len(self.images), 2 * size)
+        return self.make_updater(size).planned_bytes(count)
 
     def peak_of(self, size: int) -> int | None:
         """Peak memory in bytes of a process that trains and saves with micro-batches of `size`.
@@ -398,10 +412,11 @@ class _Session:
             if not math.isfinite(score.loss):
                 raise self.diverged(update, score.loss)
         line |= {
-            "seconds": round(self.seconds, 3), "scoring_seconds": round(self.scoring_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "scoring_seconds": round(self.scoring_seconds, 3),
             "images_per_second": round(line["epoch"] * len(self.images) / self.seconds, 1),
-            "peak_memory": memory.peak(),
-        }  # fmt: skip
+            **_peaks(),
+        }
         if run:
             run.append_metrics(line)
         progress.epoch(line)
@@ -436,7 +451,7 @@ class _Session:
             run.save_score("val", score.to_json())
         run.append_metrics({
             "finished": runs.now(), "update": self.updates, "seconds": round(self.seconds, 3),
-            "scoring_seconds": round(self.scoring_seconds, 3), "peak_memory": memory.peak(),
+            "scoring_seconds": round(self.scoring_seconds, 3), **_peaks(),
         })  # fmt: skip
         # The weights come last: with them the run is finished.
         about = {key: self.env[key] for key in ("mean", "deviation", "shape", "classes")}
@@ -484,6 +499,12 @@ class _Session:
         if run:
             run.keep_metrics(update)
         return update
+
+
+def _peaks() -> dict[str, int | None]:
+    """The most memory so far, in bytes: resident, and on an accelerator its own."""
+    own = backend.accelerator_memory()[1]
+    return {"peak_memory": memory.peak()} | ({"peak_accelerator_memory": own} if own else {})
 
 
 def _all_finite(arrays: Iterable[NDArray[Any]]) -> bool:
