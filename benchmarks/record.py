@@ -3,10 +3,11 @@
     python benchmarks/record.py standard --seeds 3 --out records/2026-11-23-standard
 
 Every seed is a process of its own, `fmnist train RECIPE --set seed=N --fit-on all --test`, into
-`runs/record-RECIPE-seedN`; one that is there and finished is taken as it is. The record gets a line
-a seed in `results.jsonl`, and seed 0 (settled beforehand: with all images trained on there is no
-val to choose by) as a run folder of its own: recipe, environment, learning curve, weights in
-float16 with the score that they have in that form.
+`runs/record-RECIPE-seedN`. One that is there and finished is taken as it is, one that is not goes
+on from its checkpoint: with `--minutes` the command stops in time, and the same command goes on.
+The record gets a line a seed in `results.jsonl`, and seed 0 (settled beforehand: with all images
+trained on there is no val to choose by) as a run folder of its own: recipe, environment, learning
+curve, weights in float16 with the score that they have in that form.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import json
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +28,43 @@ from fmnist.data import load_data
 LARGEST = 8 * 10**6  # bytes of weights that are committed
 
 
-def train(recipe: str, seed: int, teachers: list[str], settings: list[str]) -> runs.Run:
-    """The finished, tested run of a seed."""
-    folder = Path("runs") / f"record-{recipe}-seed{seed}"
-    if not (folder / "score.json").exists():
-        command = [sys.executable, "-m", "fmnist.cli", "train", recipe, "--set", f"seed={seed}"]
-        command += [word for setting in settings for word in ("--set", setting)]
-        command += [word for teacher in teachers for word in ("--teacher", teacher)]
-        command += ["--fit-on", "all", "--test", "--run", str(folder)]
-        subprocess.run(command, check=True)
-    return runs.Run(folder)
+class Trainer:
+    """Trains seeds of a recipe into `place`; stops before `minutes` are over."""
+
+    def __init__(
+        self, recipe: str, teachers: Sequence[str] = (), settings: Sequence[str] = (),
+        place: Path = Path("runs"), minutes: float = 10**6,
+    ) -> None:  # fmt: skip
+        self.recipe, self.place, self.end = recipe, place, time.monotonic() + 60 * minutes
+        self.options = [word for setting in settings for word in ("--set", setting)]
+        self.options += [word for teacher in teachers for word in ("--teacher", teacher)]
+
+    def run(self, seed: int) -> runs.Run:
+        """The finished, tested run of a seed."""
+        folder = self.place / f"record-{self.recipe}-seed{seed}"
+        if not folder.exists():
+            self.fmnist(
+                "train", self.recipe, *self.options, "--set", f"seed={seed}",
+                "--fit-on", "all", "--run", folder, "--checkpoint-seconds", 120,
+            )  # fmt: skip
+        run = runs.Run(folder)
+        if not run.weights_path.exists():
+            self.fmnist("train", "--resume", folder, "--checkpoint-seconds", 120)
+        if "test" not in run.scores:
+            self.fmnist("evaluate", folder, "--split", "test")
+        return run
+
+    def fmnist(self, *arguments: object) -> None:
+        """An fmnist command, told to stop where the time is up."""
+        process = subprocess.Popen([sys.executable, "-m", "fmnist.cli", *map(str, arguments)])
+        try:
+            code = process.wait(max(self.end - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.terminate()  # training keeps a checkpoint
+            process.wait()
+            raise SystemExit("the time is up; the same command goes on") from None
+        if code:
+            raise SystemExit(code)
 
 
 def result(run: runs.Run) -> dict[str, Any]:
@@ -44,7 +74,8 @@ def result(run: runs.Run) -> dict[str, Any]:
     return {
         "seed": run.recipe["seed"], **{key: score[key] for key in kept},
         "interval": [round(x, 5) for x in score["interval"]], "times_opened": run.times_opened(),
-        "seconds": last["seconds"], "peak_memory": last["peak_memory"],
+        "seconds": last["seconds"],
+        **{key: value for key, value in last.items() if key.startswith("peak_")},
         "parameters": run.env["parameters"], "commit": run.env["commit"],
         "dirty": run.env["dirty"], "weights_sha256": files.sha256(run.weights_path),
     }  # fmt: skip
@@ -71,35 +102,43 @@ def copy(run: runs.Run, out: Path) -> None:
     print(f"float16 weights, {half.weights_path.stat().st_size / 1e6:.2f} MB: {score.headline()}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--teacher", action="append", default=[])
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+def record(trainer: Trainer, seeds: int, out: Path) -> list[runs.Run]:
+    """Train the seeds, write their record and print what it says; the runs."""
+    out.mkdir(parents=True, exist_ok=True)
     made: list[runs.Run] = []
     lines = []
-    for seed in range(asked.seeds):
-        made.append(train(asked.recipe, seed, asked.teacher, asked.settings))
+    for seed in range(seeds):
+        made.append(trainer.run(seed))
         lines.append(result(made[-1]))
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (asked.out / "results.jsonl").write_text(text, encoding="utf-8")
-    copy(made[0], asked.out)
+        (out / "results.jsonl").write_text(text, encoding="utf-8")
+    copy(made[0], out)
     accuracy = [100 * line["accuracy"] for line in lines]
     spread = f", standard deviation {statistics.stdev(accuracy):.2f}" if len(lines) > 1 else ""
     seconds = sorted(line["seconds"] for line in lines)
     print(
-        f"{asked.recipe}: test {statistics.mean(accuracy):.2f} %{spread}, range "
-        f"{min(accuracy):.2f}-{max(accuracy):.2f} (seeds 0-{asked.seeds - 1}, "
+        f"{trainer.recipe}: test {statistics.mean(accuracy):.2f} %{spread}, range "
+        f"{min(accuracy):.2f}-{max(accuracy):.2f} (seeds 0-{seeds - 1}, "
         f"n={lines[0]['n']:,} each); seconds "
         f"median {statistics.median(seconds):.0f}, range {seconds[0]:.0f}-{seconds[-1]:.0f}; "
         f"calibration error {statistics.mean(x['expected_calibration_error'] for x in lines):.1%}; "
         f"peak memory {max(x['peak_memory'] or 0 for x in lines) / 1e9:.2f} GB; "
         f"{lines[0]['parameters']:,} parameters"
     )
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--teacher", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--minutes", type=float, default=10**6)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    trainer = Trainer(asked.recipe, asked.teacher, asked.settings, minutes=asked.minutes)
+    record(trainer, asked.seeds, asked.out)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from idx import write_idx_set
 
+from fmnist import distributed
 from fmnist.runs import Run
 
 SMALL = [
@@ -60,29 +62,52 @@ def differences(one, other):
     return max(float(np.abs(a[name] - b[name]).max()) for name in a)
 
 
-@pytest.mark.slow
-def test_two_processes_give_what_one_gives_and_the_first_alone_writes(data, cache, tmp_path):
-    """With batch statistics, augmentation and Muon, and a short last batch."""
-    train = ["quick", "--data", data, *SMALL]
-    (one,) = finish(start(cache, 1, *train, "--run", tmp_path / "one"))
+@pytest.fixture(scope="module")
+def alone(data, cache, tmp_path_factory):
+    """What one process makes of it."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    (one,) = finish(start(cache, 1, "quick", "--data", data, *SMALL, "--run", folder))
     assert one[0] == 0, one
-    first, second = finish(start(cache, 2, *train, "--run", tmp_path / "two"))
-    assert (first[0], second[0]) == (0, 0), (first, second)
-    assert "val accuracy" in first[1]
-    # Gloo itself says on stdout whom it met.
-    assert [line for line in second[1].splitlines() if not line.startswith("[Gloo]")] == []
-    assert differences(tmp_path / "one", tmp_path / "two") < 1e-5
-    assert Run(tmp_path / "two").env["processes"] == 2
+    return folder
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_other_with_a_line(data, cache, tmp_path):
-    train = ["quick", "--data", data, *SMALL, "--set", "epochs=2000", "--quiet"]
-    begun = start(cache, 2, *train, "--run", tmp_path / "run", "--checkpoint-updates", 5)
-    while not list((tmp_path / "run").glob("checkpoint/*.json")):
-        assert all(each.poll() is None for each in begun)
-    begun[1].send_signal(signal.SIGKILL)
-    code, _, errors = finish(begun)[0]
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_give_what_one_gives_and_the_first_alone_writes(
+    data, cache, alone, tmp_path, count
+):
+    """With batch statistics, augmentation and Muon, and a short last batch."""
+    train = ["quick", "--data", data, *SMALL, "--run", tmp_path / "run"]
+    first, *others = finish(start(cache, count, *train))
+    assert {first[0], *(other[0] for other in others)} == {0}, (first, others)
+    assert "val accuracy" in first[1]
+    for other in others:  # Gloo itself says on stdout whom it met.
+        assert [line for line in other[1].splitlines() if not line.startswith("[Gloo]")] == []
+    assert differences(alone, tmp_path / "run") < 1e-5
+    assert Run(tmp_path / "run").env["processes"] == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "then"), [(1, 1), (0, 4)])
+def test_a_killed_process_ends_the_other_with_a_line_and_any_number_goes_on(
+    data, cache, alone, tmp_path, victim, then
+):
+    run = tmp_path / "run"
+    train = ["quick", "--data", data, *SMALL, "--quiet", "--run", run]
+    begun = start(cache, 2, *train, "--checkpoint-updates", 1)
+    while not list(run.glob("checkpoint/*.json")):
+        assert all(each.poll() is None for each in begun), finish(begun)
+        time.sleep(0.002)
+    begun[victim].send_signal(signal.SIGKILL)
+    begin = time.monotonic()
+    ended = finish(begun)
+    assert time.monotonic() - begin < distributed.HEARTBEAT_SECONDS + 10
+    code, _, errors = ended[1 - victim]
     assert code == 1, errors
-    assert "another process of this training has ended" in errors
-    assert f"--resume {tmp_path / 'run'}" in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("process ")]
+    assert "another process of this training has ended" in line
+    assert f"--resume {run}" in line
+    assert not Run(run).weights_path.exists()
+    results = finish(start(cache, then, "--resume", run))
+    assert {code for code, *_ in results} == {0}, results
+    assert differences(alone, run) < 1e-5

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import updates
 
 from fmnist import augment, backend, microbatch, models, optimizers
 from fmnist.errors import UsageError
@@ -216,3 +217,23 @@ def test_refuses_what_cannot_be():
 
     with pytest.raises(UsageError, match="functional"):
         microbatch.micro_batched(Subclassed(), 4)
+
+
+@pytest.mark.skipif(backend.name() != "jax", reason="is XLA's plan")
+def test_planned_bytes_hold_state_images_and_activations(monkeypatch):
+    session = updates.begin("seed")
+    held = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
+    held += session.images.nbytes + session.labels.nbytes
+    plans = {size: session.planned_peak_of(size) for size in (8, 16, 32)}
+    each = (plans[32] - plans[8]) / 24
+    # Backward wants what the convolutions gave: 6 channels of 14×14 and 8 of 7×7, float32.
+    least = 4 * (6 * 14 * 14 + 8 * 7 * 7)
+    assert least < each < 20 * least
+    assert held < plans[8] < held + 8 * each + 10**6
+    # An accelerator that has room for 16 images at once, a fifth aside.
+    monkeypatch.setattr(backend, "accelerator_memory", lambda: (int(plans[16] / 0.8) + 1, None))
+    session.env["parameters"] = 10**9  # so that the guess says to look
+    size, probe = session.choose_micro_batch(None, None)
+    assert 8 <= size <= 16
+    assert probe["8"] == plans[8]
+    assert session.planned_peak_of(size) <= plans[16]
