@@ -33,10 +33,10 @@ OUT ?= build/page
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit web page browser chaos cluster bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit web page browser chaos processes cluster bench lock clean venv install-train install-dev
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 train: install-train ## install what is missing, train the recipe `quick`, score it on the test images
 	@$(BIN)/fmnist $(TRAIN)
@@ -81,6 +81,9 @@ browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/
 
 chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
+
+processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed
+	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/test_distributed.py
 
 cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))

@@ -71,8 +71,7 @@ def alone(data, cache, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_give_what_one_gives_and_the_first_alone_writes(
     data, cache, alone, tmp_path, count
 ):
@@ -87,8 +86,7 @@ def test_processes_give_what_one_gives_and_the_first_alone_writes(
     assert Run(tmp_path / "run").env["processes"] == count
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("victim", "then"), [(1, 1), (0, 4)])
+@pytest.mark.parametrize(("victim", "then"), [(1, 1), pytest.param(0, 4, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_other_with_a_line_and_any_number_goes_on(
     data, cache, alone, tmp_path, victim, then
 ):
