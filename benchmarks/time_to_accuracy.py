@@ -311,7 +311,8 @@ def picture(contenders: list[Contender], path: Path) -> None:
         axes.plot(seconds[-1], test, "o", color=curve.get_color(), markersize=8)
     axes.set(
         xscale="log", xlabel="seconds of training on two cores", ylabel="accuracy, %",
-        ylim=(78, 96.5), xticks=(30, 60, 120, 300, 600, 1200), title="Val accuracy while training, and test (dot) at the end",
+        ylim=(78, 96.5), xticks=(30, 60, 120, 300, 600, 1200),
+        title="Val accuracy while training, and test (dot) at the end",
     )  # fmt: skip
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.xaxis.set_minor_locator(ticker.NullLocator())
