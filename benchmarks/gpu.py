@@ -105,12 +105,16 @@ def combine(members: list[runs.Run], asked: argparse.Namespace) -> None:
     write_json(asked.out / "ensemble.json", made.scores["test"])
     score = made.scores["test"]
     print(f"ensemble of {len(members)}: test {score['accuracy']:.2%}, n={score['n']:,}")
+    if (taught := asked.out / "teacher_logits.npz").exists():
+        return
     model, about = evaluation.load_model(made)
     forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
     images = data.fitting("all").images
     logits = [evaluation.predict_logits(forward, each) for each in (images, images[:, :, ::-1])]
     halves = np.stack(logits).astype(np.float16)
-    np.savez_compressed(asked.out / "teacher_logits.npz", logits=halves, data_hash=data.hash)
+    part = asked.out / "part.npz"  # a name that says what it is only once it is whole
+    np.savez_compressed(part, logits=halves, data_hash=data.hash)
+    part.replace(taught)
 
 
 def main() -> None:
