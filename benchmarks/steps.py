@@ -5,12 +5,12 @@
 An update goes from images in memory to a finished optimiser step and its loss as a number, batching
 and augmentation included. Beside it stand its convolutions' and matrices' floating-point operations
 (a product and a sum count as two, backward as twice forward), as a share of the rate at which this
-machine multiplies 4096×4096 matrices in the recipe's precision. Shares of the update's time:
-convolutions by TensorFlow's profiler, batching and augmentation ("input") and the optimiser by
-running them alone, and what is left: norms, activations, pooling, dense layers, loss. "in Keras":
-the same network with Keras' own batch normalisation, RandomFlip and RandomTranslation (of whole
-batches' worth of images, in a tf.data pipeline as its guides have it), its Adam, through `fit`;
-for the compact networks only. Rounds are interleaved over the recipes; figures are medians.
+machine multiplies 4096×4096 matrices in the recipe's precision. Shares of the update's time: in
+which convolutions run by TensorFlow's profiler, batching and augmentation ("input") and the
+optimiser by running them alone, and what is left: norms, activations, pooling, dense layers, loss.
+"in Keras": the same network with Keras' own batch normalisation, RandomFlip and RandomTranslation
+(of whole batches' worth of images, in a tf.data pipeline as its guides have it), its Adam, through
+`fit`; for the compact networks only. Rounds are interleaved over the recipes; figures are medians.
 """
 
 import argparse
@@ -119,7 +119,10 @@ class Subject:
         return run
 
     def convolutions(self, updates: int = 3) -> float:
-        """Seconds an update that TensorFlow's profiler counts for convolutions, backward too."""
+        """Seconds of an update in which a convolution runs, forward or backward.
+
+        By TensorFlow's profiler. Two may run side by side, each longer for it: they count once.
+        """
         import tensorflow as tf
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -131,11 +134,16 @@ class Subject:
             space = xplane_pb2.XSpace()
             (trace,) = Path(place).rglob("*.xplane.pb")
             space.ParseFromString(trace.read_bytes())
-        return sum(
-            event.duration_ps / 1e12 / updates
+        spans = sorted(
+            (begin := 1000 * line.timestamp_ns + event.offset_ps, begin + event.duration_ps)
             for plane in space.planes for line in plane.lines for event in line.events
             if "Conv2D" in plane.event_metadata[event.metadata_id].name.rpartition(":")[2]
         )  # fmt: skip
+        busy = until = 0
+        for begin, end in spans:
+            busy += max(0, end - max(begin, until))
+            until = max(until, end)
+        return busy / 1e12 / updates
 
     def warm(self) -> None:
         for _ in range(3):
@@ -183,8 +191,14 @@ def through_fit(chosen: Recipe, images: int) -> float:
     pipeline = pipeline.prefetch(tf.data.AUTOTUNE)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=loss, metrics=["accuracy"], jit_compile=False)
-    model.fit(pipeline.take(3), verbose=0)
-    return images / seconds_of(lambda: model.fit(pipeline, verbose=0), 1)
+    ends: list[float] = []
+    noted = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
+    model.fit(pipeline, verbose=0, callbacks=[noted])
+    # The first batch waits for compiling and the pipeline; and taking that down is no training.
+    ends = ends[3:]
+    return chosen.batch_size * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
 def main() -> None:
