@@ -33,7 +33,7 @@ from steps import made_up, operations
 
 from fmnist import backend, ensemble, evaluation, runs, training
 from fmnist.data import load_data
-from fmnist.files import write_json
+from fmnist.files import write_json, write_whole
 from fmnist.recipes import recipe
 
 SMALL = {
@@ -112,9 +112,12 @@ def combine(members: list[runs.Run], asked: argparse.Namespace) -> None:
     images = data.fitting("all").images
     logits = [evaluation.predict_logits(forward, each) for each in (images, images[:, :, ::-1])]
     halves = np.stack(logits).astype(np.float16)
-    part = asked.out / "part.npz"  # a name that says what it is only once it is whole
-    np.savez_compressed(part, logits=halves, data_hash=data.hash)
-    part.replace(taught)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, logits=halves, data_hash=data.hash)
+
+    write_whole(taught, write)
 
 
 def main() -> None:

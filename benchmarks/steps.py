@@ -196,7 +196,7 @@ def through_fit(chosen: Recipe, images: int) -> float:
         on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
     )
     model.fit(pipeline, verbose=0, callbacks=[noted])
-    # The first batch waits for compiling and the pipeline; and taking that down is no training.
+    # The first batches wait for compiling and the pipeline; and taking that down is no training.
     ends = ends[3:]
     return chosen.batch_size * (len(ends) - 1) / (ends[-1] - ends[0])
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 
-# This process is to leave the accelerator's memory to those that it starts.
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# Neither this process nor those that it starts, which inherit it, take all of the memory at once.
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 import numpy as np
 import pytest
@@ -31,7 +31,6 @@ real = pytest.mark.skipif(NONE, reason="no accelerator on JAX here")
 EXACT = {
     "JAX_DEFAULT_MATMUL_PRECISION": "highest",
     "XLA_FLAGS": "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0",
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 SMALL = [
     "quick", *("--set", "model.filters=8,16"), *("--set", "model.pool_after=1,2"),
