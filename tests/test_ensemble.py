@@ -17,6 +17,7 @@ from fmnist.evaluation import probabilities
 from fmnist.progress import Progress
 from fmnist.recipes import Ensemble, Recipe, recipe
 from fmnist.runs import Run
+from fmnist.tables import show_run
 
 SMALL = {
     "model.filters": "6", "model.pool_after": "1", "batch_size": 50, "precision": "float32",
@@ -102,6 +103,22 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     assert written["runs"][0]["accuracy"] == made.scores["val"]["accuracy"]
     about = open_subject([made], "val").describe()
     assert about["accuracy"] == made.scores["val"]["accuracy"]
+
+
+def test_it_is_described_without_a_training_that_it_never_had(members, made, capsys):
+    fields = [name for name, *_ in Recipe.from_json(made.recipe).describe()]
+    assert fields == [
+        "name", "model", "model.members", "model.weights", "views", "fit_on", "precision",
+    ]  # fmt: skip
+    show_run(made)
+    said = capsys.readouterr().out
+    assert "2 members trained in" in said
+    assert "learning_rate" not in said
+    assert "epoch" not in said
+    show_run(members[0])
+    said = capsys.readouterr().out
+    assert "learning_rate=" in said
+    assert "epoch  update" in said
 
 
 def test_the_plain_mean_where_asked_or_where_val_was_trained_on(members, data, tmp_path):

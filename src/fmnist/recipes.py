@@ -22,6 +22,7 @@ SCHEMA = 1
 LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and AdamW's moments
 LARGEST_SIDE = 4096  # pixels
 LARGEST_WEIGHT = 100.0  # of an ensemble's member
+ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
 
 
 def _field(default: Any, meaning: str, unit: str = "") -> Any:
@@ -452,9 +453,14 @@ class Recipe:
         _require(self.cutout <= side, "cutout", f"at most {side}", self.cutout)
 
     def describe(self) -> list[tuple[str, Any, str, str]]:
-        """(name, value, unit, meaning) of every field, a model's options as `model.NAME`."""
+        """(name, value, unit, meaning) of every field, a model's options as `model.NAME`.
+
+        Of an ensemble only those that say something: what trains is in its members' recipes.
+        """
         rows = []
         for field in dataclasses.fields(self):
+            if isinstance(self.options, Ensemble) and field.name not in ENSEMBLE_FIELDS:
+                continue
             if field.name == "options":
                 rows += [_row(f"model.{f.name}", f, self.options) for f in
                          dataclasses.fields(self.options)]  # fmt: skip

@@ -337,7 +337,9 @@ def show_runs(rows: list[dict[str, Any]]) -> None:
 def show_run(run: Run) -> None:
     """A run's recipe, environment, learning curve and scores."""
     row, env = run_row(run), run.env
+    members = env.get("members", [])
     state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else "unfinished"
+    state = f"{len(members)} members {state}" if members else state
     print(f"{run.path}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
     engine = f"{env['backend']} {env['versions'].get(env['backend'], '')}"
     print(
@@ -346,29 +348,27 @@ def show_run(run: Run) -> None:
     )
     for teacher in env.get("teachers", []):
         print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")
-    for member in env.get("members", []):
+    for member in members:
         print(f"member: {member['run']} (weights sha256 {member['weights'][:16]})")
     if "of_another_version" in row["changes"]:
         print(f"recipe: {json.dumps(run.recipe)} ({row['changes']['of_another_version']})")
     else:
         fields = Recipe.from_json(run.recipe).describe()
         print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
-    table(
-        ["epoch", "update", "loss", "accuracy", "val", "seconds"],
+    curve = [
         [
-            [
-                str(m["epoch"]),
-                f"{m['update']:,}",
-                f"{m['loss']:.4f}",
-                f"{m['accuracy']:.2%}",
-                f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
-                f"{m['seconds']:,.1f}",
-            ]
-            for m in run.metrics()
-            if "epoch" in m
-        ],
-        left=0,
-    )
+            str(m["epoch"]),
+            f"{m['update']:,}",
+            f"{m['loss']:.4f}",
+            f"{m['accuracy']:.2%}",
+            f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
+            f"{m['seconds']:,.1f}",
+        ]
+        for m in run.metrics()
+        if "epoch" in m
+    ]
+    if curve or not members:
+        table(["epoch", "update", "loss", "accuracy", "val", "seconds"], curve, left=0)
     print(f"val {share(row['val'])}; test {share(row['test'])}")
     best = row["test"] or row["val"]
     if best:
