@@ -355,20 +355,23 @@ def show_run(run: Run) -> None:
     else:
         fields = Recipe.from_json(run.recipe).describe()
         print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
-    curve = [
-        [
-            str(m["epoch"]),
-            f"{m['update']:,}",
-            f"{m['loss']:.4f}",
-            f"{m['accuracy']:.2%}",
-            f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
-            f"{m['seconds']:,.1f}",
-        ]
-        for m in run.metrics()
-        if "epoch" in m
-    ]
-    if curve or not members:
-        table(["epoch", "update", "loss", "accuracy", "val", "seconds"], curve, left=0)
+    if not members:
+        table(
+            ["epoch", "update", "loss", "accuracy", "val", "seconds"],
+            [
+                [
+                    str(m["epoch"]),
+                    f"{m['update']:,}",
+                    f"{m['loss']:.4f}",
+                    f"{m['accuracy']:.2%}",
+                    f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
+                    f"{m['seconds']:,.1f}",
+                ]
+                for m in run.metrics()
+                if "epoch" in m
+            ],
+            left=0,
+        )
     print(f"val {share(row['val'])}; test {share(row['test'])}")
     best = row["test"] or row["val"]
     if best:
