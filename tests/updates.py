@@ -1,9 +1,10 @@
-"""Twenty updates of two recipes, shrunk, from given weights, on the engine of KERAS_BACKEND.
+"""Twenty updates of two recipes, shrunk, from given states, on the engine of KERAS_BACKEND.
 
-python tests/updates.py FOLDER      # NAME.npz of each: weights; NAME-after.npz: what became of them
+python tests/updates.py FOLDER   # NAME.npz, another engine's states: to NAME-after.npz
 """
 
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -43,24 +44,57 @@ def begin(name):
     return session
 
 
-def weights_of(session):
-    """Its weights as they are now, by their paths."""
-    session.updater.variables()
-    return {v.path: np.array(v.value) for v in session.model.variables}
+def state_of(session):
+    """All that an update goes by and changes, by its path: weights, optimiser, running means."""
+    return {v.path: np.array(v.value) for v in session.updater.variables()}
 
 
-def train(session, weights):
-    """What the updates make of the weights, and each update's running mean loss."""
-    for variable in session.model.variables:
-        variable.assign(weights[variable.path])
-    losses = [float(session.one_update(update)["loss"]) for update in range(UPDATES)]
-    return weights_of(session) | {"losses": np.array(losses)}
+def put(session, state):
+    for variable in session.updater.variables():
+        variable.assign(state[variable.path])
+
+
+def free(session):
+    """The state before the first update and after each; each update's running mean loss."""
+    states, losses = [state_of(session)], []
+    for update in range(UPDATES):
+        losses.append(float(session.one_update(update)["loss"]))
+        states.append(state_of(session))
+    return states, losses
+
+
+def led(session, states):
+    """The state after each update, where each begins from the state that `states` has before it."""
+    after = []
+    for update, before in enumerate(states[:-1]):
+        put(session, before)
+        session.one_update(update)
+        after.append(state_of(session))
+    return after
+
+
+def save(path, states, **arrays):
+    named = {f"{k}|{name}": v for k, state in enumerate(states) for name, v in state.items()}
+    np.savez(path, **named, **arrays)
+
+
+def load(path):
+    """The states as `save` had them, and the other arrays."""
+    states, arrays = defaultdict(dict), {}
+    with np.load(path) as file:
+        for key in file:
+            number, bar, name = key.partition("|")
+            (states[int(number)] if bar else arrays)[name or key] = file[key]
+    return [states[k] for k in sorted(states)], arrays
 
 
 def main(folder):
     for name in CHANGES:
-        with np.load(folder / f"{name}.npz") as weights:
-            np.savez(folder / f"{name}-after.npz", **train(begin(name), weights))
+        states, _ = load(folder / f"{name}.npz")
+        session = begin(name)
+        put(session, states[0])
+        _, losses = free(session)
+        save(folder / f"{name}-after.npz", led(session, states), losses=losses)
 
 
 if __name__ == "__main__":
