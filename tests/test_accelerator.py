@@ -91,10 +91,13 @@ def test_auto_is_bfloat16_and_the_memory_is_known():
 
 
 def test_twenty_updates_are_those_of_the_processor(tmp_path):
-    for mode, device in (("free", {"JAX_PLATFORMS": "cpu"}), ("led", {})):
-        environment = os.environ | {"KERAS_BACKEND": "jax"} | EXACT | device
+    for mode, where in (("free", {"JAX_PLATFORMS": "cpu"}), ("led", {})):
+        environment = os.environ | {"KERAS_BACKEND": "jax"} | EXACT | where
         command = [sys.executable, updates.__file__, mode, tmp_path]
-        subprocess.run(command, check=True, env=environment)
+        device = subprocess.run(
+            command, check=True, env=environment, text=True, stdout=subprocess.PIPE
+        ).stdout
+        assert device.startswith("cpu") == (mode == "free" or NONE)
     updates.check(tmp_path)
 
 
