@@ -45,11 +45,11 @@ class Trainer:
         if not folder.exists():
             self.fmnist(
                 "train", self.recipe, *self.options, "--set", f"seed={seed}",
-                "--fit-on", "all", "--run", folder, "--checkpoint-seconds", 120,
+                "--fit-on", "all", "--test", "--run", folder, "--checkpoint-seconds", 120,
             )  # fmt: skip
         run = runs.Run(folder)
         if not run.weights_path.exists():
-            self.fmnist("train", "--resume", folder, "--checkpoint-seconds", 120)
+            self.fmnist("train", "--resume", folder, "--test", "--checkpoint-seconds", 120)
         if "test" not in run.scores:
             self.fmnist("evaluate", folder, "--split", "test")
         return run

@@ -219,6 +219,38 @@ def test_refuses_what_cannot_be():
         microbatch.micro_batched(Subclassed(), 4)
 
 
+def test_batch_norm_has_the_gradients_of_keras():
+    random = np.random.RandomState(1)
+    x, y = random.normal(9, 2, (16, 6, 5, 2)).astype("float32"), random.randint(0, 3, 16)
+    found = []
+    for norm in (models.BatchNorm(), keras.layers.BatchNormalization()):
+        model = keras.Sequential([
+            keras.layers.Input(x.shape[1:]),
+            keras.layers.Conv2D(6, 3, kernel_initializer=keras.initializers.HeNormal(seed=1)), norm,
+            keras.layers.ReLU(), keras.layers.Flatten(),
+            keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
+        ])  # fmt: skip
+        norm.gamma.assign(np.linspace(0.5, 2, 6))
+        norm.beta.assign(np.linspace(-1, 1, 6))
+        found.append(gradients(model, x, y, cross_entropy(0.1))[1])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.skipif(backend.name() != "jax", reason="is what XLA compiles")
+def test_what_is_compiled_serves_every_seed():
+    programs, losses = [], []
+    for seed in (1, 2):
+        model = microbatch.micro_batched(build(small()), seed=seed)
+        model.compile(optimizer=optimizers.build(small(), 5), loss=cross_entropy(0.1))
+        updater = microbatch.Updater(model, IMAGES[0], LABELS[0], MEAN, DEVIATION)
+        programs.append(updater.lowered(50).as_text())
+        updater(np.arange(50))
+        losses.append(float(updater(np.arange(50))["loss"]))
+    assert programs[0] == programs[1]
+    assert losses[0] != losses[1]  # other dropout and other crops of the same images
+
+
 @pytest.mark.skipif(backend.name() != "jax", reason="is XLA's plan")
 def test_planned_bytes_hold_state_images_and_activations(monkeypatch):
     session = updates.begin("seed")

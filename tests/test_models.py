@@ -98,14 +98,14 @@ def test_parameters_and_operations_are_counted_before_a_network_is_made(
 
 def test_wide_has_the_published_parameters_and_layers():
     """WRN-28-10 has 36,479,194 for three input channels (Zagoruyko & Komodakis 2016: 36.5 M)."""
-    chosen = recipe("strong-gpu", **{"model.width": "10"})
+    chosen = recipe("strong-gpu", **{"model.depth": "28", "model.width": "10"})
     options = chosen.options
     norms = 16 + sum(after for _, after, _ in options.blocks)
     norms += sum(before for before, *_ in options.blocks[1:]) + 64 * 10
     statistics = 2 * norms
     assert options.parameters((28, 28, 1), 10) - statistics == 36_479_194 - 2 * 9 * 16
     assert options.operations((28, 28, 1), 10) * 3 * 60_000 == pytest.approx(1.45e15, rel=0.01)
-    layers = models.build(recipe("strong-gpu", **{"model.width": "1"})).layers
+    layers = models.build(recipe("strong-gpu", **{"model.depth": "28", "model.width": "1"})).layers
     kernels = [layer.kernel_size for layer in layers if isinstance(layer, keras.layers.Conv2D)]
     assert kernels.count((3, 3)) == 25
     assert kernels.count((1, 1)) == 2  # with width 1 the first group keeps its 16 channels

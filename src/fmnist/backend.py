@@ -6,6 +6,7 @@ The one module that knows TensorFlow from JAX, but for the two bodies of the upd
 
 import contextlib
 import functools
+import math
 import os
 import platform
 import subprocess
@@ -55,6 +56,7 @@ try:
             import tensorflow as tf
         else:
             import jax
+            import jax.numpy as jnp
 except ModuleNotFoundError as _error:
     raise UsageError(
         f"training and scoring need more packages ({_error.name} is missing): "
@@ -305,10 +307,40 @@ def normalise_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> tuple[An
     if _BACKEND == "tensorflow":
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)
         return y, mean, variance
-    wide = ops.cast(x, "float32")
-    mean = ops.mean(wide, axis=(0, 1, 2))
-    # Not Keras' moments, the mean square less the squared mean: that can round to below zero.
-    variance = ops.mean(ops.square(wide - mean), axis=(0, 1, 2))
-    y = (wide - mean) * (scale / ops.sqrt(variance + epsilon)) + offset
-    count = x.shape[0] * x.shape[1] * x.shape[2]
-    return ops.cast(y, x.dtype), mean, variance * (count / max(count - 1, 1))
+    y, mean, variance = _normalise(x, scale, offset, epsilon)
+    count = math.prod(x.shape[:-1])
+    return y, mean, variance * (count / max(count - 1, 1))
+
+
+def _normalise_forward(x: Any, scale: Any, offset: Any, epsilon: float) -> tuple[Any, Any]:
+    """((y, mean, biased variance), what the gradient needs), the values read twice in all."""
+    wide = x.astype("float32")
+    # A mean square less a squared mean is exact enough only where the values are around 0, so they
+    # are taken from one of their own.
+    from_one = wide - wide[0, 0, 0]
+    mean = from_one.mean((0, 1, 2))
+    variance = (jnp.square(from_one).mean((0, 1, 2)) - jnp.square(mean)).clip(0)
+    mean += wide[0, 0, 0]
+    inverse = 1 / jnp.sqrt(variance + epsilon)
+    y = (wide - mean) * (scale * inverse) + offset
+    return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+
+
+def _normalise_backward(_: float, kept: Any, gradients: Any) -> tuple[Any, Any, Any]:
+    """The gradients of x, scale and offset from that of y; the statistics are given none.
+
+    By Ioffe & Szegedy 2015, section 3. What JAX derives by itself reads all values once more.
+    """
+    x, scale, mean, inverse = kept
+    gradient, normal = gradients[0].astype("float32"), (x.astype("float32") - mean) * inverse
+    along, total = (gradient * normal).sum((0, 1, 2)), gradient.sum((0, 1, 2))
+    count = math.prod(x.shape[:-1])
+    at_x = (scale * inverse) * (gradient - (total + normal * along) / count)
+    return at_x.astype(x.dtype), along, total
+
+
+if _BACKEND == "jax":
+    _normalise = jax.custom_vjp(
+        lambda *arguments: _normalise_forward(*arguments)[0], nondiff_argnums=(3,)
+    )
+    _normalise.defvjp(_normalise_forward, _normalise_backward)

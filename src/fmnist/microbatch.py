@@ -131,20 +131,21 @@ def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
     return model.compute_metrics(x, y, y_pred, weight)
 
 
-def _update_on_jax(model: MicroBatched, state: Any, data: Any) -> Any:
-    """One update as a pure function: (logs, state) from (state, data)."""
+def _update_on_jax(model: MicroBatched, state: Any, data: Any, seed: Any = None) -> Any:
+    """One update as a pure function: (logs, state) from (state, data) and the draws' seed."""
     trainable, non_trainable, optimizer, metrics = state
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     n = tree.flatten(x)[0].shape[0]
     size = min(model.micro_batch or n, n)
     count = model.optimizer.iterations
     update = optimizer[next(i for i, v in enumerate(model.optimizer.variables) if v is count)]
+    seed = model.seed if seed is None else seed
     differentiate = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
     def micro(carry: Any, part: Any) -> Any:
         sums, total, non_trainable = carry
         positions, x, y, weight = tree.map_structure(distributed.divide, part)
-        with augment.step(model.seed, update, positions):
+        with augment.step(seed, update, positions):
             target = model.teach(x, y) if model.teach else y
             (_, (loss, y_pred, non_trainable, _)), gradients = differentiate(
                 trainable, non_trainable, metrics, x, target, weight,
@@ -208,10 +209,12 @@ class Updater:
 
         else:
             self._images, self._labels = map(distributed.copy_to_all, (images, labels))
+            # An argument, so that what is compiled serves every seed.
+            self._seed = np.uint32(model.seed)
 
-            def pure(state: Any, images: Any, labels: Any, index: Any) -> Any:
+            def pure(state: Any, images: Any, labels: Any, index: Any, seed: Any) -> Any:
                 x, y = (jnp.take(each, index, axis=0, mode="clip") for each in (images, labels))
-                return model.train_step(state, (augment.standardise(x, mean, deviation), y))
+                return model.train_step(state, (augment.standardise(x, mean, deviation), y), seed)
 
             step = jax.jit(pure, donate_argnums=0, out_shardings=distributed.sharding())
         self._step = step
@@ -230,23 +233,26 @@ class Updater:
                 [distributed.copy_to_all(v.value) for v in group] for group in self._groups()
             )
         logs, self._state = self._step(
-            self._state, self._images, self._labels, np.asarray(index, np.int32)
+            self._state, self._images, self._labels, np.asarray(index, np.int32), self._seed
         )
         return dict(logs)
 
-    def planned_bytes(self, count: int) -> int:
-        """Memory that an update of `count` images takes by XLA's plan, all images included (JAX).
-
-        The step is compiled for it and not run. What convolution libraries borrow is not in it.
-        """
+    def lowered(self, count: int) -> Any:
+        """The step for `count` images as XLA gets it to compile (JAX)."""
 
         def like(shape: Any, dtype: Any) -> Any:
             return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
         state = tuple([like(v.shape, v.dtype) for v in group] for group in self._groups())
         index = like((count,), np.int32)
-        step = self._step.lower(state, self._images, self._labels, index).compile()
-        plan = step.memory_analysis()
+        return self._step.lower(state, self._images, self._labels, index, self._seed)
+
+    def planned_bytes(self, count: int) -> int:
+        """Memory that an update of `count` images takes by XLA's plan, all images included (JAX).
+
+        The step is compiled for it and not run. What convolution libraries borrow is not in it.
+        """
+        plan = self.lowered(count).compile().memory_analysis()
         return int(
             plan.argument_size_in_bytes + plan.output_size_in_bytes
             - plan.alias_size_in_bytes + plan.temp_size_in_bytes
