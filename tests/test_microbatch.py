@@ -219,15 +219,18 @@ def test_refuses_what_cannot_be():
         microbatch.micro_batched(Subclassed(), 4)
 
 
-def test_batch_norm_has_the_gradients_of_keras():
+def test_pooling_and_batch_norm_have_the_gradients_of_keras():
     random = np.random.RandomState(1)
-    x, y = random.normal(9, 2, (16, 6, 5, 2)).astype("float32"), random.randint(0, 3, 16)
+    x, y = random.normal(9, 2, (16, 13, 12, 2)).astype("float32"), random.randint(0, 3, 16)
     found = []
-    for norm in (models.BatchNorm(), keras.layers.BatchNormalization()):
+    for pool, norm in (
+        (models.MaxPooling2D(2), models.BatchNorm()),
+        (keras.layers.MaxPooling2D(2), keras.layers.BatchNormalization()),
+    ):
         model = keras.Sequential([
             keras.layers.Input(x.shape[1:]),
-            keras.layers.Conv2D(6, 3, kernel_initializer=keras.initializers.HeNormal(seed=1)), norm,
-            keras.layers.ReLU(), keras.layers.Flatten(),
+            keras.layers.Conv2D(6, 3, kernel_initializer=keras.initializers.HeNormal(seed=1)), pool,
+            norm, keras.layers.ReLU(), keras.layers.Flatten(),
             keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
         ])  # fmt: skip
         norm.gamma.assign(np.linspace(0.5, 2, 6))

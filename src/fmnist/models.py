@@ -75,6 +75,16 @@ class GlobalMax(layers.GlobalMaxPooling2D):
         return ops.squeeze(ops.take_along_axis(places, first, axis=1), 1)
 
 
+@keras.saving.register_keras_serializable("fmnist")
+class MaxPooling2D(layers.MaxPooling2D):
+    """Keras' own of 2×2 places, which on JAX is trained through `backend.max_pool`."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not training or backend.name() != "jax":
+            return super().call(inputs)
+        return backend.max_pool(inputs)
+
+
 def augmentation(recipe: Recipe) -> list[layers.Layer]:
     """The layers that change images in training, as the recipe asks; of one seed, alike."""
     chain = [
@@ -108,7 +118,7 @@ def plain(options: Plain, shape: Shape, classes: int, recipe: Recipe) -> keras.M
             kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, i)),
         ))  # fmt: skip
         if i + 1 in options.pool_after:
-            model.add(layers.MaxPooling2D(2, name=_numbered("max_pooling2d", pools)))
+            model.add(MaxPooling2D(2, name=_numbered("max_pooling2d", pools)))
             pools += 1
     model.add(layers.Flatten(name="flatten"))
     if options.dense_units:
@@ -139,7 +149,7 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
             kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, i)),
         )(x)  # fmt: skip
         if i + 1 in options.pool_after:
-            y = layers.MaxPooling2D(2, name=_numbered("max_pooling2d", pools))(y)
+            y = MaxPooling2D(2, name=_numbered("max_pooling2d", pools))(y)
             pools += 1
         y = BatchNorm(name=_numbered("batch_norm", i))(y)
         if i + 1 in options.shortcuts:

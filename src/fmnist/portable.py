@@ -18,6 +18,9 @@ import keras  # isort: skip
 from keras import layers  # isort: skip
 
 IDENTITIES = (augment.RandomCrop, augment.RandomFlip, augment.RandomCutout, augment.Dropout)
+KERAS_OWN = {
+    models.GlobalMax: layers.GlobalMaxPooling2D, models.MaxPooling2D: layers.MaxPooling2D,
+}  # fmt: skip
 
 
 def build(
@@ -91,8 +94,7 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
             settings = layer.get_config() | {"dtype": "float32", "name": prefix + name}
             if isinstance(layer, layers.Conv2D):
                 settings["use_bias"] = True  # room for a norm's offset
-            kind = layers.GlobalMaxPooling2D if isinstance(layer, models.GlobalMax) else type(layer)
-            copy = kind(**settings)
+            copy = KERAS_OWN.get(type(layer), type(layer))(**settings)
             y = copy(inputs if len(inputs) > 1 else inputs[0])
             if layer.weights:
                 kernel = _array(layer.kernel)
