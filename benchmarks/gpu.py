@@ -94,12 +94,12 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
 
 
 def train(name: str, asked: argparse.Namespace) -> list[runs.Run]:
-    """A recipe's record."""
+    """A recipe's record, in a folder beside that of the rest: `DATE-gpu-seed`."""
     place = Path("runs", "gpu-small" if asked.small else "gpu")
     settings = SMALL[name] if asked.small else []
     settings = [*settings, *(asked.settings if name == "strong-gpu" else [])]
     trainer = Trainer(name, settings=settings, place=place, minutes=asked.minutes)
-    return record(trainer, asked.seeds, asked.out / name)
+    return record(trainer, asked.seeds, asked.out.with_name(f"{asked.out.name}-{name}"))
 
 
 def combine(members: list[runs.Run], asked: argparse.Namespace) -> None:

@@ -97,7 +97,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="picture to write, .png or .svg")
     asked = parser.parse_args()
-    ours = [recorded(path.parent) for path in sorted(RECORDS.glob("*/results.jsonl"))]
+    # One of a recipe that was recorded on several machines: the last.
+    found = [recorded(path.parent) for path in sorted(RECORDS.glob("*/results.jsonl"))]
+    ours = [*{p.name: p for p in found}.values()]
     print(f"{'':<28}{'parameters':>12}{'PFLOP':>9}{'test %':>8}{'±':>6}")
     for p in sorted(ours + PUBLISHED, key=lambda p: p.accuracy):
         cost = f"{p.operations / 1e15:9.2f}" if p.operations else f"{'':9}"

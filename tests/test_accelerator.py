@@ -120,9 +120,13 @@ def test_resume_is_bit_for_bit(fmnist, tmp_path, recipe):
 
 @real
 def test_memory_is_the_accelerators_own_and_is_kept_within(fmnist, tmp_path):
-    """The reference network, whose state alone takes 0.9 GB, at a batch that would take more."""
-    words = ["seed", "--set", "epochs=1", "--set", "batch_size=256", "--memory", "2GB"]
+    """The reference network, whose state and gradients alone take 0.9 GB.
+
+    The limit is for XLA's plan, 1.08 GB with 8 images and 2.9 MB an image more (H200). On top come
+    what convolution libraries borrow and what trying their algorithms takes: 0.3 GB there.
+    """
+    words = ["seed", "--set", "epochs=1", "--set", "batch_size=256", "--memory", "1.5GB"]
     run = fmnist(tmp_path / "run", *words)
     assert run.env["micro_batch"] < 256
+    assert all(0.5e9 < planned < 1.5e9 for planned in run.env["probe"].values())
     assert 0.5e9 < run.metrics()[-1]["peak_accelerator_memory"] <= 2e9
-    assert all(0.5e9 < planned < 2e9 for planned in run.env["probe"].values())

@@ -93,10 +93,11 @@ def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
             learning_rate=0.2,
         )  # fmt: skip
         session = training._Session(chosen, env, data.train)
-        session.updater = session.make_updater(50)
         session.labels = np.roll(data.train.labels, turn)
+        session.updater = session.make_updater(50)
         for update in range(session.updates):
             session.one_update(update)
+        session.updater.variables()
         forward = evaluation.compile_forward(session.model, 0.3, 0.35)
         results.append(evaluation.predict_logits(forward, data.train.images))
     np.testing.assert_array_equal(*results)

@@ -240,6 +240,23 @@ def test_pooling_and_batch_norm_have_the_gradients_of_keras():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.skipif(backend.name() != "jax", reason="TensorFlow has one memory")
+def test_state_and_images_lie_on_the_device_once():
+    import jax
+
+    def held():
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    session = updates.begin("seed")
+    before = held()
+    state = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
+    session.planned_peak_of(8)  # a trial leaves nothing behind
+    assert held() == before
+    for update in range(5):  # into the second epoch
+        float(session.one_update(update)["loss"])
+    assert before <= held() < before + state / 10
+
+
 @pytest.mark.skipif(backend.name() != "jax", reason="is what XLA compiles")
 def test_what_is_compiled_serves_every_seed():
     programs, losses = [], []

@@ -17,7 +17,9 @@ from fmnist.runs import Run
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted(path.parent for path in ROOT.glob("records/*/results.jsonl"))
 LARGEST = 8 * 10**6  # bytes of weights that are committed
-SIDE_BY_SIDE = re.compile(r"^\| `(\w+)` \|.*\*\*([\d.]+) %\*\*.*`(records/[^`]+)`", re.MULTILINE)
+SIDE_BY_SIDE = re.compile(
+    r"^\| `([\w-]+)`[^|]* \|.*\*\*([\d.]+) %\*\*.*`(records/[^`]+)`", re.MULTILINE
+)
 
 
 def results(record):

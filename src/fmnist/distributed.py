@@ -29,7 +29,6 @@ from fmnist.signals import Interrupted
 
 if backend.name() == "jax":
     import jax
-    import jax.numpy as jnp
     from jax.experimental import multihost_utils
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -122,11 +121,11 @@ def sharding(*axes: str) -> Any:
     return NamedSharding(_mesh(), PartitionSpec(*axes))  # type: ignore[no-untyped-call]
 
 
-def copy_to_all(array: Any) -> Any:
-    """A copy of an array, the same in all processes, on every device."""
-    copy, whole = jnp.array(array), sharding()
-    parts = [jax.device_put(copy, device) for device in whole.addressable_devices]
-    return jax.make_array_from_single_device_arrays(copy.shape, whole, parts)
+def give_to_all(array: Any) -> Any:
+    """An array, the same in all processes, on every device; where it lies already it is no copy."""
+    whole = sharding()
+    parts = [jax.device_put(array, device) for device in whole.addressable_devices]
+    return jax.make_array_from_single_device_arrays(array.shape, whole, parts)
 
 
 def divide(array: Any) -> Any:

@@ -208,7 +208,7 @@ class Updater:
                 return model.train_step((augment.standardise(images, mean, deviation), labels))
 
         else:
-            self._images, self._labels = map(distributed.copy_to_all, (images, labels))
+            self._images, self._labels = map(distributed.give_to_all, (images, labels))
             # An argument, so that what is compiled serves every seed.
             self._seed = np.uint32(model.seed)
 
@@ -228,9 +228,10 @@ class Updater:
         if backend.name() == "tensorflow":
             return dict(self._step(self._images[index], self._labels[index]))
         if self._state is None:
-            # Copies, since the step gives its arguments' memory to its results.
+            # Not copies: the step gives its arguments' memory to its results, so that the variables
+            # have no values until `variables` hands them the new ones.
             self._state = tuple(
-                [distributed.copy_to_all(v.value) for v in group] for group in self._groups()
+                [distributed.give_to_all(v.value) for v in group] for group in self._groups()
             )
         logs, self._state = self._step(
             self._state, self._images, self._labels, np.asarray(index, np.int32), self._seed

@@ -1,5 +1,6 @@
 """train(recipe, data, run): the loop, its checkpoints and how it goes on after an interruption."""
 
+import gc
 import json
 import math
 import os
@@ -250,7 +251,9 @@ class _Session:
         No process of its own could try there: this one has taken the memory.
         """
         count = min(self.recipe.batch_size, len(self.images), 2 * size)
-        return self.make_updater(size).planned_bytes(count)
+        planned = self.make_updater(size).planned_bytes(count)
+        gc.collect()  # the trial's optimiser, which else stays on the device
+        return planned
 
     def peak_of(self, size: int) -> int | None:
         """Peak memory in bytes of a process that trains and saves with micro-batches of `size`.
