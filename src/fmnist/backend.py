@@ -343,7 +343,7 @@ def max_pool(x: Any) -> Any:
     """2×2 max-pooling of (n, h, w, channels) on JAX, an odd row or column left out.
 
     The gradient goes to the places that are noted forward, where JAX's own seeks them again: an
-    update on a processor took 1.2 times as long.
+    update on a processor took 1.2 times as much of its time.
     """
     return _pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
 
