@@ -1,5 +1,7 @@
 """The update in micro-batches against a plain full-batch step that shares none of its code."""
 
+import gc
+
 import numpy as np
 import pytest
 import updates
@@ -248,6 +250,7 @@ def test_state_and_images_lie_on_the_device_once():
         return sum(array.nbytes for array in jax.live_arrays())
 
     session = updates.begin("seed")
+    gc.collect()  # what tests before this one left
     before = held()
     state = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
     session.planned_peak_of(8)  # a trial leaves nothing behind
