@@ -49,6 +49,7 @@ STAGES = ("rate", "seed", "strong-gpu", "tests")
 
 def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
     """The bare update, as training runs it: several handed over before the first is read."""
+    # What training has: what is compiled here then serves it too.
     split = load_data().fitting("all")
     mean, deviation = mean_and_deviation(split.images)
     subjects: dict[str, Any] = {}
