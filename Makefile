@@ -27,7 +27,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 UV  := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet $(LOCK_OPTIONS) pyproject.toml
 
-WEB := src/fmnist/web
+WEB := src/fmnist/serving/web
 # Where `make page` puts the page.
 OUT ?= build/page
 
@@ -59,7 +59,7 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
 	fi
 
-web: install-train ## the page's runtime, from npm into src/fmnist/web/vendor; the page then needs no server
+web: install-train ## the page's runtime, from npm into src/fmnist/serving/web/vendor; the page then needs no server
 	@command -v npm >/dev/null || { echo "make web needs npm (Node.js 18 or newer)" >&2; exit 1; }
 	@echo "installing what web-build/package-lock.json pins ..."
 	@cd web-build && npm ci --silent
@@ -73,7 +73,7 @@ web: install-train ## the page's runtime, from npm into src/fmnist/web/vendor; t
 page: web ## the page as a folder for any file host: make page OUT=folder
 	@mkdir -p "$(OUT)/model"
 	@cp -R $(WEB)/. "$(OUT)/"
-	@cp src/fmnist/shipped/model.onnx src/fmnist/shipped/card.json "$(OUT)/model/"
+	@cp src/fmnist/inference/shipped/model.onnx src/fmnist/inference/shipped/card.json "$(OUT)/model/"
 	@echo "$(OUT) is the page: put it on any file host"
 
 browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/path/to/chromium

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from steps import Subject
 
-from fmnist import runs, training
-from fmnist.recipes import recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.training.trainer import default_interval
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
         float(session.one_update(0)["loss"])
         times = []
         with tempfile.TemporaryDirectory(dir=".") as place:  # /tmp may be memory
-            run = runs.Run.create(Path(place) / "run", session.recipe.to_json(), session.env)
+            run = Run.create(Path(place) / "run", session.recipe.to_json(), session.env)
             for update in range(1, asked.repeats + 1):
                 begin = time.perf_counter()
                 session.save(run, update)
@@ -37,7 +38,7 @@ def main() -> None:
             newest = max((run.path / "checkpoint").glob("*.safetensors"))
             size = newest.stat().st_size
         seconds = statistics.median(times)
-        interval = training.default_interval(seconds)
+        interval = default_interval(seconds)
         print(
             f"{name:<10}{size / 1e6:>8.1f}{seconds:>9.2f}{interval:>9.0f}"
             f"{seconds / (interval + seconds):>13.2%}"

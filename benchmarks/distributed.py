@@ -38,9 +38,10 @@ def work(name: str, batch: int, count: int, number: int, port: int, updates: int
     os.environ["KERAS_BACKEND"] = "jax"
     import numpy as np
 
-    from fmnist import distributed, training
-    from fmnist.data import Split
-    from fmnist.recipes import recipe
+    from fmnist.data.splits import Split
+    from fmnist.engine import distributed
+    from fmnist.recipes.shipped import recipe
+    from fmnist.training.trainer import Trainer
 
     if count > 1:
         distributed.initialise(f"127.0.0.1:{port}", count, number)
@@ -52,7 +53,7 @@ def work(name: str, batch: int, count: int, number: int, port: int, updates: int
         "mean": 0.5, "deviation": 0.3, "micro_batch": batch,
     }  # fmt: skip
     labels = random.randint(0, 10, len(images), dtype=np.int32)
-    session = training._Session(made, env, Split(images, labels))
+    session = Trainer(made, env, Split(images, labels))
     session.updater = session.make_updater(batch)
     times = []
     for update in range(updates + 3):

@@ -16,8 +16,12 @@ from pathlib import Path
 import numpy as np
 from steps import operations, product, seconds_of
 
-from fmnist import backend, evaluation, models, onnx_graph, portable
-from fmnist.recipes import recipe
+from fmnist.engine import networks
+from fmnist.engine.precision import resolve_precision
+from fmnist.exports import onnx_graph, portable
+from fmnist.recipes.shipped import recipe
+from fmnist.scoring.evaluate import compile_forward
+from fmnist.scoring.views import BATCH, predict_logits
 
 IMAGES = 10_000
 PIECE = 32  # images of one call of ONNX Runtime, as of `fmnist predict`
@@ -39,13 +43,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     images = np.random.RandomState(0).randint(0, 256, (IMAGES, 28, 28, 1), dtype=np.uint8)
-    precision = backend.resolve_precision("auto")
+    precision = resolve_precision("auto")
     scorers = {}
     for name in asked.recipes:
-        model = models.build(recipe(name))
-        forward = evaluation.compile_forward(model, 0.3, 0.35)
-        evaluation.predict_logits(forward, images[: evaluation.BATCH])
-        scorers[name, precision] = lambda f=forward: evaluation.predict_logits(f, images)
+        model = networks.build(recipe(name))
+        forward = compile_forward(model, 0.3, 0.35)
+        predict_logits(forward, images[:BATCH])
+        scorers[name, precision] = lambda f=forward: predict_logits(f, images)
         with tempfile.TemporaryDirectory() as folder:
             scorers[name, "int8"] = int8(model, name, images, folder)
     times: dict[tuple[str, str], list[float]] = {key: [] for key in scorers}

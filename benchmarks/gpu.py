@@ -35,10 +35,16 @@ import numpy as np
 from record import Trainer, record
 from steps import operations
 
-from fmnist import backend, ensemble, evaluation, runs, training
-from fmnist.data import load_data, mean_and_deviation
+from fmnist.data.load import load_data
+from fmnist.data.splits import mean_and_deviation
+from fmnist.engine import backend, precision
 from fmnist.files import write_json, write_whole
-from fmnist.recipes import parse_settings, recipe
+from fmnist.recipes.shipped import parse_settings, recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
+from fmnist.scoring.views import predict_logits
+from fmnist.training import trainer as training
+from fmnist.training.ensemble import create
 
 SMALL = {
     "seed": ["model.filters=4,8", "model.pool_after=1,2", "model.dense_units=16", "epochs=1"],
@@ -56,18 +62,18 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
     for name, settings in SMALL.items():
         chosen = recipe(name, **parse_settings(settings if asked.small else []))
         env = {
-            "precision": backend.resolve_precision(chosen.precision), "shape": [28, 28, 1],
+            "precision": precision.resolve_precision(chosen.precision), "shape": [28, 28, 1],
             "classes": list(range(10)), "mean": mean, "deviation": deviation,
             "micro_batch": chosen.batch_size,
         }  # fmt: skip
-        session = training._Session(chosen, env, split)
+        session = training.Trainer(chosen, env, split)
         session.updater = session.make_updater(chosen.batch_size)
         subjects[name] = session
     updates = 5 if asked.small else updates
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     products = []
     for _ in range(rounds + 1):
-        products.append(backend.product_rate("bfloat16"))
+        products.append(precision.product_rate("bfloat16"))
         for name, session in subjects.items():
             batch = session.recipe.batch_size
             begin = time.perf_counter()
@@ -94,7 +100,7 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
     write_json(asked.out / "rate.json", measured)
 
 
-def train(name: str, asked: argparse.Namespace) -> list[runs.Run]:
+def train(name: str, asked: argparse.Namespace) -> list[Run]:
     """A recipe's record, in a folder beside that of the rest: `DATE-gpu-seed`."""
     place = Path("runs", "gpu-small" if asked.small else "gpu")
     settings = SMALL[name] if asked.small else []
@@ -103,21 +109,21 @@ def train(name: str, asked: argparse.Namespace) -> list[runs.Run]:
     return record(trainer, asked.seeds, asked.out.with_name(f"{asked.out.name}-{name}"))
 
 
-def combine(members: list[runs.Run], asked: argparse.Namespace) -> None:
+def combine(members: list[Run], asked: argparse.Namespace) -> None:
     """The members' ensemble: its score, and its logits for the training images."""
     data, folder = load_data(), members[0].path.parent / "ensemble"
-    made = runs.Run(folder) if folder.exists() else ensemble.create(members, folder, equal=True)
+    made = Run(folder) if folder.exists() else create(members, folder, equal=True)
     if "test" not in made.scores:
-        evaluation.evaluate(made, data.test)
+        evaluate(made, data.test)
     write_json(asked.out / "ensemble.json", made.scores["test"])
     score = made.scores["test"]
     print(f"ensemble of {len(members)}: test {score['accuracy']:.2%}, n={score['n']:,}")
     if (taught := asked.out / "teacher_logits.npz").exists():
         return
-    model, about = evaluation.load_model(made)
-    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    model, about = load_model(made)
+    forward = compile_forward(model, about["mean"], about["deviation"])
     images = data.fitting("all").images
-    logits = [evaluation.predict_logits(forward, each) for each in (images, images[:, :, ::-1])]
+    logits = [predict_logits(forward, each) for each in (images, images[:, :, ::-1])]
     halves = np.stack(logits).astype(np.float16)
 
     def write(path: Path) -> None:

@@ -10,10 +10,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from fmnist.evaluation import wilson_interval
 from fmnist.files import read_lines, write_whole
-from fmnist.recipes import Recipe
-from fmnist.runs import Run
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.figures import wilson_interval
 
 RECORDS = Path(__file__).parents[1] / "records"
 HEAD = """# Recorded results

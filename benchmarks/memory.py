@@ -57,7 +57,7 @@ def main() -> None:
         data, run = Path(place) / "data", Path(place) / "run"
         data.mkdir()
         write_set(data, -(-128 * options.updates * 12 // 11))
-        command = [sys.executable, "-m", "fmnist.cli", "train", "seed", "--set", "epochs=1"]
+        command = [sys.executable, "-m", "fmnist", "train", "seed", "--set", "epochs=1"]
         command += ["--data", str(data), "--run", str(run), "--memory", options.memory, "--json"]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         env = json.loads((run / "env.json").read_text())

@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits, load_sample_images
 from sklearn.metrics import roc_auc_score
 
 import fmnist
-from fmnist.photos import prepare_pixels
-from fmnist.predict import Classifier, energy
+from fmnist.inference.classifier import Classifier, energy
+from fmnist.inference.photos import prepare_pixels
 
 
 def scores_of(classifier, images):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from fmnist.predict import SHIPPED
+from fmnist.inference.classifier import SHIPPED
 
 WEB = Path(__file__).parents[1] / "src" / "fmnist" / "web"
 TIMED = """async (repeats) => {

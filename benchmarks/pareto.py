@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from steps import operations
 
-from fmnist.recipes import Recipe
+from fmnist.recipes.recipe import Recipe
 
 RECORDS = Path(__file__).parents[1] / "records"
 

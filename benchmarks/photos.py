@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 import fmnist
-from fmnist.photos import decode, prepare
-from fmnist.predict import Classifier
+from fmnist.inference.classifier import Classifier
+from fmnist.inference.photos import decode, prepare
 
 WIDTH, HEIGHT = 600, 800
 ORIENTATION = 0x0112

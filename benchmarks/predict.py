@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from fmnist.predict import SHIPPED, Classifier
+from fmnist.inference.classifier import SHIPPED, Classifier
 
 IN_MEMORY, IN_IDX, IN_FOLDER, PHOTOS = 20_000, 20_000, 4_000, 64
 
@@ -75,7 +75,7 @@ def main() -> None:
         (folder / "images").write_bytes(header + images[:IN_IDX].tobytes())
 
         def process(*arguments: str) -> None:
-            command = [sys.executable, "-m", "fmnist.cli", "predict", "--model", str(asked.model)]
+            command = [sys.executable, "-m", "fmnist", "predict", "--model", str(asked.model)]
             subprocess.run(
                 [*command, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL
             )

@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from fmnist import evaluation, files, runs
-from fmnist.data import load_data
+from fmnist import files
+from fmnist.data.load import load_data
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import evaluate
 
 LARGEST = 8 * 10**6  # bytes of weights that are committed
 
@@ -39,7 +41,7 @@ class Trainer:
         self.options = [word for setting in settings for word in ("--set", setting)]
         self.options += [word for teacher in teachers for word in ("--teacher", teacher)]
 
-    def run(self, seed: int) -> runs.Run:
+    def run(self, seed: int) -> Run:
         """The finished, tested run of a seed."""
         folder = self.place / f"record-{self.recipe}-seed{seed}"
         if not folder.exists():
@@ -47,7 +49,7 @@ class Trainer:
                 "train", self.recipe, *self.options, "--set", f"seed={seed}",
                 "--fit-on", "all", "--test", "--run", folder, "--checkpoint-seconds", 120,
             )  # fmt: skip
-        run = runs.Run(folder)
+        run = Run(folder)
         if not run.weights_path.exists():
             self.fmnist("train", "--resume", folder, "--test", "--checkpoint-seconds", 120)
         if "test" not in run.scores:
@@ -56,7 +58,7 @@ class Trainer:
 
     def fmnist(self, *arguments: object) -> None:
         """An fmnist command, told to stop where the time is up."""
-        process = subprocess.Popen([sys.executable, "-m", "fmnist.cli", *map(str, arguments)])
+        process = subprocess.Popen([sys.executable, "-m", "fmnist", *map(str, arguments)])
         try:
             code = process.wait(max(self.end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
@@ -67,7 +69,7 @@ class Trainer:
             raise SystemExit(code)
 
 
-def result(run: runs.Run) -> dict[str, Any]:
+def result(run: Run) -> dict[str, Any]:
     """A seed's line in `results.jsonl`."""
     score, last = run.scores["test"], run.metrics()[-1]
     kept = ("n", "correct", "accuracy", "loss", "expected_calibration_error", "views")
@@ -81,7 +83,7 @@ def result(run: runs.Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def copy(run: runs.Run, out: Path) -> None:
+def copy(run: Run, out: Path) -> None:
     """Seed 0's run without what is large or of this machine, its weights halved and scored."""
     env = run.env
     env.pop("command", None)
@@ -95,17 +97,17 @@ def copy(run: runs.Run, out: Path) -> None:
     if sum(a.size for a in arrays.values()) * 2 > LARGEST:
         return
     halves = {name: array.astype(np.float16) for name, array in arrays.items()}
-    half = runs.Run(out)
+    half = Run(out)
     half.save_weights(halves, about | {"form": about["form"] + ", float16"})
-    score = evaluation.evaluate(half, load_data().test)
+    score = evaluate(half, load_data().test)
     (out / "test_logits.npz").unlink()  # large, and made again by whoever scores the weights
     print(f"float16 weights, {half.weights_path.stat().st_size / 1e6:.2f} MB: {score.headline()}")
 
 
-def record(trainer: Trainer, seeds: int, out: Path) -> list[runs.Run]:
+def record(trainer: Trainer, seeds: int, out: Path) -> list[Run]:
     """Train the seeds, write their record and print what it says; the runs."""
     out.mkdir(parents=True, exist_ok=True)
-    made: list[runs.Run] = []
+    made: list[Run] = []
     lines = []
     for seed in range(seeds):
         made.append(trainer.run(seed))

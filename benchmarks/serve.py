@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist import bodies, limits
+from fmnist.serving import bodies, limits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from server import Server, bomb_of_pixels, head, photo, slow_photos

@@ -13,9 +13,9 @@ import time
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
-    "fmnist --help": [sys.executable, "-m", "fmnist.cli", "--help"],
-    "fmnist recipes": [sys.executable, "-m", "fmnist.cli", "recipes"],
-    "fmnist runs": [sys.executable, "-m", "fmnist.cli", "runs"],
+    "fmnist --help": [sys.executable, "-m", "fmnist", "--help"],
+    "fmnist recipes": [sys.executable, "-m", "fmnist", "recipes"],
+    "fmnist runs": [sys.executable, "-m", "fmnist", "runs"],
     "import tensorflow, keras": [sys.executable, "-c", "import fmnist.backend"],
 }
 

@@ -28,9 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from fmnist import augment, backend, microbatch, models, training
-from fmnist.data import Split
-from fmnist.recipes import Recipe, recipe
+from fmnist.data.splits import Split
+from fmnist.engine import augment, networks
+from fmnist.engine.precision import policy, resolve_precision
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.training.trainer import Trainer, epoch_order
+from fmnist.training.update import MicroBatched
 
 import keras  # isort: skip
 
@@ -74,13 +78,13 @@ class Subject:
 
     def __init__(self, chosen: Recipe) -> None:
         self.recipe, split = chosen, made_up()
-        self.precision = backend.resolve_precision(chosen.precision)
+        self.precision = resolve_precision(chosen.precision)
         size = chosen.micro_batch or chosen.batch_size
         env = {
             "precision": self.precision, "shape": [28, 28, 1], "classes": list(range(10)),
             "mean": 0.5, "deviation": 0.3, "micro_batch": size,
         }  # fmt: skip
-        self.session = training._Session(chosen, env, split)
+        self.session = Trainer(chosen, env, split)
         self.session.updater = self.session.make_updater(size)
         self.update, self.times, self.input, self.apply = 0, [], [], []
         self.augment = self._augmentation()
@@ -89,7 +93,7 @@ class Subject:
     def _augmentation(self) -> Callable[[], object]:
         import tensorflow as tf
 
-        chain, batch = models.augmentation(self.recipe), self.recipe.batch_size
+        chain, batch = networks.augmentation(self.recipe), self.recipe.batch_size
 
         @tf.function
         def run(images: Any, update: Any) -> Any:
@@ -99,7 +103,7 @@ class Subject:
                     x = layer(x, training=True)
             return tf.reduce_sum(x)
 
-        index = training.epoch_order(0, 0, IMAGES)[:batch]  # once an epoch, so no part of a step
+        index = epoch_order(0, 0, IMAGES)[:batch]  # once an epoch, so no part of a step
 
         def call() -> None:
             run(self.session.images[index], tf.constant(self.update)).numpy()
@@ -109,7 +113,7 @@ class Subject:
     def _optimiser(self) -> Callable[[], object]:
         import tensorflow as tf
 
-        wrapped: microbatch.MicroBatched = self.session.updater.model
+        wrapped: MicroBatched = self.session.updater.model
         gradients = [tf.ones_like(v.value) for v in wrapped.trainable_variables]
 
         @tf.function
@@ -167,7 +171,7 @@ def through_fit(chosen: Recipe, images: int) -> float:
     """Images a second of the same network made of Keras' own parts, through `fit`."""
     import tensorflow as tf
 
-    with backend.policy(backend.resolve_precision(chosen.precision)):
+    with policy(resolve_precision(chosen.precision)):
         layers = [keras.layers.Input((28, 28, 1)), keras.layers.Rescaling(1 / 255)]
         for i, filters in enumerate(chosen.options.filters):
             layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False))

@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.data import Data, load_data
+from fmnist.data.load import load_data
+from fmnist.data.splits import Data
 
 OURS = ("quick", "tiny", "standard")
 OTHERS = ("keras", "pytorch", "seed")
@@ -85,12 +86,13 @@ def by_fit(name: str, data: Data, turns: Turns) -> None:
     """A Keras network through `fit`, nothing set that need not be."""
     import keras
 
-    from fmnist import augment, models, recipes
+    from fmnist.engine import augment, networks
+    from fmnist.recipes import shipped as shipped_module
 
     if name == "seed":
         # Ours takes its draws from the update's number, which fit alone does not give it.
         model = keras.models.clone_model(
-            models.build(recipes.recipe("seed", precision="float32", flip=False)),
+            networks.build(shipped_module.recipe("seed", precision="float32", flip=False)),
             clone_function=lambda layer: (
                 keras.layers.Dropout(layer.rate)
                 if isinstance(layer, augment.Dropout)
@@ -214,8 +216,10 @@ def by_pytorch(data: Data, turns: Turns) -> None:
 
 def by_recipe(name: str, data: Data) -> None:
     """One of our recipes, as `fmnist train NAME --test` runs it."""
-    from fmnist import evaluation, recipes, training
-    from fmnist.progress import Progress
+    from fmnist.recipes import shipped as shipped_module
+    from fmnist.scoring.evaluate import evaluate
+    from fmnist.training.progress import Progress
+    from fmnist.training.train import train
 
     class Hand(Progress):
         def start(self, run: Any, recipe: Any, env: Any, updates: int, done: int) -> None:
@@ -228,11 +232,11 @@ def by_recipe(name: str, data: Data) -> None:
             if waits:
                 sys.stdin.readline()
 
-    recipe = recipes.recipe(name)
+    recipe = shipped_module.recipe(name)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
-        run = training.train(recipe, data, folder, progress=Hand("none"))
-        test = evaluation.evaluate(run, data.test)
+        run = train(recipe, data, folder, progress=Hand("none"))
+        test = evaluate(run, data.test)
     tell(False, test=test.accuracy, views=recipe.views)
 
 

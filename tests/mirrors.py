@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from idx import idx_bytes
 
-from fmnist.idx import PINS, Pin
+from fmnist.data.fashion_mnist import PINS, Pin
 
 MNIST_TEST_COUNTS = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
 

@@ -16,8 +16,8 @@ import pytest
 import updates
 from idx import write_idx_set
 
-from fmnist import backend
-from fmnist.runs import Run
+from fmnist.engine import backend, precision
+from fmnist.runs.run import Run
 
 NONE = backend.name() != "jax" or backend.device().startswith("cpu")
 pytestmark = [
@@ -56,7 +56,7 @@ def fmnist(data):
 
     def train(folder, *arguments, stop=False, **environment):
         """If `stop`, it is stopped by SIGTERM once it has a checkpoint."""
-        command = [sys.executable, "-m", "fmnist.cli", "train", "--data", data, "--quiet"]
+        command = [sys.executable, "-m", "fmnist", "train", "--data", data, "--quiet"]
         command += arguments if "--resume" in arguments else [*arguments, "--run", folder]
         process = subprocess.Popen(
             [*map(str, command)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -82,9 +82,9 @@ def difference(one, other):
 
 @real
 def test_auto_is_bfloat16_and_the_memory_is_known():
-    assert backend.choose_precision() == ("bfloat16", "an accelerator")
+    assert precision.choose_precision() == ("bfloat16", "an accelerator")
     assert backend.updates_ahead() > 0
-    assert backend.product_rate("float32") > 0  # so that there is something in it
+    assert precision.product_rate("float32") > 0  # so that there is something in it
     limit, peak = backend.accelerator_memory()
     assert limit > 10**9
     assert 0 < peak < limit

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from idx import make_images, write_idx, write_idx_set
 
-from fmnist import audit
-from fmnist.data import load_data
+from fmnist.audit.audit import SCHEMA, audit, fold_data, fold_numbers, resume
+from fmnist.data.load import load_data
 from fmnist.errors import RunError, UsageError
-from fmnist.evaluation import evaluate
-from fmnist.progress import Progress
-from fmnist.recipes import Recipe, recipe
-from fmnist.runs import Run
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import evaluate
 from fmnist.signals import Interrupted
+from fmnist.training.progress import Progress
 
 QUIET = Progress("none")
 TINY = recipe(
@@ -55,7 +56,7 @@ def spoilt(tmp_path_factory):
 def audited(spoilt, tmp_path_factory):
     """The folder of an audit of that set, and what it returned."""
     folder = tmp_path_factory.mktemp("audits") / "first"
-    return folder, audit.audit(TINY, spoilt, folder, folds=3, progress=QUIET)
+    return folder, audit(TINY, spoilt, folder, folds=3, progress=QUIET)
 
 
 def lines(path):
@@ -101,7 +102,7 @@ def test_audit_json_is_what_was_returned(audited, spoilt):
     folder, found = audited
     kept = json.loads((folder / "audit.json").read_text())
     assert found == {"folder": str(folder)} | kept
-    assert kept["schema"] == audit.SCHEMA
+    assert kept["schema"] == SCHEMA
     assert Recipe.from_json(kept["recipe"]) == TINY
     assert kept["data"]["hash"] == spoilt.hash
     assert {path.name for path in folder.iterdir()} == {
@@ -133,8 +134,8 @@ def test_the_page_is_whole_and_escapes_what_it_quotes(audited):
 
 def test_folds_part_all_images_evenly_by_class():
     labels = np.random.RandomState(0).randint(0, 4, 101).astype(np.int32)
-    numbers = audit.fold_numbers(labels, 5)
-    assert np.array_equal(numbers, audit.fold_numbers(labels, 5))
+    numbers = fold_numbers(labels, 5)
+    assert np.array_equal(numbers, fold_numbers(labels, 5))
     assert np.ptp(np.bincount(numbers, minlength=5)) <= 1
     for k in range(4):
         assert np.ptp(np.bincount(numbers[labels == k], minlength=5)) <= 1
@@ -143,11 +144,11 @@ def test_folds_part_all_images_evenly_by_class():
 def test_a_fold_is_an_honest_run(audited, spoilt):
     """Its val is what it has not seen, and it is not to be scored on the usual splits."""
     known = spoilt.fitting("all")
-    numbers = audit.fold_numbers(known.labels, 3)
+    numbers = fold_numbers(known.labels, 3)
     for k in range(3):
         run = Run(audited[0] / "folds" / str(k + 1))
         held_out = np.flatnonzero(numbers == k)
-        part = audit.fold_data(spoilt, known, held_out, "fold")
+        part = fold_data(spoilt, known, held_out, "fold")
         assert np.array_equal(part.val.images, known.images[held_out])
         assert len(part.train) + len(part.val) == len(known)
         assert run.env["data"]["val_index_hash"] == part.val_index_hash != spoilt.val_index_hash
@@ -174,14 +175,14 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(audited, spoilt, tmp_path
     """One fold finished, one with a checkpoint, one killed before it was a run."""
     folder = tmp_path / "audit"
     with pytest.raises(Interrupted, match=r"audit --resume \S*audit$") as stop:
-        audit.audit(TINY, spoilt, folder, folds=3, progress=StopsInFold("none"))
+        audit(TINY, spoilt, folder, folds=3, progress=StopsInFold("none"))
     assert stop.value.exit_code == 143
     assert {path.name for path in folder.iterdir()} == {"audit.json", "folds", "lock"}
     assert list((folder / "folds" / "2" / "checkpoint").glob("*.json"))
     (folder / "folds" / "3").mkdir()
     (folder / "folds" / "3" / "lock").touch()
     first = (folder / "folds" / "1" / "weights.safetensors").stat().st_mtime_ns
-    audit.resume(folder, spoilt, progress=QUIET)
+    resume(folder, spoilt, progress=QUIET)
     assert (folder / "folds" / "1" / "weights.safetensors").stat().st_mtime_ns == first
     for name in ("labels.jsonl", "duplicates.jsonl"):
         assert (folder / name).read_text() == (audited[0] / name).read_text()
@@ -189,16 +190,16 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(audited, spoilt, tmp_path
 
 def test_what_cannot_be_audited_is_refused(audited, spoilt, tmp_path):
     with pytest.raises(UsageError, match="fit_on=train"):
-        audit.audit(TINY.changed(fit_on="all"), spoilt, tmp_path / "new")
+        audit(TINY.changed(fit_on="all"), spoilt, tmp_path / "new")
     with pytest.raises(UsageError, match="2 to 100, received 1"):
-        audit.audit(TINY, spoilt, tmp_path / "new", folds=1)
+        audit(TINY, spoilt, tmp_path / "new", folds=1)
     with pytest.raises(RunError, match="exists already"):
-        audit.audit(TINY, spoilt, audited[0])
+        audit(TINY, spoilt, audited[0])
     with pytest.raises(RunError, match="expected an audit folder"):
-        audit.resume(tmp_path, spoilt)
+        resume(tmp_path, spoilt)
     other = load_data(write_idx_set(tmp_path / "other"))
     with pytest.raises(RunError, match="is of data with hash"):
-        audit.resume(audited[0], other)
+        resume(audited[0], other)
     assert not (tmp_path / "new").exists()
 
 
@@ -212,13 +213,13 @@ def test_a_folder_of_a_stranger_is_not_trusted(audited, spoilt, tmp_path):
     ):
         (folder / "audit.json").write_text(json.dumps(settings | change))
         with pytest.raises((RunError, UsageError), match=message):
-            audit.resume(folder, spoilt, progress=QUIET)
+            resume(folder, spoilt, progress=QUIET)
     (folder / "audit.json").write_text(json.dumps(settings))
     logits, labels = Run(folder / "folds" / "1").load_logits("val")
     Run(folder / "folds" / "1").save_logits("val", logits, labels[::-1])
     with pytest.raises(RunError, match="other images than those held out"):
-        audit.resume(folder, spoilt, progress=QUIET)
+        resume(folder, spoilt, progress=QUIET)
     shutil.move(folder / "folds", tmp_path / "elsewhere")
     (folder / "folds").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match="expected no link"):
-        audit.resume(folder, spoilt, progress=QUIET)
+        resume(folder, spoilt, progress=QUIET)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist import augment
+from fmnist.engine import augment
 
 import keras  # isort: skip
 from keras import ops  # isort: skip

@@ -7,17 +7,18 @@ import sys
 import pytest
 import updates
 
-from fmnist import backend
+from fmnist import system
+from fmnist.engine import backend, precision
 
 
 def test_a_precision_that_is_named_is_taken():
-    assert backend.resolve_precision("bfloat16") == "bfloat16"
-    assert backend.resolve_precision("float32") == "float32"
+    assert precision.resolve_precision("bfloat16") == "bfloat16"
+    assert precision.resolve_precision("float32") == "float32"
 
 
 def test_auto_is_the_same_each_time():
-    assert backend.resolve_precision("auto") == backend.resolve_precision("auto")
-    assert backend.resolve_precision("auto") in ("bfloat16", "float32")
+    assert precision.resolve_precision("auto") == precision.resolve_precision("auto")
+    assert precision.resolve_precision("auto") in ("bfloat16", "float32")
 
 
 @pytest.mark.skipif(backend.name() != "tensorflow", reason="float32 on JAX's CPU device")
@@ -25,11 +26,11 @@ def test_auto_is_the_same_each_time():
 @pytest.mark.parametrize("faster", [False, True])
 def test_auto_takes_bfloat16_where_it_is_native_and_faster(monkeypatch, native, faster):
     seconds = {"float32": 0.02, "bfloat16": 0.01 if faster else 0.03}
-    monkeypatch.setattr(backend, "_native_bfloat16", lambda: native)
-    monkeypatch.setattr(backend, "_convolution_seconds", lambda: seconds)
+    monkeypatch.setattr(system, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(precision, "_convolution_seconds", lambda: seconds)
     expected = "bfloat16" if native and faster else "float32"
-    assert backend.resolve_precision("auto") == expected
-    assert backend.choose_precision()[0] == expected
+    assert precision.resolve_precision("auto") == expected
+    assert precision.choose_precision()[0] == expected
 
 
 def test_twenty_updates_are_the_same_on_both_engines(tmp_path):

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist import photos
-from fmnist.bodies import MOST_IMAGES, MOST_PHOTOS, Refused, read
+from fmnist.inference import photos
+from fmnist.serving.bodies import MOST_IMAGES, MOST_PHOTOS, Refused, read
 
 SHAPE = (28, 28)
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)

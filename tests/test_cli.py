@@ -22,9 +22,10 @@ import pytest
 from idx import write_idx_set
 
 import fmnist
-from fmnist import cli, files
-from fmnist.recipes import RECIPES
-from fmnist.runs import Run
+from fmnist import files
+from fmnist.cli.main import main
+from fmnist.recipes.shipped import RECIPES
+from fmnist.runs.run import Run
 
 COMMANDS = [
     "train",
@@ -74,14 +75,14 @@ def call(*arguments):
             contextlib.redirect_stderr(err),
             pytest.raises(SystemExit) as stop,
         ):
-            cli.main()
+            main()
     return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def own_process(*arguments, **options):
     """`fmnist ARGUMENTS` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "fmnist.cli", *map(str, arguments)],
+        [sys.executable, "-m", "fmnist", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A test runner in the background ignores Ctrl-C, and its children would too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
@@ -256,7 +257,7 @@ def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expec
 
 def test_another_engine_than_the_two_is_refused():
     done = subprocess.run(
-        [sys.executable, "-m", "fmnist.cli", "summary", "seed"],
+        [sys.executable, "-m", "fmnist", "summary", "seed"],
         capture_output=True, text=True, timeout=60, env=os.environ | {"KERAS_BACKEND": "torch"},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
@@ -339,7 +340,7 @@ def test_a_reader_that_went_away_gives_no_traceback():
 
 def test_a_terminal_without_the_characters_gets_others():
     done = subprocess.run(
-        [sys.executable, "-m", "fmnist.cli", "recipes", "seed"], capture_output=True, timeout=60,
+        [sys.executable, "-m", "fmnist", "recipes", "seed"], capture_output=True, timeout=60,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
@@ -535,7 +536,7 @@ def test_an_export_in_parts_is_joined_as_the_error_says(trained, folder, tmp_pat
 
 
 def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monkeypatch):
-    from fmnist import exports
+    from fmnist.exports import export as exports
 
     out = tmp_path / "out"
     arguments = ("export", trained[0], "--data", folder, "--out", out)

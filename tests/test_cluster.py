@@ -18,10 +18,10 @@ import pytest
 from idx import write_idx_set
 from test_sweep import SEED, SMALL, outcome
 
-from fmnist import cluster
 from fmnist.errors import RunError
-from fmnist.runs import Run
-from fmnist.sweep import Sweep
+from fmnist.runs.run import Run
+from fmnist.search import cluster
+from fmnist.search.sweep import Sweep
 
 SETTINGS = [f"--set={name}={value}" for name, value in SMALL.items()]
 EPOCHS = 200  # long enough to be met at work
@@ -111,7 +111,7 @@ def test_as_many_trials_at_once_as_the_nodes_have_room_for():
 
 def run_cli(*words, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "fmnist.cli", *map(str, words)],
+        [sys.executable, "-m", "fmnist", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 

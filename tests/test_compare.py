@@ -7,10 +7,19 @@ import pytest
 from samples import ENV, SCORE
 from scipy import stats
 
-from fmnist import compare, runs
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes import recipe
-from fmnist.runs import Run
+from fmnist.recipes.shipped import recipe
+from fmnist.runs import run as run_module
+from fmnist.runs.run import Run
+from fmnist.scoring.compare import (
+    compare,
+    holm,
+    mcnemar,
+    newcombe,
+    open_subject,
+    over_images_and_seeds,
+    sentence,
+)
 
 SMALL = {"model.filters": "2,3", "model.pool_after": "1,2"}
 
@@ -46,25 +55,25 @@ def trio(make):
 
 
 def test_mcnemar_counts_a_fair_coin():
-    assert compare.mcnemar(0, 0) == 1
-    assert compare.mcnemar(5, 5) == 1
-    assert compare.mcnemar(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
-    assert compare.mcnemar(9, 1) == compare.mcnemar(1, 9)
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(5, 5) == 1
+    assert mcnemar(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
+    assert mcnemar(9, 1) == mcnemar(1, 9)
 
 
 def test_newcombe_gives_the_published_interval():
     """The first example of Newcombe (1998): 36 right twice, 12 the second alone, 2 the first."""
-    assert compare.newcombe(36, 2, 12, 50) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    low, high = compare.newcombe(36, 12, 2, 50)
+    assert newcombe(36, 2, 12, 50) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    low, high = newcombe(36, 12, 2, 50)
     assert (low, high) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
-    assert compare.newcombe(54, 0, 0, 54)[0] < 0 < compare.newcombe(54, 0, 0, 54)[1]
+    assert newcombe(54, 0, 0, 54)[0] < 0 < newcombe(54, 0, 0, 54)[1]
 
 
 def test_newcombe_covers_the_truth_as_often_as_it_says():
     random = np.random.default_rng(0)
     chances, n, covered = (0.86, 0.08, 0.05, 0.01), 400, 0
     for both, one, two, _ in random.multinomial(n, chances, 1000):
-        low, high = compare.newcombe(both, one, two, n)
+        low, high = newcombe(both, one, two, n)
         covered += low <= chances[2] - chances[1] <= high
     assert 0.93 <= covered / 1000 <= 0.975
 
@@ -78,7 +87,7 @@ def test_groups_are_judged_over_images_and_seeds():
             (random.random((3, 500)) < np.clip(hard + random.normal(0, 0.02, (3, 1)), 0, 1)) * 1.0
             for _ in range(2)
         ]
-        (low, high), p = compare.over_images_and_seeds(*groups)
+        (low, high), p = over_images_and_seeds(*groups)
         gap = groups[1].mean() - groups[0].mean()
         assert low <= gap <= high
         assert (p < 0.05) == (not low <= 0 <= high)
@@ -89,24 +98,24 @@ def test_groups_are_judged_over_images_and_seeds():
 def test_one_run_each_over_images_is_the_paired_t_test():
     random = np.random.default_rng(2)
     a, b = (random.random((1, 300)) < 0.9) * 1.0, (random.random((1, 300)) < 0.95) * 1.0
-    _, p = compare.over_images_and_seeds(a, b)
+    _, p = over_images_and_seeds(a, b)
     assert p == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
 
 
 def test_holm_corrects_for_the_number_of_tests():
-    assert compare.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert compare.holm([0.5, 0.9]) == [1.0, 1.0]
-    assert compare.holm([0.2]) == [0.2]
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
 
 
 def test_a_pair_is_counted_image_by_image(trio):
-    subjects = [compare.open_subject([run], "val") for run in trio]
-    second, third = compare.compare(subjects)
+    subjects = [open_subject([run], "val") for run in trio]
+    second, third = compare(subjects)
     assert (second.first, second.second) == ("seed0", "seed1")
     assert second.difference == pytest.approx(0.2)
     assert (second.only_first, second.only_second) == (1, 3)
     assert (third.only_first, third.only_second) == (2, 4)
-    assert second.p == compare.mcnemar(1, 3)
+    assert second.p == mcnemar(1, 3)
     assert second.p_corrected == min(1, 2 * second.p)
     per_class = second.per_class[0]  # images 0, 3, 6 and 9; missed: 0 and 3, then 0
     assert (per_class["n"], per_class["first"], per_class["second"]) == (4, 0.5, 0.75)
@@ -115,7 +124,7 @@ def test_a_pair_is_counted_image_by_image(trio):
     four = next(row for row in second.images if row["image"] == 4)
     assert four["first"]["class"] == four["label"] == "b"
     assert four["second"]["class"] == "c"
-    said = compare.sentence(subjects, [second, third])
+    said = sentence(subjects, [second, third])
     assert said.startswith("seed1 is ahead of seed0 by 20.00 points (95% CI -")
     assert "no more than chance may do" in said
 
@@ -123,23 +132,23 @@ def test_a_pair_is_counted_image_by_image(trio):
 def test_a_large_difference_is_more_than_chance(make):
     labels = np.zeros(200, int)
     runs = [make("bad", np.arange(200) % 2, labels), make("good", labels, labels)]
-    subjects = [compare.open_subject([run], "val") for run in runs]
-    said = compare.sentence(subjects, compare.compare(subjects))
+    subjects = [open_subject([run], "val") for run in runs]
+    said = sentence(subjects, compare(subjects))
     assert said.startswith("good is better than bad by 50.00 points (95% CI 4")
     assert "p < 0.0001), which is more than chance" in said
     subjects.reverse()
-    assert compare.sentence(subjects, compare.compare(subjects)) == said
+    assert sentence(subjects, compare(subjects)) == said
 
 
 def test_the_same_run_twice_is_no_difference(trio):
-    subjects = [compare.open_subject([trio[0]], "val")] * 2
-    (pair,) = compare.compare(subjects)
+    subjects = [open_subject([trio[0]], "val")] * 2
+    (pair,) = compare(subjects)
     assert (pair.difference, pair.p) == (0, 1)
-    assert "right equally often" in compare.sentence(subjects, [pair])
+    assert "right equally often" in sentence(subjects, [pair])
 
 
 def test_a_group_has_mean_and_spread_and_cost(trio):
-    group = compare.open_subject(trio, "val")
+    group = open_subject(trio, "val")
     assert group.name == "seed0 and 2 more"
     about = group.describe()
     assert about["accuracy"] == pytest.approx(22 / 30)
@@ -149,31 +158,31 @@ def test_a_group_has_mean_and_spread_and_cost(trio):
         run.save_score("val", SCORE | {"images_per_second": speed})
     assert group.describe()["latency"] == pytest.approx((10 + 5 + 2.5) / 3)
     assert about["operations"] == recipe("quick", **SMALL).options.operations((12, 12, 1), 3)
-    (pair,) = compare.compare([group, compare.open_subject(trio[1:], "val", "others")])
+    (pair,) = compare([group, open_subject(trio[1:], "val", "others")])
     assert pair.difference == pytest.approx(0.8 - 22 / 30)
     assert not math.isnan(pair.p)
 
 
 def test_what_cannot_be_compared_is_refused(make, trio, tmp_path):
-    one = compare.open_subject([trio[0]], "val")
+    one = open_subject([trio[0]], "val")
     with pytest.raises(UsageError, match="at least two"):
-        compare.compare([one])
+        compare([one])
     with pytest.raises(RunError, match=r"was not scored on test; .*--split test"):
-        compare.open_subject([trio[0]], "test")
+        open_subject([trio[0]], "test")
     other = make("other", [0, 1], [0, 1])
     with pytest.raises(UsageError, match="different images"):
-        compare.compare([one, compare.open_subject([other], "val")])
+        compare([one, open_subject([other], "val")])
     data = ENV["data"] | {"hash": "7" * 64}
     strange = make("strange", np.arange(10) % 3, np.arange(10) % 3, ENV | {"data": data})
     with pytest.raises(UsageError, match="on the same data"):
-        compare.open_subject([trio[0], strange], "val")
+        open_subject([trio[0], strange], "val")
     for content in (b"", b"PK\x03\x04", b"\x80\x04."):
         (trio[0].path / "val_logits.npz").write_bytes(content)
         with pytest.raises(RunError, match="expected logits"):
-            compare.open_subject([trio[0]], "val")
+            open_subject([trio[0]], "val")
 
 
 def test_logits_that_unpack_without_end_are_refused(trio, monkeypatch):
-    monkeypatch.setattr(runs, "LARGEST_LOGITS", 100)
+    monkeypatch.setattr(run_module, "LARGEST_LOGITS", 100)
     with pytest.raises(RunError, match="unpacked"):
-        compare.open_subject([trio[0]], "val")
+        open_subject([trio[0]], "val")

@@ -18,18 +18,11 @@ from hypothesis.extra import numpy as arrays
 from idx import make_images, write_idx, write_idx_set
 from PIL import Image
 
-from fmnist import data as module
-from fmnist import idx as fmnist_idx
-from fmnist.data import (
-    Data,
-    SealedSplit,
-    Split,
-    describe,
-    draw_samples,
-    load_data,
-    mean_and_deviation,
-    val_indices,
-)
+from fmnist.data import idx
+from fmnist.data.describe import describe, draw_samples
+from fmnist.data.fashion_mnist import FASHION_MNIST_VAL_INDEX_HASH, PINS, find_idx
+from fmnist.data.load import load_data
+from fmnist.data.splits import Data, SealedSplit, Split, mean_and_deviation, val_indices
 from fmnist.errors import DataError, UsageError
 
 MNIST_TRAIN_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
@@ -63,7 +56,7 @@ def test_an_idx_set_loads(small: Data) -> None:
         assert split.images.shape == (len(split), 28, 28, 1)
         assert not split.images.flags.writeable
         assert not split.labels.flags.writeable
-    assert set(small.hashes) == set(fmnist_idx.PINS)
+    assert set(small.hashes) == set(PINS)
 
 
 @pytest.mark.parametrize("compress", [True, False])
@@ -158,12 +151,12 @@ def test_an_unknown_set_may_not_claim_to_be_fashion_mnist(tmp_path: Path) -> Non
 def test_fashion_mnist_is_itself_in_any_folder(real: Data, tmp_path: Path) -> None:
     folder = tmp_path / "anything"
     folder.mkdir()
-    for name, path in fmnist_idx.find_idx(real.folder).items():
+    for name, path in find_idx(real.folder).items():
         (folder / name).write_bytes(gzip.decompress(path.read_bytes()))
     again = load_data(folder)
     assert again.name == "fashion-mnist"
     assert again.classes == real.classes
-    assert again.hashes == real.hashes == {name: p.sha256 for name, p in fmnist_idx.PINS.items()}
+    assert again.hashes == real.hashes == {name: p.sha256 for name, p in PINS.items()}
 
 
 @pytest.mark.data
@@ -196,7 +189,7 @@ def test_the_release_before_31_august_2017_is_refused_by_name(real: Data, tmp_pa
 
 @pytest.mark.data
 def test_fashion_mnist_is_split_as_ever(real: Data) -> None:
-    assert real.val_index_hash == module.FASHION_MNIST_VAL_INDEX_HASH
+    assert real.val_index_hash == FASHION_MNIST_VAL_INDEX_HASH
     assert (len(real.train), len(real.val), len(real.test)) == (55_000, 5_000, 10_000)
     for split, count in ((real.train, 5500), (real.val, 500), (real.test.open(), 1000)):
         assert np.bincount(split.labels).tolist() == [count] * 10
@@ -213,7 +206,7 @@ def test_fashion_mnist_is_clean_and_as_bright_as_published(real: Data) -> None:
 
 def test_the_pinned_sizes_follow_from_the_format() -> None:
     # An IDX file's size follows from its header: 16 or 8 bytes and a byte a value.
-    sizes = {name: pin.size for name, pin in fmnist_idx.PINS.items()}
+    sizes = {name: pin.size for name, pin in PINS.items()}
     assert sizes == {
         "train-images-idx3-ubyte": 16 + 60_000 * 784,
         "train-labels-idx1-ubyte": 8 + 60_000,
@@ -235,7 +228,7 @@ def test_the_pinned_contents_are_the_makers_own(real: Data) -> None:
         if packed[3] == 0:  # without a name, as Debian compresses: the rest is the same
             header = b"\x1f\x8b\x08\x08" + struct.pack("<I", written) + b"\x00\x03"
             packed = header + name.encode() + b"\0" + packed[10:]
-        assert len(packed) == fmnist_idx.PINS[name].packed_size
+        assert len(packed) == PINS[name].packed_size
         assert hashlib.md5(packed, usedforsecurity=False).hexdigest() == md5
 
 
@@ -266,8 +259,8 @@ def test_the_validation_split_is_stratified(labels: np.ndarray) -> None:
 
 
 def test_train_and_val_make_up_the_file(tmp_path: Path, small: Data) -> None:
-    images = fmnist_idx.read_idx(small.folder / "train-images-idx3-ubyte.gz")
-    labels = fmnist_idx.read_idx(small.folder / "train-labels-idx1-ubyte.gz")
+    images = idx.read_idx(small.folder / "train-images-idx3-ubyte.gz")
+    labels = idx.read_idx(small.folder / "train-labels-idx1-ubyte.gz")
     everything = small.fitting("all")
     np.testing.assert_array_equal(everything.images[..., 0], images)
     np.testing.assert_array_equal(everything.labels, labels)
@@ -460,8 +453,8 @@ def test_a_description_counts_what_is_there(tmp_path: Path, small: Data) -> None
     assert set(said["duplicates"].values()) == {0}
     assert said["shape"] == [28, 28, 1]
 
-    images = np.array(fmnist_idx.read_idx(small.folder / "train-images-idx3-ubyte.gz"))
-    test = np.array(fmnist_idx.read_idx(small.folder / "t10k-images-idx3-ubyte.gz"))
+    images = np.array(idx.read_idx(small.folder / "train-images-idx3-ubyte.gz"))
+    test = np.array(idx.read_idx(small.folder / "t10k-images-idx3-ubyte.gz"))
     in_train = np.setdiff1d(np.arange(240), small.val_indices)
     images[in_train[:3]] = images[in_train[3]]  # four alike in train
     images[small.val_indices[0]] = images[in_train[3]]

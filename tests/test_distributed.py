@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from idx import write_idx_set
 
-from fmnist import distributed
-from fmnist.runs import Run
+from fmnist.engine import distributed
+from fmnist.runs.run import Run
 
 SMALL = [
     *("--set", "model.filters=4,8"), *("--set", "model.pool_after=1,2"), *("--set", "crop=2"),
@@ -42,7 +42,7 @@ def start(cache, count, *arguments):
     hand = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count)]
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "fmnist.cli", "train", *map(str, arguments),
+            [sys.executable, "-m", "fmnist", "train", *map(str, arguments),
              *((*hand, "--process-id", str(number)) if count > 1 else ())],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
         )

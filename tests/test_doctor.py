@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fmnist import accelerators, doctor, memory
-from fmnist.findings import ask
+from fmnist import system
+from fmnist.doctor import doctor, engines, gpus
+from fmnist.doctor.findings import ask
+from fmnist.doctor.machine import check_data
+from fmnist.doctor.packages import check_packages
 
 SOURCE = Path(doctor.__file__).parents[1]
 CUDA = {"jax": "0.10.2", "jaxlib": "0.10.2", "jax-cuda13-plugin": "0.10.2"}
@@ -34,7 +37,7 @@ def package(place, name, code):
 def run_doctor(*arguments, **environment):
     """`fmnist doctor --json` in a process of its own, and its findings by what they are about."""
     done = subprocess.run(
-        [sys.executable, "-m", "fmnist.cli", "doctor", "--json", *arguments],
+        [sys.executable, "-m", "fmnist", "doctor", "--json", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
@@ -63,7 +66,7 @@ def engine(tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(path), str(SOURCE)]))
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
-        (found,) = doctor._engine(name, {"jax": "0.10.2", "jaxlib": "0.10.2"}, False, seconds)
+        (found,) = engines._engine(name, {"jax": "0.10.2", "jaxlib": "0.10.2"}, False, seconds)
         return found
 
     return diagnosed
@@ -144,7 +147,7 @@ def test_packages_that_do_not_fit(tmp_path, monkeypatch):
     installed = {
         "fmnist": "0.1.0", "numpy": "1.26.0", "keras": "3.15.1", "jax": "0.10.2", "jaxlib": "0.9.0",
     }  # fmt: skip
-    found = {each.found: each for each in doctor._packages(installed)}
+    found = {each.found: each for each in check_packages(installed)}
     assert {each.level for each in found.values()} == {"wrong"}
     assert {each.mend for each in found.values()} == {
         'pip install "numpy>=2"', 'pip install "namex"', 'pip install "jaxlib<=0.10.2,>=0.10.1"',
@@ -157,7 +160,7 @@ def test_base_install_alone_is_healthy(tmp_path, monkeypatch):
     made_up(tmp_path, "fmnist", "0.1.0", "numpy>=2", 'keras==3.15.*; extra == "train"')
     made_up(tmp_path, "numpy", "2.4.6")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    base, train = doctor._packages({"fmnist": "0.1.0", "numpy": "2.4.6"})
+    base, train = check_packages({"fmnist": "0.1.0", "numpy": "2.4.6"})
     assert (base.level, train.level) == ("ok", "note")
     assert train.mend == 'pip install "fmnist[train]"'
 
@@ -199,13 +202,13 @@ def write(path, text=""):
         ("535.104.05", CUDA, "wrong", 'pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt && '
          'pip install "fmnist[train]" "jax[cuda12]"'),
         ("535.104.05", {}, "note", 'pip install "fmnist[train]" "jax[cuda12]"'),
-        ("470.57.02", CUDA, "wrong", accelerators.NEW_DRIVER),
+        ("470.57.02", CUDA, "wrong", gpus.NEW_DRIVER),
         ("535.104.05", {"jaxlib": "0.10.2", "jax-cuda12-plugin": "0.10.2"}, "ok", ""),
     ],
 )  # fmt: skip
 def test_nvidia_driver_against_the_plugin(nvidia_smi, root, driver, installed, level, mend):
     nvidia_smi(f"echo 'NVIDIA H100 80GB HBM3, {driver}'")
-    findings, expects_gpu = accelerators.check(installed, root)
+    findings, expects_gpu = gpus.check(installed, root)
     found = only(findings, "NVIDIA")
     assert (found.level, found.mend) == (level, mend)
     assert f"NVIDIA H100 80GB HBM3, driver {driver}" in found.found
@@ -214,7 +217,7 @@ def test_nvidia_driver_against_the_plugin(nvidia_smi, root, driver, installed, l
 
 def test_nvidia_driver_that_was_changed_under_the_kernel(nvidia_smi, root):
     nvidia_smi("echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
-    found = only(accelerators.check(CUDA, root)[0], "NVIDIA")
+    found = only(gpus.check(CUDA, root)[0], "NVIDIA")
     assert (found.level, found.mend) == ("wrong", "sudo reboot")
     assert "version mismatch" in found.found
 
@@ -241,19 +244,19 @@ def test_command_tells_of_all_that_is_broken(nvidia_smi, tmp_path):
         assert found["level"] == "wrong"
         assert found["mend"]
     assert "Tesla T4, driver 450.80.02: CUDA 13 needs 580" in findings["NVIDIA"][0]["found"]
-    assert findings["NVIDIA"][0]["mend"] == accelerators.NEW_DRIVER
+    assert findings["NVIDIA"][0]["mend"] == gpus.NEW_DRIVER
     assert findings["backend"][0]["mend"] == "unset KERAS_BACKEND"
     assert findings["data"][0]["mend"] == "unset FMNIST_DATA"
 
 
 def test_data_is_not_looked_for_where_what_trains_is_missing(monkeypatch):
-    from fmnist import sources  # so that there is one to take away
+    from fmnist.data import sources
 
     assert sources
     monkeypatch.delattr("fmnist.sources")
     monkeypatch.setitem(sys.modules, "fmnist.sources", None)
     monkeypatch.delenv("FMNIST_DATA", raising=False)
-    found = doctor._data()
+    found = check_data()
     assert (found.level, found.mend) == ("note", 'pip install "fmnist[train]"')
 
 
@@ -261,10 +264,10 @@ def test_nvidia_card_without_a_driver(root):
     card = root / "sys/bus/pci/devices/0000:01:00.0"
     write(card / "vendor", "0x10de\n")
     write(card / "class", "0x030200\n")
-    found = only(accelerators.check({}, root)[0], "NVIDIA")
-    assert (found.level, found.mend) == ("note", accelerators.NEW_DRIVER)
+    found = only(gpus.check({}, root)[0], "NVIDIA")
+    assert (found.level, found.mend) == ("note", gpus.NEW_DRIVER)
     write(root / ".dockerenv")
-    found = only(accelerators.check(CUDA, root)[0], "NVIDIA")
+    found = only(gpus.check(CUDA, root)[0], "NVIDIA")
     assert (found.level, found.mend) == ("wrong", "docker run --gpus all …")
 
 
@@ -275,7 +278,7 @@ def test_nvidia_card_without_a_driver(root):
 def test_nvidia_driver_by_the_kernel_where_there_is_no_program(root, kernel):
     write(root / "dev/nvidia0")
     write(root / "proc/driver/nvidia/version", kernel)
-    found = only(accelerators.check(CUDA, root)[0], "NVIDIA")
+    found = only(gpus.check(CUDA, root)[0], "NVIDIA")
     assert found.values["driver"] == "535.104.05"
 
 
@@ -283,22 +286,22 @@ def test_other_cuda_libraries_on_the_search_path(nvidia_smi, root, tmp_path, mon
     nvidia_smi("echo 'NVIDIA L4, 580.65.06'")
     write(tmp_path / "cuda-11/libcudnn.so.8")
     monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{tmp_path / 'cuda-11'}")
-    found = only(accelerators.check(CUDA, root)[0], "LD_LIBRARY_PATH")
+    found = only(gpus.check(CUDA, root)[0], "LD_LIBRARY_PATH")
     assert (found.level, found.mend) == ("note", "unset LD_LIBRARY_PATH")
     assert "libcudnn.so.8" in found.found
 
 
 def test_plugins_of_both_makers(root):
     both = CUDA | ROCM
-    found = only(accelerators.check(both, root)[0], "plugins")
+    found = only(gpus.check(both, root)[0], "plugins")
     assert found.mend == "pip uninstall --yes jax-rocm7-plugin jax-rocm7-pjrt"
     write(root / "dev/kfd")
-    found = only(accelerators.check(both, root)[0], "plugins")
+    found = only(gpus.check(both, root)[0], "plugins")
     assert found.mend == "pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt"
 
 
 def test_plugin_of_another_version_than_jaxlib(root):
-    found = only(accelerators.check(CUDA | {"jax-cuda13-plugin": "0.9.1"}, root)[0], "plugins")
+    found = only(gpus.check(CUDA | {"jax-cuda13-plugin": "0.9.1"}, root)[0], "plugins")
     assert (found.level, found.mend) == (
         "wrong", 'pip install "jax-cuda13-plugin[with-cuda]==0.10.2" "jax-cuda13-pjrt==0.10.2"',
     )  # fmt: skip
@@ -307,11 +310,11 @@ def test_plugin_of_another_version_than_jaxlib(root):
 def test_jax_that_sees_no_gpu_although_all_fits(tmp_path, monkeypatch):
     """The real engine, on a machine without a GPU."""
     pytest.importorskip("jax")
-    for name in doctor.MISLEADING:
+    for name in engines.MISLEADING:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    (found,) = doctor._engine("jax", {"jax": "0.10.2"}, True, 150)
+    (found,) = engines._engine("jax", {"jax": "0.10.2"}, True, 150)
     assert found.level == "wrong"
     assert "sees no GPU" in found.found
     assert found.values["precision"] == "float32"  # all else was measured
@@ -332,7 +335,7 @@ def test_rocm_against_the_plugin(root, monkeypatch, version, installed, level, m
     write(root / "dev/kfd")
     if version:
         write(root / "opt/rocm/.info/version", f"{version}\n")
-    findings, expects_gpu = accelerators.check(installed, root)
+    findings, expects_gpu = gpus.check(installed, root)
     found = only(findings, "AMD")
     assert (found.level, found.mend) == (level, mend)
     assert expects_gpu == (level == "ok")
@@ -364,7 +367,7 @@ def test_amd_card_without_its_driver(root):
     card = root / "sys/bus/pci/devices/0000:03:00.0"
     write(card / "vendor", "0x1002\n")
     write(card / "class", "0x038000\n")
-    found = only(accelerators.check(ROCM, root)[0], "AMD")
+    found = only(gpus.check(ROCM, root)[0], "AMD")
     assert (found.level, found.mend) == ("wrong", "sudo modprobe amdgpu")
 
 
@@ -379,5 +382,5 @@ def test_limits_of_control_groups_new_and_old(tmp_path):
     write(root / "sys/fs/cgroup/outer/memory.max", "max\n")
     write(root / "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "150000\n")
     asked = ("memory.max", "memory", "memory.limit_in_bytes")
-    assert memory.group_settings(*asked, root) == ["1000", "9223372036854771712", "max"]
-    assert memory.group_settings("cpu.max", "cpu", "cpu.cfs_quota_us", root) == ["150000"]
+    assert system.group_settings(*asked, root) == ["1000", "9223372036854771712", "max"]
+    assert system.group_settings("cpu.max", "cpu", "cpu.cfs_quota_us", root) == ["150000"]

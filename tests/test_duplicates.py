@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist import duplicates
+from fmnist.audit import duplicates
 
 
 @pytest.fixture

@@ -9,15 +9,22 @@ import pytest
 from idx import write_idx_set
 from sklearn.metrics import log_loss
 
-from fmnist import ensemble, evaluation, exports, report, training, verify
-from fmnist.compare import open_subject
-from fmnist.data import load_data
+from fmnist.cli.runs import show_run
+from fmnist.data.load import load_data
 from fmnist.errors import RunError, UsageError
-from fmnist.evaluation import probabilities
-from fmnist.progress import Progress
-from fmnist.recipes import Ensemble, Recipe, recipe
-from fmnist.runs import Run
-from fmnist.tables import show_run
+from fmnist.exports.export import export
+from fmnist.recipes.recipe import Ensemble, Recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.report.report import write_report
+from fmnist.runs.commands import training_command
+from fmnist.runs.run import Run
+from fmnist.scoring.compare import open_subject
+from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
+from fmnist.scoring.figures import probabilities
+from fmnist.scoring.verify import verify
+from fmnist.training.ensemble import create, files, fit_weights
+from fmnist.training.progress import Progress
+from fmnist.training.train import resume, train
 
 SMALL = {
     "model.filters": "6", "model.pool_after": "1", "batch_size": 50, "precision": "float32",
@@ -39,14 +46,14 @@ def members(data, tmp_path_factory):
         recipe("seed", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
     )
     return [
-        training.train(r, data, folder / r.name, progress=quiet) for r in recipes
+        train(r, data, folder / r.name, progress=quiet) for r in recipes
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(members, data):
-    run = ensemble.create(members, members[0].path.with_name("both"))
-    evaluation.evaluate(run, data.val)
+    run = create(members, members[0].path.with_name("both"))
+    evaluate(run, data.val)
     return run
 
 
@@ -56,7 +63,7 @@ def test_the_weights_are_those_of_the_least_cross_entropy():
     labels = random.integers(0, 4, 300)
     skill = np.array([0.5, 2.0, 1.5, -1.0])[:, None, None]
     logits = (random.normal(size=(4, 300, 4)) + skill * np.eye(4)[labels]) / 2
-    found = ensemble.fit_weights(logits, labels)
+    found = fit_weights(logits, labels)
 
     def entropy(weights):
         chance = probabilities(np.einsum("m,mnc->nc", weights, logits))
@@ -74,11 +81,11 @@ def test_its_logits_are_the_weighted_sum(members, made, data):
     images = data.val.images[:30]
     expected = 0
     for run, weight in zip(members, made.recipe["model"]["weights"], strict=True):
-        model, about = evaluation.load_model(run)
-        forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+        model, about = load_model(run)
+        forward = compile_forward(model, about["mean"], about["deviation"])
         expected = expected + weight * forward(images)
-    model, about = evaluation.load_model(made)
-    logits = evaluation.compile_forward(model, about["mean"], about["deviation"])(images)
+    model, about = load_model(made)
+    logits = compile_forward(model, about["mean"], about["deviation"])(images)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
@@ -91,15 +98,15 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     assert kept.options.parameters((12, 12, 1), 10) == made.env["parameters"]
     seconds = sum(run.metrics()[-1]["seconds"] for run in members)
     assert made.metrics()[-1]["seconds"] == pytest.approx(seconds, abs=1e-3)
-    assert verify.verify(made, data).passed
-    exported = exports.export(made, data=data, storage="int8", out=tmp_path / "small")
+    assert verify(made, data).passed
+    exported = export(made, data=data, storage="int8", out=tmp_path / "small")
     named = [member["run"] for member in Run(exported.folder).env["members"]]
     assert named == [run.name for run in members]  # a stranger has no use for this machine's paths
     assert exported.accuracy == pytest.approx(made.scores["val"]["accuracy"], abs=0.1)
-    assert report.command(made).split()[1:] == [
+    assert training_command(made).split()[1:] == [
         "ensemble", *(str(run.path.resolve()) for run in members),
     ]  # fmt: skip
-    written = report.write_report([made], "val", data, tmp_path / "page.html")
+    written = write_report([made], "val", data, tmp_path / "page.html")
     assert written["runs"][0]["accuracy"] == made.scores["val"]["accuracy"]
     about = open_subject([made], "val").describe()
     assert about["accuracy"] == made.scores["val"]["accuracy"]
@@ -122,33 +129,33 @@ def test_it_is_described_without_a_training_that_it_never_had(members, made, cap
 
 
 def test_the_plain_mean_where_asked_or_where_val_was_trained_on(members, data, tmp_path):
-    run = ensemble.create(members, tmp_path / "equal", equal=True)
+    run = create(members, tmp_path / "equal", equal=True)
     assert run.recipe["model"]["weights"] == [0.5, 0.5]
     small = recipe("quick", **{**SMALL, "epochs": 1}, fit_on="all")
     two = [
-        training.train(small.changed(seed=i), data, tmp_path / f"{i}", progress=Progress("none"))
+        train(small.changed(seed=i), data, tmp_path / f"{i}", progress=Progress("none"))
         for i in range(2)
     ]
-    assert ensemble.create(two, tmp_path / "two").recipe["model"]["weights"] == [0.5, 0.5]
+    assert create(two, tmp_path / "two").recipe["model"]["weights"] == [0.5, 0.5]
     with pytest.raises(UsageError, match="same images"):
-        ensemble.create([members[0], two[0]], tmp_path / "mixed")
+        create([members[0], two[0]], tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
 
 
 def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
     with pytest.raises(UsageError, match="two or more"):
-        ensemble.create(members[:1], tmp_path / "one")
+        create(members[:1], tmp_path / "one")
     twin = Run(shutil.copytree(members[0].path, tmp_path / "twin"))
     for same in (Run(members[0].path), twin):
         with pytest.raises(UsageError, match="different weights"):
-            ensemble.create([members[0], same], tmp_path / "twice")
+            create([members[0], same], tmp_path / "twice")
     shutil.rmtree(twin)
     with pytest.raises(UsageError, match="is an ensemble"):
-        ensemble.create([members[0], made], tmp_path / "nested")
+        create([members[0], made], tmp_path / "nested")
     with pytest.raises(RunError, match="exists already"):
-        ensemble.create(members, made.path)
+        create(members, made.path)
     with pytest.raises(UsageError, match="fmnist ensemble"):
-        training.train(Recipe.from_json(made.recipe), data, tmp_path / "trained")
+        train(Recipe.from_json(made.recipe), data, tmp_path / "trained")
     with pytest.raises(UsageError, match="2 to 32"):
         recipe("quick", model="ensemble")
     assert not any(tmp_path.iterdir())
@@ -161,14 +168,14 @@ def test_half_an_ensemble_is_no_run_and_is_not_trained(members, made, data, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ensemble.files, "save_arrays", killed)
+        patch.setattr(files, "save_arrays", killed)
         with pytest.raises(KeyboardInterrupt):
-            ensemble.create(members, tmp_path / "half")
+            create(members, tmp_path / "half")
     assert not (tmp_path / "half").exists()
     half = Run(shutil.copytree(made.path, tmp_path / "half"))
     half.weights_path.unlink()
     with pytest.raises(UsageError, match="fmnist ensemble"):
-        training.resume(half, data)
+        resume(half, data)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,20 @@ from samples import ENV, SOURCE
 from scipy.special import log_softmax
 from sklearn import metrics
 
-from fmnist import evaluation, files, runs
-from fmnist.data import SealedSplit, Split
+from fmnist import files
+from fmnist.data.splits import SealedSplit, Split
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes import recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import evaluate, load_model
+from fmnist.scoring.figures import (
+    calibration_bins,
+    expected_calibration_error,
+    probabilities,
+    score_logits,
+    wilson_interval,
+)
+from fmnist.scoring.views import predict_logits
 
 SMALL = {"model.filters": "4,4", "model.dense_units": 8, "precision": "float32"}
 
@@ -42,14 +52,14 @@ problems = st.builds(
 def test_the_wilson_interval_solves_its_equation(case):
     """Its ends are the shares p for which the score test is just significant at 5 %."""
     correct, n = case
-    low, high = evaluation.wilson_interval(correct, n)
+    low, high = wilson_interval(correct, n)
     share, z = correct / n, 1.959963984540054
     assert 0 <= low <= share + 1e-12
     assert share - 1e-12 <= high <= 1
     for end in (low, high):
         if 1e-9 < end < 1 - 1e-9:
             assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, rel=1e-6)
-    mirrored = evaluation.wilson_interval(n - correct, n)
+    mirrored = wilson_interval(n - correct, n)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
 
 
@@ -59,15 +69,15 @@ def test_the_wilson_interval_of_known_cases():
         (81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605),
         (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718),
     }.items():  # fmt: skip
-        assert evaluation.wilson_interval(*case) == pytest.approx(interval, abs=5e-5)
-    assert evaluation.wilson_interval(10, 10)[1] == pytest.approx(1, abs=1e-12)
+        assert wilson_interval(*case) == pytest.approx(interval, abs=5e-5)
+    assert wilson_interval(10, 10)[1] == pytest.approx(1, abs=1e-12)
 
 
 def test_the_wilson_interval_covers_the_truth_about_as_often_as_it_says():
     for n, p in ((50, 0.9), (200, 0.94), (1000, 0.5)):
         covered = 0.0
         for correct in range(n + 1):
-            low, high = evaluation.wilson_interval(correct, n)
+            low, high = wilson_interval(correct, n)
             chance = (
                 math.comb(n, correct) * Fraction(p) ** correct * (1 - Fraction(p)) ** (n - correct)
             )
@@ -78,7 +88,7 @@ def test_the_wilson_interval_covers_the_truth_about_as_often_as_it_says():
 @pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_impossible_counts_are_refused(correct, n):
     with pytest.raises(ValueError, match="0 <= correct <= n"):
-        evaluation.wilson_interval(correct, n)
+        wilson_interval(correct, n)
 
 
 # figures from logits
@@ -102,7 +112,7 @@ def slow_calibration_error(logits, labels):
 
 @given(problems)
 def test_calibration_error_against_a_slow_loop(problem):
-    assert evaluation.expected_calibration_error(*problem) == pytest.approx(
+    assert expected_calibration_error(*problem) == pytest.approx(
         slow_calibration_error(*problem), abs=1e-9
     )
 
@@ -111,7 +121,7 @@ def test_calibration_bins_hold_every_image_even_one_of_full_confidence():
     chance = np.array([[0.58, 0.42], [0.42, 0.58], [0.9, 0.1], [1.0, 0.0]])
     with np.errstate(divide="ignore"):
         logits = np.maximum(np.log(chance), -1e3)
-    bins = evaluation.calibration_bins(logits, np.array([0, 0, 0, 1]))
+    bins = calibration_bins(logits, np.array([0, 0, 0, 1]))
     assert [(i, b["n"]) for i, b in enumerate(bins) if b["n"]] == [(8, 2), (13, 1), (14, 1)]
     assert (bins[8]["low"], bins[8]["high"]) == (8 / 15, 9 / 15)
     assert bins[8]["accuracy"] == 0.5
@@ -122,10 +132,10 @@ def test_calibration_bins_hold_every_image_even_one_of_full_confidence():
 
 def test_calibration_error_of_known_cases():
     sure = np.array([[1e4, 0.0], [1e4, 0.0]], np.float32)
-    assert evaluation.expected_calibration_error(sure, np.array([0, 0])) == 0
-    assert evaluation.expected_calibration_error(sure, np.array([1, 1])) == 1
+    assert expected_calibration_error(sure, np.array([0, 0])) == 0
+    assert expected_calibration_error(sure, np.array([1, 1])) == 1
     unsure = np.zeros((2, 2), np.float32)
-    assert evaluation.expected_calibration_error(unsure, np.array([0, 1])) == 0
+    assert expected_calibration_error(unsure, np.array([0, 1])) == 0
 
 
 @settings(max_examples=40, deadline=None)  # the first loads what scikit-learn needs
@@ -134,13 +144,13 @@ def test_every_figure_against_scikit_learn(problem):
     logits, labels = problem
     classes = tuple(f"class {i}" for i in range(logits.shape[1]))
     every = range(len(classes))
-    score = evaluation.score_logits(logits, labels, classes, "val")
+    score = score_logits(logits, labels, classes, "val")
     predicted = logits.argmax(axis=1)
     assert (score.n, score.correct) == (len(labels), (predicted == labels).sum())
     assert score.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
-    assert score.interval == evaluation.wilson_interval(score.correct, score.n)
+    assert score.interval == wilson_interval(score.correct, score.n)
     logs = log_softmax(logits.astype(np.float64), axis=1)
-    assert np.allclose(np.log(evaluation.probabilities(logits).max(axis=1)), logs.max(axis=1))
+    assert np.allclose(np.log(probabilities(logits).max(axis=1)), logs.max(axis=1))
     assert score.loss == pytest.approx(-logs[np.arange(len(labels)), labels].mean(), rel=1e-6)
     assert score.confusion == metrics.confusion_matrix(labels, predicted, labels=every).tolist()
     assert sum(map(sum, score.confusion)) == score.n, "every image is counted"
@@ -157,10 +167,10 @@ def test_every_figure_against_scikit_learn(problem):
 
 def test_huge_logits_give_finite_figures():
     logits = np.array([[1e30, -1e30], [3e38, -3e38]], np.float32)
-    score = evaluation.score_logits(logits, np.array([0, 1]), ("a", "b"), "val")
+    score = score_logits(logits, np.array([0, 1]), ("a", "b"), "val")
     assert math.isfinite(score.loss)
     assert score.correct == 1
-    assert np.allclose(evaluation.probabilities(logits).sum(axis=1), 1)
+    assert np.allclose(probabilities(logits).sum(axis=1), 1)
 
 
 @pytest.mark.parametrize(
@@ -171,15 +181,15 @@ def test_huge_logits_give_finite_figures():
 def test_what_does_not_fit_together_is_refused(shape, labels, classes):
     names = tuple(map(str, range(classes)))
     with pytest.raises(UsageError, match="val: expected"):
-        evaluation.score_logits(np.zeros(shape), np.array(labels, np.int32), names, "val")
+        score_logits(np.zeros(shape), np.array(labels, np.int32), names, "val")
 
 
 def test_the_headline_has_n_interval_and_count():
     logits = np.repeat(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (9402, 598), axis=0)
     labels = np.zeros(10_000, np.int32)
-    score = evaluation.score_logits(logits, labels, ("a", "b"), "test", times_opened=2)
+    score = score_logits(logits, labels, ("a", "b"), "test", times_opened=2)
     assert score.headline() == "94.02% (n=10,000, 95% CI 93.54–94.47; test opened 2×)"
-    score = evaluation.score_logits(logits, labels, ("a", "b"), "val")
+    score = score_logits(logits, labels, ("a", "b"), "val")
     assert score.headline() == "94.02% (n=10,000, 95% CI 93.54–94.47)"
 
 
@@ -197,7 +207,7 @@ def test_every_image_is_predicted_once_and_in_order(n, views):
         sizes.append(len(part))
         return part.reshape(len(part), -1).astype(np.float32) @ weights
 
-    logits = evaluation.predict_logits(forward, images, views, batch=7)
+    logits = predict_logits(forward, images, views, batch=7)
 
     def of(parts):
         return np.stack(parts).reshape(n, -1).astype(np.float32) @ weights
@@ -229,13 +239,13 @@ def some_split(n, seed=0, shape=(12, 12), classes=3):
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory):
     """A maker of finished runs with weights that nobody trained."""
-    from fmnist import models
+    from fmnist.engine import networks
 
     def make(**changes):
         chosen = recipe("seed", **(SMALL | changes))
         folder = tmp_path_factory.mktemp("runs") / "run"
-        run = runs.Run.create(folder, chosen.to_json(), ENV)
-        model = models.build(chosen, (12, 12, 1), 3)
+        run = Run.create(folder, chosen.to_json(), ENV)
+        model = networks.build(chosen, (12, 12, 1), 3)
         about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
         run.save_weights({v.path: v.numpy() for v in model.variables}, about)
         return run
@@ -246,11 +256,11 @@ def make_run(tmp_path_factory):
 def test_evaluating_leaves_score_and_logits(make_run):
     run, split = make_run(), some_split(30)
     begin = time.perf_counter()
-    score = evaluation.evaluate(run, split)
+    score = evaluate(run, split)
     spent = time.perf_counter() - begin
     assert run.scores == {"val": json.loads(json.dumps(score.to_json()))}
     files.write_json(run.path / "env.json", ENV | {"micro_batch": 30})
-    again = evaluation.evaluate(str(run.path), split)
+    again = evaluate(str(run.path), split)
     assert (again.correct, again.confusion) == (score.correct, score.confusion)
     assert again.loss == pytest.approx(score.loss, rel=1e-5)
     assert score.images_per_second > 30 / spent / 1.01
@@ -258,14 +268,14 @@ def test_evaluating_leaves_score_and_logits(make_run):
     assert not run.ledger_path.exists()
     with np.load(run.path / "val_logits.npz", allow_pickle=False) as kept:
         assert (kept["labels"] == split.labels).all()
-        redone = evaluation.score_logits(kept["logits"], kept["labels"], ("a", "b", "c"), "val")
+        redone = score_logits(kept["logits"], kept["labels"], ("a", "b", "c"), "val")
     assert (redone.correct, redone.loss) == (again.correct, again.loss)
 
 
 def test_the_model_gets_standardised_images(make_run):
     run, split = make_run(views="one"), some_split(9)
-    evaluation.evaluate(run, split)
-    model, about = evaluation.load_model(run)
+    evaluate(run, split)
+    model, about = load_model(run)
     inputs = (split.images.astype(np.float32) / 255 - about["mean"]) / about["deviation"]
     with np.load(run.path / "val_logits.npz") as kept:
         assert np.allclose(kept["logits"], np.array(model(inputs, training=False)), atol=1e-4)
@@ -274,7 +284,7 @@ def test_the_model_gets_standardised_images(make_run):
 def test_each_scoring_of_test_is_in_the_ledger(make_run):
     run, split = make_run(), some_split(30)
     sealed = SealedSplit(lambda: split, len(split))
-    scores = [evaluation.evaluate(run, sealed) for _ in range(2)]
+    scores = [evaluate(run, sealed) for _ in range(2)]
     assert [score.times_opened for score in scores] == [1, 2]
     assert "test opened 2×" in scores[1].headline()
     entries = files.read_lines(run.ledger_path)
@@ -289,9 +299,9 @@ def test_each_scoring_of_test_is_in_the_ledger(make_run):
 def test_a_run_on_all_images_has_no_val_score(make_run):
     run, split = make_run(fit_on="all"), some_split(30)
     with pytest.raises(UsageError, match="trained on the validation images too"):
-        evaluation.evaluate(run, split)
+        evaluate(run, split)
     assert run.scores == {}
-    assert evaluation.evaluate(run, SealedSplit(lambda: split, 30)).n == 30
+    assert evaluate(run, SealedSplit(lambda: split, 30)).n == 30
 
 
 def test_other_images_are_refused_before_anything_is_noted(make_run):
@@ -299,16 +309,16 @@ def test_other_images_are_refused_before_anything_is_noted(make_run):
     wide, many = some_split(8, shape=(12, 14)), some_split(8, classes=4)
     for split, expected in ((wide, "images of"), (many, "labels 0 to 2")):
         with pytest.raises(UsageError, match=expected):
-            evaluation.evaluate(run, SealedSplit(lambda split=split: split, len(split)))
+            evaluate(run, SealedSplit(lambda split=split: split, len(split)))
     foreign = Split(wide.images[:, :, :12], wide.labels, "test", "6" * 64)
     with pytest.raises(UsageError, match="expected the data that it was trained on"):
-        evaluation.evaluate(run, SealedSplit(lambda: foreign, 8))
+        evaluate(run, SealedSplit(lambda: foreign, 8))
     assert run.times_opened() == 0
 
 
 def test_a_split_of_ones_own_is_scored_and_not_kept(make_run):
     run, split = make_run(), some_split(8)
-    assert evaluation.evaluate(run, Split(split.images, split.labels)).n == 8
+    assert evaluate(run, Split(split.images, split.labels)).n == 8
     assert run.scores == {}
 
 
@@ -317,4 +327,4 @@ def test_weights_of_another_model_are_refused(make_run):
     files.write_json(run.path / "recipe.json", recipe("seed", **SMALL, **{"model.pool_after": "1"})
                     .changed(**{"model.filters": "4,5"}).to_json())  # fmt: skip
     with pytest.raises(RunError, match=r"the arrays of recipe\.json's model"):
-        evaluation.load_model(run)
+        load_model(run)

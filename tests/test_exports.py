@@ -18,12 +18,21 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
 import fmnist
-from fmnist import calibration, ensemble, evaluation, exports, files, onnx_graph, portable, training
-from fmnist.data import load_data
+from fmnist import files
+from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.progress import Progress
-from fmnist.recipes import Recipe, recipe
-from fmnist.runs import Run
+from fmnist.exports import export as exports
+from fmnist.exports import onnx_graph, portable
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.calibration import COLDEST, HOTTEST, fit_temperature
+from fmnist.scoring.evaluate import compile_forward, load_model
+from fmnist.scoring.figures import score_logits
+from fmnist.scoring.views import predict_logits
+from fmnist.training.ensemble import create
+from fmnist.training.progress import Progress
+from fmnist.training.train import train
 
 SMALL = {
     "model.filters": "6,6,8,8", "model.pool_after": "2,3", "batch_size": 50,
@@ -45,7 +54,7 @@ def data(folder):
 
 
 def trained(chosen, data, path):
-    return training.train(chosen, data, path, progress=Progress("none"))
+    return train(chosen, data, path, progress=Progress("none"))
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +80,9 @@ def wide(data, tmp_path_factory):
 
 def logits_of(run, images):
     """The run's own, in one view."""
-    model, about = evaluation.load_model(run)
-    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
-    return evaluation.predict_logits(forward, images)
+    model, about = load_model(run)
+    forward = compile_forward(model, about["mean"], about["deviation"])
+    return predict_logits(forward, images)
 
 
 def answers(path, images):
@@ -98,14 +107,14 @@ def test_the_temperature_is_that_of_the_least_cross_entropy():
         best = minimize_scalar(
             entropy, bounds=(0.01, 50), method="bounded", options={"xatol": 1e-8}
         )
-        found = calibration.fit_temperature(logits * factor, labels)
+        found = fit_temperature(logits * factor, labels)
         assert found == pytest.approx(best.x, rel=1e-4)
 
 
 def test_a_temperature_without_an_end_stays_within_bounds():
     labels = np.arange(40) % 4
-    assert calibration.fit_temperature(np.eye(4)[labels], labels) == calibration.COLDEST
-    assert calibration.fit_temperature(-np.eye(4)[labels], labels) == calibration.HOTTEST
+    assert fit_temperature(np.eye(4)[labels], labels) == COLDEST
+    assert fit_temperature(-np.eye(4)[labels], labels) == HOTTEST
 
 
 # the network
@@ -114,7 +123,7 @@ def test_a_temperature_without_an_end_stays_within_bounds():
 @pytest.mark.parametrize("name", ["run", "plain", "wide"])
 def test_the_portable_network_gives_the_same_logits(name, data, request):
     run = request.getfixturevalue(name)
-    model, about = evaluation.load_model(run)
+    model, about = load_model(run)
     made = portable.build(model, Recipe.from_json(run.recipe), about, 0.5)
     assert all(type(layer).__module__.startswith("keras.") for layer in made.layers)
     given = made(data.val.images[..., 0])
@@ -125,7 +134,7 @@ def test_the_portable_network_gives_the_same_logits(name, data, request):
 
 def test_a_norm_that_turns_the_order_round_stays_behind_the_pooling(run, data, tmp_path):
     """The highest value times a negative scale is the lowest, so it is not folded; others are."""
-    model, about = evaluation.load_model(run)
+    model, about = load_model(run)
     for layer in model.layers:
         if layer.name.startswith("batch_norm"):
             signs = np.where(np.arange(layer.gamma.shape[0]) % 2, -1.0, 1.0)
@@ -134,7 +143,7 @@ def test_a_norm_that_turns_the_order_round_stays_behind_the_pooling(run, data, t
     norms = [layer.name for layer in made.layers if layer.name.startswith("batch_norm")]
     assert norms == ["batch_norm_1", "batch_norm_2"]
     images = data.val.images
-    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    forward = compile_forward(model, about["mean"], about["deviation"])
     onnx_graph.save(made, tmp_path / "m.onnx", "float32", images[..., 0])
     logits, _ = answers(tmp_path / "m.onnx", images)
     np.testing.assert_allclose(logits, forward(images), atol=2e-4)
@@ -149,7 +158,7 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
     name, convolutions, norms, request
 ):
     run = request.getfixturevalue(name)
-    model, about = evaluation.load_model(run)
+    model, about = load_model(run)
     graph = onnx_graph.convert(portable.build(model, Recipe.from_json(run.recipe), about)).graph
     kinds = [node.op_type for node in graph.node]
     assert not {"Transpose", "Reshape", "Identity"} & {*kinds}
@@ -186,9 +195,7 @@ def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, req
     assert about["classes"] == list(data.classes)
     assert about["shape"] == [*SIDES, 1]
     assert about["temperature"] == made.temperature
-    assert about["temperature"] == pytest.approx(
-        calibration.fit_temperature(before, data.val.labels)
-    )
+    assert about["temperature"] == pytest.approx(fit_temperature(before, data.val.labels))
     floats = {
         t.name for t in onnx.load(path).graph.initializer if t.data_type == 1 and len(t.dims) == 4
     }
@@ -202,7 +209,7 @@ def test_the_card_says_what_the_file_scores(run, data, tmp_path):
     assert (card["file"], card["bytes"]) == ("model.onnx", path.stat().st_size)
     assert card["sha256"] == files.sha256(path)
     logits, _ = answers(path, data.val.images)
-    score = evaluation.score_logits(logits / made.temperature, data.val.labels, data.classes, "val")
+    score = score_logits(logits / made.temperature, data.val.labels, data.classes, "val")
     said = card["scores"]["val"]
     assert said["correct"] == score.correct
     assert said["interval"] == pytest.approx(score.interval)
@@ -261,7 +268,7 @@ def test_a_keras_file_has_nothing_of_fmnist_in_it(run, data, tmp_path):
 
 
 def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
-    both = ensemble.create([run, plain], tmp_path / "both")
+    both = create([run, plain], tmp_path / "both")
     made = exports.export(both, "onnx", data, storage="float32", out=tmp_path / "out")
     logits, _ = answers(tmp_path / "out" / "model.onnx", data.val.images)
     first, second = (logits_of(each, data.val.images) for each in (run, plain))
@@ -287,7 +294,7 @@ def test_a_run_on_all_images_takes_a_siblings_temperature(run, on_all, data, tmp
     assert card["outlier"]["split"] == "train"
     made = exports.export(on_all, "onnx", data, out=tmp_path / "taken", calibrate=run)
     logits = logits_of(run, data.val.images)
-    assert made.temperature == pytest.approx(calibration.fit_temperature(logits, data.val.labels))
+    assert made.temperature == pytest.approx(fit_temperature(logits, data.val.labels))
     card = files.read_json(tmp_path / "taken" / "card.json")
     assert card["calibrated_on"].startswith("val (n=40) of first")
     logits, _ = answers(tmp_path / "taken" / "model.onnx", data.test.open().images)

@@ -23,10 +23,13 @@ from idx import write_idx, write_idx_set
 from samples import ENV, LINE, SCORE
 from test_cli import call, refused
 
-from fmnist import evaluation, files, tables
+from fmnist import files
+from fmnist.cli.runs import run_row, show_run, show_runs
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.recipes import RECIPES, Recipe, recipe
-from fmnist.runs import Run
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import RECIPES, recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import load_model
 
 SMALL = {"model.filters": "2,3", "model.pool_after": "1,2"}
 values = st.recursive(
@@ -69,11 +72,11 @@ def altered(draw, value):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A finished run of a small network, with a checkpoint left in it."""
-    from fmnist import models
+    from fmnist.engine import networks
 
     chosen = recipe("quick", **SMALL)
     run = Run.create(tmp_path_factory.mktemp("runs") / "run", chosen.to_json(), ENV)
-    model = models.build(chosen, (12, 12, 1), 3)
+    model = networks.build(chosen, (12, 12, 1), 3)
     arrays = {v.path: v.numpy() for v in model.variables}
     run.save_checkpoint(4, arrays, {"seconds": 1.0, "scoring_seconds": 0.5})
     run.save_checkpoint(8, arrays, {"seconds": 2.0, "scoring_seconds": 0.5})
@@ -93,8 +96,8 @@ def run(made, tmp_path):
 def show(run):
     """All that the commands print about a run."""
     with contextlib.redirect_stdout(io.StringIO()):
-        tables.show_runs([tables.run_row(run)])
-        tables.show_run(run)
+        show_runs([run_row(run)])
+        show_run(run)
 
 
 def error_of(call, kind):
@@ -213,7 +216,7 @@ def test_a_recipe_too_large_is_refused_before_memory_is_taken(run, tmp_path):
         value["model"] |= {"filters": filters, "pool_after": [1]}
         files.write_json(run.path / "recipe.json", value)
         with pytest.raises(UsageError, match=r"from 1 to 8192|parameters"):
-            evaluation.load_model(run)
+            load_model(run)
     assert memory() - before < 200 * 2**20
 
 
@@ -239,7 +242,7 @@ def test_weights_of_another_model_are_refused_before_they_are_read(run):
     before = memory()
     huge([3, 3, 1, 10**8])(run.weights_path)
     with pytest.raises(RunError, match=r"recipe\.json's model, .* found "):
-        evaluation.load_model(run)
+        load_model(run)
     assert memory() - before < 100 * 2**20
 
 
@@ -250,7 +253,7 @@ def test_weights_that_promise_what_is_not_there_are_refused(run):
     ):  # fmt: skip
         run.weights_path.write_bytes(content)
         with pytest.raises(RunError, match=r"weights\.safetensors"):
-            evaluation.load_model(run)
+            load_model(run)
 
 
 def test_a_checkpoint_of_another_model_is_passed_over(run):
@@ -269,7 +272,7 @@ def test_weights_that_describe_themselves_oddly_are_refused(run, changed):
     about, arrays = run.about_weights(), run.load_weights()
     run.save_weights(arrays, about | changed)
     with pytest.raises(FmnistError):
-        evaluation.load_model(run)
+        load_model(run)
 
 
 def test_links_out_of_the_folder_are_refused(run, tmp_path):

@@ -12,7 +12,7 @@ from onnx_models import ABOUT, CLASSES, write_model
 from PIL import Image
 from test_cli import call, refused
 
-from fmnist import answers, inputs
+from fmnist.inference import answers, inputs
 
 
 def halves(bright):

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist import memory
+from fmnist import system
+from fmnist.cli.options import parse_size
 from fmnist.errors import UsageError
+from fmnist.training.plan import largest_micro_batch
 
 MB = 10**6
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's account is Linux's")
@@ -24,7 +26,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's acco
     ],
 )  # fmt: skip
 def test_sizes_as_people_write_them(text, size):
-    assert memory.parse_size(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -33,18 +35,18 @@ def test_sizes_as_people_write_them(text, size):
 )
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(UsageError, match="such as 4GB or 512MiB, received"):
-        memory.parse_size(text)
+        parse_size(text)
 
 
 @given(st.text() | st.from_regex(r"\d+(\.\d+)?[kmgKMG]?i?[bB]?", fullmatch=True))
 def test_any_text_is_a_size_or_a_usage_error(text):
     with contextlib.suppress(UsageError):
-        assert memory.parse_size(text) > 0
+        assert parse_size(text) > 0
 
 
 @given(st.integers(1, 10**6), st.sampled_from(["k", "m", "g"]))
 def test_binary_units_are_larger(count, unit):
-    decimal, binary = (memory.parse_size(f"{count}{unit}{i}B") for i in ("", "i"))
+    decimal, binary = (parse_size(f"{count}{unit}{i}B") for i in ("", "i"))
     assert decimal == count * 1000 ** ("kmg".index(unit) + 1)
     assert binary == count * 1024 ** ("kmg".index(unit) + 1)
 
@@ -69,24 +71,24 @@ def test_peak_counts_what_was_held():
 
 
 def test_peak_never_falls():
-    before = memory.peak()
+    before = system.peak()
     held = bytes(10 * MB)
-    assert memory.peak() >= before
+    assert system.peak() >= before
     del held
-    assert memory.peak() >= before
+    assert system.peak() >= before
 
 
 @on_linux
 def test_available_is_no_more_than_there_is():
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 10 * MB < memory.available() <= 1.01 * total
+    assert 10 * MB < system.available() <= 1.01 * total
 
 
 @on_linux
 @pytest.mark.parametrize("batch", [64, 100])
 def test_the_largest_micro_batch_fits_and_is_not_much_too_small(batch):
     room = peak_of(0) + 110 * MB  # for 55 images
-    size, peaks = memory.largest_micro_batch(peak_of, batch, room)
+    size, peaks = largest_micro_batch(peak_of, batch, room)
     assert len(peaks) == 2
     assert peak_of(size) <= room
     parts = -(-batch // size)
@@ -108,9 +110,9 @@ def test_it_fits_whatever_an_image_takes(fixed, image, batch, room):
     smallest = min(8, batch)
     if line(smallest) > room:
         with pytest.raises(UsageError, match="memory: expected updates with a micro-batch of"):
-            memory.largest_micro_batch(line, batch, room)
+            largest_micro_batch(line, batch, room)
         return
-    size, peaks = memory.largest_micro_batch(line, batch, room)
+    size, peaks = largest_micro_batch(line, batch, room)
     assert 1 <= size <= batch
     assert fixed + image * size <= room
     assert all(peak <= room for peak in peaks.values())
@@ -122,12 +124,12 @@ def test_it_fits_whatever_an_image_takes(fixed, image, batch, room):
 
 
 def test_a_trial_that_did_not_survive_is_no_measurement():
-    size, peaks = memory.largest_micro_batch(lambda n: None if n > 8 else 10**9, 256, 2 * 10**9)
+    size, peaks = largest_micro_batch(lambda n: None if n > 8 else 10**9, 256, 2 * 10**9)
     assert (size, list(peaks)) == (8, [8])
     with pytest.raises(UsageError, match=r"2\.00 GB .* took more; allow more memory"):
-        memory.largest_micro_batch(lambda n: None, 256, 2 * 10**9)
+        largest_micro_batch(lambda n: None, 256, 2 * 10**9)
 
 
 def test_too_little_memory_says_how_much_was_needed():
     with pytest.raises(UsageError, match=r"fit the 1\.00 GB .* took 3\.00 GB"):
-        memory.largest_micro_batch(lambda n: 3 * 10**9, 256, 10**9)
+        largest_micro_batch(lambda n: 3 * 10**9, 256, 10**9)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import updates
 
-from fmnist import augment, backend, microbatch, models, optimizers
+from fmnist.engine import augment, backend, networks, optimizers
+from fmnist.engine.layers import BatchNorm, MaxPooling2D
 from fmnist.errors import UsageError
-from fmnist.recipes import recipe
-from fmnist.training import cross_entropy
+from fmnist.recipes.shipped import recipe
+from fmnist.training.trainer import cross_entropy
+from fmnist.training.update import Updater, micro_batched
 
 import keras  # isort: skip
 from keras import ops  # isort: skip
@@ -33,7 +35,7 @@ def small(**changes):
 
 
 def build(chosen):
-    return models.build(chosen, (12, 12, 1), 10)
+    return networks.build(chosen, (12, 12, 1), 10)
 
 
 def gradients(model, x, y, loss):
@@ -84,7 +86,7 @@ def plain_training(chosen, updates):
 
 
 def our_training(chosen, micro_batch, updates):
-    model = microbatch.micro_batched(build(chosen), micro_batch, seed=chosen.seed)
+    model = micro_batched(build(chosen), micro_batch, seed=chosen.seed)
     optimizer = optimizers.build(chosen, updates)
     optimizer.use_ema, optimizer.ema_momentum = True, AVERAGE
     model.compile(
@@ -92,7 +94,7 @@ def our_training(chosen, micro_batch, updates):
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )  # fmt: skip
     images, labels = IMAGES.reshape(-1, 12, 12, 1), LABELS.reshape(-1)
-    updater = microbatch.Updater(model, images, labels, MEAN, DEVIATION)
+    updater = Updater(model, images, labels, MEAN, DEVIATION)
     for update in range(updates):
         logs = updater(50 * update + np.arange(SIZES[update]))
     updater.variables()
@@ -137,7 +139,7 @@ def test_regularisers_count_once_and_sample_weights_as_in_keras():
     y = RANDOM.randint(0, 3, 11)
     weight = RANDOM.uniform(0, 2, 11).astype("float32")
     results = []
-    for wrap in (lambda m: m, lambda m: microbatch.micro_batched(m, 4)):
+    for wrap in (lambda m: m, lambda m: micro_batched(m, 4)):
         model = wrap(regularised())
         model.compile(
             optimizer=keras.optimizers.SGD(0.1),
@@ -154,7 +156,7 @@ def test_fit_with_callbacks_and_a_short_last_batch():
     chosen = small(optimizer="sgd")
     x = ops.convert_to_numpy(augment.standardise(IMAGES.reshape(-1, 12, 12, 1), MEAN, DEVIATION))
     y = LABELS.reshape(-1)
-    model = microbatch.micro_batched(build(chosen), 16, seed=1)
+    model = micro_batched(build(chosen), 16, seed=1)
     rates = []
     schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 6, 0.01)
     model.compile(
@@ -180,7 +182,7 @@ def test_loss_scaling_of_an_optimiser_changes_nothing():
     x, y = RANDOM.normal(size=(11, 6)).astype("float32"), RANDOM.randint(0, 3, 11)
     results = []
     for factor in (None, 1024):
-        model = microbatch.micro_batched(regularised(), 4)
+        model = micro_batched(regularised(), 4)
         model.compile(
             optimizer=keras.optimizers.SGD(0.1, loss_scale_factor=factor),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -192,7 +194,7 @@ def test_loss_scaling_of_an_optimiser_changes_nothing():
 
 
 def test_a_loss_that_is_no_mean_is_refused():
-    model = microbatch.micro_batched(regularised(), 4)
+    model = micro_batched(regularised(), 4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
     model.compile(optimizer="sgd", loss=loss)
     with pytest.raises(UsageError, match="mean over the images"):
@@ -201,24 +203,24 @@ def test_a_loss_that_is_no_mean_is_refused():
 
 def test_weights_are_shared_with_the_model_given():
     model = build(small())
-    wrapped = microbatch.micro_batched(model, 4)
+    wrapped = micro_batched(model, 4)
     assert [id(v) for v in wrapped.variables] == [id(v) for v in model.variables]
 
 
 def test_refuses_what_cannot_be():
     with pytest.raises(UsageError, match="at least 1"):
-        microbatch.micro_batched(build(small()), 0)
+        micro_batched(build(small()), 0)
 
     one = keras.layers.Input((6,))
     two = keras.Model(one, [keras.layers.Dense(2)(one), keras.layers.Dense(3)(one)])
     with pytest.raises(UsageError, match="one output, received 2"):
-        microbatch.micro_batched(two, 4)
+        micro_batched(two, 4)
 
     class Subclassed(keras.Model):
         pass
 
     with pytest.raises(UsageError, match="functional"):
-        microbatch.micro_batched(Subclassed(), 4)
+        micro_batched(Subclassed(), 4)
 
 
 def test_pooling_and_batch_norm_have_the_gradients_of_keras():
@@ -226,7 +228,7 @@ def test_pooling_and_batch_norm_have_the_gradients_of_keras():
     x, y = random.normal(9, 2, (16, 13, 12, 2)).astype("float32"), random.randint(0, 3, 16)
     found = []
     for pool, norm in (
-        (models.MaxPooling2D(2), models.BatchNorm()),
+        (MaxPooling2D(2), BatchNorm()),
         (keras.layers.MaxPooling2D(2), keras.layers.BatchNormalization()),
     ):
         model = keras.Sequential([
@@ -264,9 +266,9 @@ def test_state_and_images_lie_on_the_device_once():
 def test_what_is_compiled_serves_every_seed():
     programs, losses = [], []
     for seed in (1, 2):
-        model = microbatch.micro_batched(build(small()), seed=seed)
+        model = micro_batched(build(small()), seed=seed)
         model.compile(optimizer=optimizers.build(small(), 5), loss=cross_entropy(0.1))
-        updater = microbatch.Updater(model, IMAGES[0], LABELS[0], MEAN, DEVIATION)
+        updater = Updater(model, IMAGES[0], LABELS[0], MEAN, DEVIATION)
         programs.append(updater.lowered(50).as_text())
         updater(np.arange(50))
         losses.append(float(updater(np.arange(50))["loss"]))

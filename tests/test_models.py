@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from fmnist import augment, backend, models
+from fmnist.engine import augment, backend, networks
+from fmnist.engine.layers import BatchNorm
 from fmnist.errors import UsageError
-from fmnist.recipes import RECIPES, recipe
+from fmnist.recipes.shipped import RECIPES, recipe
 
 import keras  # isort: skip
 from keras import ops  # isort: skip
@@ -32,7 +33,7 @@ REFERENCE = [
 
 
 def test_seed_is_the_reference_row_by_row():
-    model = models.build(recipe("seed"))
+    model = networks.build(recipe("seed"))
     rows = [(x.name, tuple(x.output.shape[1:]), x.count_params()) for x in model.layers]
     assert rows == REFERENCE
     assert model.count_params() == 57_288_202
@@ -49,7 +50,7 @@ def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
         "seed": {"model.filters": "4,4", "model.dense_units": "8"},
         "strong-gpu": {"model.depth": "10", "model.width": "1"},
     }
-    model = models.build(recipe(name, **small.get(name, {})))
+    model = networks.build(recipe(name, **small.get(name, {})))
     x = np.random.RandomState(0).normal(size=(3, 28, 28, 1)).astype("float32")
     logits = model(x, training=False)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
@@ -58,12 +59,12 @@ def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
 
 
 def test_tiny_has_at_most_100_000_parameters():
-    assert models.build(recipe("tiny")).count_params() <= 100_000
+    assert networks.build(recipe("tiny")).count_params() <= 100_000
 
 
 def test_weights_follow_the_seed():
     def first(seed):
-        model = models.build(recipe("tiny", seed=seed))
+        model = networks.build(recipe("tiny", seed=seed))
         return [ops.convert_to_numpy(v) for v in model.trainable_variables]
 
     for a, b in zip(first(1), first(1), strict=True):
@@ -86,7 +87,7 @@ def test_parameters_and_operations_are_counted_before_a_network_is_made(
     name, changes, shape, classes
 ):
     chosen = recipe(name, **changes)
-    model = models.build(chosen, shape, classes)
+    model = networks.build(chosen, shape, classes)
     assert chosen.options.parameters(shape, classes) == model.count_params()
     operations = 0
     for layer in model.layers:
@@ -105,7 +106,9 @@ def test_wide_has_the_published_parameters_and_layers():
     statistics = 2 * norms
     assert options.parameters((28, 28, 1), 10) - statistics == 36_479_194 - 2 * 9 * 16
     assert options.operations((28, 28, 1), 10) * 3 * 60_000 == pytest.approx(1.45e15, rel=0.01)
-    layers = models.build(recipe("strong-gpu", **{"model.depth": "28", "model.width": "1"})).layers
+    layers = networks.build(
+        recipe("strong-gpu", **{"model.depth": "28", "model.width": "1"})
+    ).layers
     kernels = [layer.kernel_size for layer in layers if isinstance(layer, keras.layers.Conv2D)]
     assert kernels.count((3, 3)) == 25
     assert kernels.count((1, 1)) == 2  # with width 1 the first group keeps its 16 channels
@@ -113,10 +116,10 @@ def test_wide_has_the_published_parameters_and_layers():
 
 def test_wide_is_norm_relu_convolution_twice_beside_a_shortcut():
     small = {"model.depth": "10", "model.width": "2", "cutout": "0", "precision": "float32"}
-    model = models.build(recipe("strong-gpu", **small), (9, 7, 1), 3)
+    model = networks.build(recipe("strong-gpu", **small), (9, 7, 1), 3)
     random = np.random.RandomState(0)
     for layer in model.layers:
-        if isinstance(layer, models.BatchNorm):
+        if isinstance(layer, BatchNorm):
             for variable in (layer.gamma, layer.beta, layer.mean, layer.variance):
                 variable.assign(random.uniform(0.5, 1.5, variable.shape))
         elif layer.name == "logits":
@@ -125,11 +128,11 @@ def test_wide_is_norm_relu_convolution_twice_beside_a_shortcut():
     image = random.normal(size=(2, 9, 7, 1)).astype("float32")
 
     def norm(x, number):
-        b = places[models._numbered("batch_norm", number)]
+        b = places[networks._numbered("batch_norm", number)]
         return ops.relu((x - b.mean) / ops.sqrt(b.variance + b.epsilon) * b.gamma + b.beta)
 
     def conv(x, number, stride=1):
-        kernel = places[models._numbered("conv2d", number)].kernel
+        kernel = places[networks._numbered("conv2d", number)].kernel
         return ops.conv(x, kernel, strides=stride, padding="same")
 
     x = conv(image, 0)
@@ -145,21 +148,21 @@ def test_wide_is_norm_relu_convolution_twice_beside_a_shortcut():
 
 def test_a_network_too_large_is_refused_before_it_is_made():
     with pytest.raises(UsageError, match="at most 1,000,000,000 parameters, received 38,"):
-        models.build(recipe("quick", **{"model.filters": ",".join(["8192"] * 64)}))
+        networks.build(recipe("quick", **{"model.filters": ",".join(["8192"] * 64)}))
 
 
 def test_options_change_the_network():
     plain = {"model.filters": "8,16", "model.dense_units": "0", "model.pool_after": "none"}
-    names = [x.name for x in models.build(recipe("seed", **plain)).layers]
+    names = [x.name for x in networks.build(recipe("seed", **plain)).layers]
     assert "max_pooling2d" not in names
     assert names[-2:] == ["dropout", "dense"]
-    twice = models.build(recipe("seed", **(plain | {"model.pool_after": "1,2"})))
+    twice = networks.build(recipe("seed", **(plain | {"model.pool_after": "1,2"})))
     assert twice.get_layer("flatten").output.shape[1:] == (7 * 7 * 16,)
 
 
 def test_a_shortcut_adds_a_convolutions_input_to_its_normalised_output():
     changes = {"model.filters": "4,4", "model.pool_after": "none", "precision": "float32"}
-    model = models.build(recipe("quick", **changes, **{"model.shortcuts": "2"}))
+    model = networks.build(recipe("quick", **changes, **{"model.shortcuts": "2"}))
     x = np.random.RandomState(0).normal(size=(3, 28, 28, 1)).astype("float32")
     normed = keras.Model(model.input, [
         model.get_layer(name).output for name in ("re_lu", "batch_norm_1", "re_lu_1")
@@ -171,19 +174,19 @@ def test_a_shortcut_adds_a_convolutions_input_to_its_normalised_output():
 
 def test_too_small_images_are_refused():
     with pytest.raises(UsageError, match="at least 2 pixels"):
-        models.build(recipe("seed"), (1, 1, 1), 10)
+        networks.build(recipe("seed"), (1, 1, 1), 10)
 
 
 def test_other_shapes_and_class_counts():
     changes = {"model.filters": "4,4", "model.dense_units": "8"}
-    model = models.build(recipe("seed", **changes), (8, 12, 1), 3)
+    model = networks.build(recipe("seed", **changes), (8, 12, 1), 3)
     assert model.output_shape == (None, 3)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_equals_keras(training):
     x = np.random.RandomState(0).normal(2, 3, (16, 5, 4, 6)).astype("float32")
-    ours, theirs = models.BatchNorm(0.8, 1e-3), keras.layers.BatchNormalization(momentum=0.8)
+    ours, theirs = BatchNorm(0.8, 1e-3), keras.layers.BatchNormalization(momentum=0.8)
     for layer in (ours, theirs):
         layer.build(x.shape)
         layer.gamma.assign(np.linspace(0.5, 2, 6))
@@ -206,7 +209,7 @@ def test_bfloat16_keeps_float32_weights_and_agrees_with_float32():
     x = np.random.RandomState(0).normal(size=(8, 28, 28, 1)).astype("float32")
     logits = {}
     for precision in ("float32", "bfloat16"):
-        model = models.build(recipe("tiny", precision=precision))
+        model = networks.build(recipe("tiny", precision=precision))
         assert {keras.backend.standardize_dtype(v.dtype) for v in model.variables} == {"float32"}
         # The head starts at zero: give it weights, so that there is something to compare.
         head = model.layers[-1]
@@ -218,7 +221,7 @@ def test_bfloat16_keeps_float32_weights_and_agrees_with_float32():
 
 
 def test_inference_follows_the_weights():
-    model = models.build(recipe("tiny", precision="float32"))
+    model = networks.build(recipe("tiny", precision="float32"))
     forward = backend.compile_inference(model, lambda x: augment.standardise(x, 0.3, 0.3))
     images = np.random.RandomState(0).randint(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     before = forward(images)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fmnist import optimizers
-from fmnist.recipes import recipe
+from fmnist.engine import optimizers
+from fmnist.recipes.shipped import recipe
 
 import keras  # isort: skip
 from keras import ops  # isort: skip

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist import garments, photos
-from fmnist.photos import PhotoError, decode, prepare, prepare_pixels, shrink
+from fmnist.inference import garments, photos
+from fmnist.inference.photos import PhotoError, decode, prepare, prepare_pixels, shrink
 
 
 def packed(image, kind="PNG", **options):

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fmnist import plots
+from fmnist.report import plots
 
 EPOCHS = [
     {"epoch": i, "loss": 2 / i, "accuracy": 1 - 0.5 / i, "val_loss": 1 / i,

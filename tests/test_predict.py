@@ -12,7 +12,7 @@ from scipy.special import logsumexp, softmax
 
 import fmnist
 from fmnist.errors import RunError, UsageError
-from fmnist.predict import BATCH, Classifier, energy
+from fmnist.inference.classifier import BATCH, Classifier, energy
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2 * BATCH + 3, 28, 28), dtype=np.uint8)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.progress import Progress, clock
-from fmnist.recipes import recipe
-from fmnist.runs import Run
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.training.progress import Progress, clock
 
 ENV = {
     "data": {"n": 1000, "name": "some"}, "parameters": 57_288_202, "precision": "bfloat16",

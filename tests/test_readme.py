@@ -7,7 +7,7 @@ import pytest
 import typer
 from idx import write_idx_set
 
-from fmnist import cli
+from fmnist.cli.main import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -34,7 +34,7 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
 
 def test_every_command_and_option_named_exists():
     """Words after `fmnist` in shell blocks, and their options, are the command line's own."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(app)
     lines = re.findall(
         r"^(?:\.venv/bin/)?fmnist ([^#\n`]+)",
         "\n".join(code for language, code in BLOCKS if language == "sh"),

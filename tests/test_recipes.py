@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist.errors import UsageError
-from fmnist.recipes import MODEL_OPTIONS, RECIPES, SCHEMA, Recipe, parse_settings, recipe
+from fmnist.recipes.recipe import MODEL_OPTIONS, SCHEMA, Recipe
+from fmnist.recipes.shipped import RECIPES, parse_settings, recipe
 
 FIELDS = [field for field in dataclasses.fields(Recipe) if field.name != "options"]
 SETTABLE = [name for name, *_ in recipe("seed").describe() if name != "name"]

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist import evaluation, recipes
-from fmnist.recipes import Recipe
-from fmnist.runs import Run
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import compile_forward, load_model
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted(path.parent for path in ROOT.glob("records/*/results.jsonl"))
@@ -40,7 +41,7 @@ def test_there_are_records():
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
 def test_a_record_is_of_the_recipe_as_shipped(record):
     recipe = Recipe.from_json(Run(record).recipe)
-    assert set(recipe.changes()) <= {"seed", "fit_on"}
+    assert set(changes_of(recipe)) <= {"seed", "fit_on"}
     assert recipe.fit_on == "all"
     lines = results(record)
     assert [line["seed"] for line in lines] == list(range(len(lines)))
@@ -61,8 +62,8 @@ def test_a_recorded_seed_has_its_weights_in_float16(record):
     assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
     assert about["form"].endswith("float16")
     assert run.weights_path.stat().st_size <= LARGEST
-    model, _ = evaluation.load_model(run)
-    logits = evaluation.compile_forward(model, about["mean"], about["deviation"])(
+    model, _ = load_model(run)
+    logits = compile_forward(model, about["mean"], about["deviation"])(
         np.zeros((2, 28, 28, 1), np.uint8)
     )
     assert np.isfinite(logits).all()
@@ -77,7 +78,7 @@ def test_the_readme_and_the_recipes_quote_the_records():
     assert {ROOT / path for _, _, path in quoted} == set(RECORDS)
     for name, figure, path in quoted:
         assert figure == mean(ROOT / path)
-        card = inspect.getdoc(recipes.RECIPES[name])
+        card = inspect.getdoc(RECIPES[name])
         assert f"Test {figure} %" in card
         assert path in card
 

@@ -16,9 +16,17 @@ from test_hostile import altered, error_of
 from test_pictures import pixels_of
 
 import fmnist
-from fmnist import compare, evaluation, files, recipes, report
+from fmnist import files
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.runs import Run
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import parse_settings, recipe
+from fmnist.report.figures import PICTURES, describe_run
+from fmnist.report.report import OCCLUDED, _look_inside, choose_split, write_report
+from fmnist.runs.commands import training_command
+from fmnist.runs.run import Run
+from fmnist.scoring.compare import compare, open_subject, sentence
+from fmnist.scoring.evaluate import compile_forward, load_model
+from fmnist.scoring.figures import probabilities
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac{", "{{ 7*7 }}"]
 SMALL = {
@@ -78,7 +86,7 @@ def run(trained, tmp_path):
 @pytest.fixture(scope="module")
 def page(trained, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "new folder" / "report.html"
-    made = report.write_report([trained[0]], "val", data, out)
+    made = write_report([trained[0]], "val", data, out)
     assert made["report"] == str(out)
     return page_of(out)
 
@@ -86,7 +94,7 @@ def page(trained, data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(trained, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("both") / "report.html"
-    report.write_report(trained, "val", data, out)
+    write_report(trained, "val", data, out)
     return page_of(out)
 
 
@@ -131,7 +139,7 @@ def test_pictures_are_the_images_named_beneath_them(page, data, trained):
         for tag, at in page.elements
         if tag == "img" and at["alt"].startswith("image ")
     ]
-    assert len(shown) >= report.PICTURES + report.OCCLUDED
+    assert len(shown) >= PICTURES + OCCLUDED
     for number, pixels in shown:
         assert np.array_equal(pixels, data.val.images[number, :, :, 0])
 
@@ -147,22 +155,22 @@ def test_filters_are_those_of_the_weights(page, trained):
 
 
 def test_maps_are_of_the_class_that_the_run_gave(trained, data):
-    subject = compare.open_subject([trained[0]], "val")
-    found = report._look_inside(subject, data.val, [3, 1])
+    subject = open_subject([trained[0]], "val")
+    found = _look_inside(subject, data.val, [3, 1])
     assert [each["image"] for each in found["maps"]] == [3, 1]
-    model, about = evaluation.load_model(trained[0])
-    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    model, about = load_model(trained[0])
+    forward = compile_forward(model, about["mean"], about["deviation"])
     label = int(subject.logits[0, 3].argmax())
     covered = data.val.images[3:4].copy()
     covered[0, 15 - 3 : 15 + 4, 9 - 3 : 9 + 4] = round(255 * about["mean"])
-    whole, less = evaluation.probabilities(forward(np.concatenate([data.val.images[3:4], covered])))
+    whole, less = probabilities(forward(np.concatenate([data.val.images[3:4], covered])))
     assert found["maps"][0]["map"][15, 9] == pytest.approx(whole[label] - less[label], abs=1e-5)
 
 
 def test_several_runs_are_compared(both, trained, data):
-    subjects = [compare.open_subject([each], "val") for each in trained]
-    pairs = compare.compare(subjects)
-    assert compare.sentence(subjects, pairs) in both.text
+    subjects = [open_subject([each], "val") for each in trained]
+    pairs = compare(subjects)
+    assert sentence(subjects, pairs) in both.text
     for each in trained:
         assert f"{100 * each.scores['val']['accuracy']:.2f}" in both.text
     links = [at["href"] for tag, at in both.elements if tag == "a"]
@@ -175,16 +183,16 @@ def test_several_runs_are_compared(both, trained, data):
 
 def test_figures_agree_with_the_logits(trained):
     logits, labels = trained[0].load_logits("val")
-    chance = evaluation.probabilities(logits)
-    told = report.describe_run(compare.open_subject([trained[0]], "val"), "val")
+    chance = probabilities(logits)
+    told = describe_run(open_subject([trained[0]], "val"), "val")
     wrong = np.flatnonzero(chance.argmax(axis=1) != labels)
     assert len(wrong)
     assert [each["image"] for each in told["mistakes"]] == sorted(
         wrong.tolist(), key=lambda i: (-chance[i].max(), i)
-    )[: report.PICTURES]
+    )[:PICTURES]
     assert [each["image"] for each in told["doubtful"]] == sorted(
         range(len(labels)), key=lambda i: (chance[i].max(), i)
-    )[: report.PICTURES]
+    )[:PICTURES]
     first = told["doubtful"][0]
     assert first["label"] == HOSTILE[labels[first["image"]]]
     assert first["of_label"] == pytest.approx(chance[first["image"], labels[first["image"]]])
@@ -197,18 +205,18 @@ def test_figures_agree_with_the_logits(trained):
 
 
 def test_the_command_trains_the_same_recipe(trained, data):
-    words = shlex.split(report.command(trained[0]))
+    words = shlex.split(training_command(trained[0]))
     assert words[-2:] == ["--data", str(data.folder.resolve())]
     settings = [value for name, value in pairwise(words) if name == "--set"]
     assert words[words.index("train") + 1] == "seed"
-    again = recipes.recipe("seed", **recipes.parse_settings(settings))
-    assert again == recipes.Recipe.from_json(trained[0].recipe)
+    again = recipe("seed", **parse_settings(settings))
+    assert again == Recipe.from_json(trained[0].recipe)
 
 
 def test_the_command_names_what_else_the_run_needs(run):
     run.change_env(backend="jax", teachers=[{"run": "runs/a b; rm -r x", "weights": "0" * 64}])
     files.write_json(run.path / "recipe.json", run.recipe | {"name": "my-own"})
-    assignment, *words = shlex.split(report.command(run))
+    assignment, *words = shlex.split(training_command(run))
     assert assignment == "KERAS_BACKEND=jax"
     assert words[words.index("train") + 1] == str(run.path / "recipe.json")
     assert words[-2:] == ["--teacher", "runs/a b; rm -r x"]
@@ -219,13 +227,13 @@ def test_the_command_names_what_else_the_run_needs(run):
 
 def test_test_is_shown_where_it_was_scored_and_never_scored_here(run, data, tmp_path):
     with pytest.raises(RunError, match=r"was not scored on test; .*evaluate .* --split test"):
-        report.choose_split([run], "test")
+        choose_split([run], "test")
     assert not run.ledger_path.exists()
     score = fmnist.evaluate(run, data.test)
     ledger = run.ledger_path.read_bytes()
-    assert report.choose_split([run], "test") == "test"
-    assert report.choose_split([run]) == "val"
-    made = report.write_report([run], "test", data, tmp_path / "page.html")
+    assert choose_split([run], "test") == "test"
+    assert choose_split([run]) == "val"
+    made = write_report([run], "test", data, tmp_path / "page.html")
     assert made["runs"][0]["accuracy"] == score.accuracy
     assert "Test was opened 1×" in page_of(tmp_path / "page.html").text
     assert run.ledger_path.read_bytes() == ledger
@@ -234,9 +242,9 @@ def test_test_is_shown_where_it_was_scored_and_never_scored_here(run, data, tmp_
 def test_a_run_on_all_images_is_reported_on_test(run, data):
     files.write_json(run.path / "recipe.json", run.recipe | {"fit_on": "all"})
     with pytest.raises(UsageError, match="trained on the validation images too; use --split test"):
-        report.choose_split([run], "val")
+        choose_split([run], "val")
     with pytest.raises(RunError, match="was not scored on test"):
-        report.choose_split([run])
+        choose_split([run])
 
 
 # what is damaged, missing or another's
@@ -247,14 +255,14 @@ def test_other_labels_than_the_datas_are_refused(run, data, tmp_path):
     run.save_logits("val", logits, np.roll(labels, 1))
     (run.path / "score.json").unlink()
     with pytest.raises(RunError, match="logits are of other images"):
-        report.write_report([run], "val", data, tmp_path / "page.html")
+        write_report([run], "val", data, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 
 def test_other_data_is_refused(run, tmp_path):
     other = fmnist.load_data(write_idx_set(tmp_path / "other", train=600, classes=4, seed=7))
     with pytest.raises(UsageError, match="expected the data that it was trained on"):
-        report.write_report([run], "val", other, tmp_path / "page.html")
+        write_report([run], "val", other, tmp_path / "page.html")
 
 
 def test_a_score_that_the_logits_do_not_give_is_refused(run, data, tmp_path):
@@ -262,7 +270,7 @@ def test_a_score_that_the_logits_do_not_give_is_refused(run, data, tmp_path):
     scores["val"]["correct"] += 1
     files.write_json(run.path / "score.json", scores)
     with pytest.raises(RunError, match=r"claims \d+ right on val, its logits give \d+; .*verify"):
-        report.write_report([run], "val", data, tmp_path / "page.html")
+        write_report([run], "val", data, tmp_path / "page.html")
 
 
 @pytest.mark.parametrize(
@@ -272,23 +280,23 @@ def test_curves_that_cannot_be_drawn_are_refused(run, data, tmp_path, line):
     whole = {"epoch": 3, "update": 9, "loss": 1.0, "accuracy": 0.5, "seconds": 2.0} | line
     run.append_metrics(whole)
     with pytest.raises(RunError, match=r"metrics\.jsonl"):
-        report.write_report([run], "val", data, tmp_path / "page.html")
+        write_report([run], "val", data, tmp_path / "page.html")
 
 
 def test_without_weights_all_but_the_networks_inside_is_shown(run, data, tmp_path):
     run.weights_path.unlink()
     (run.path / "metrics.jsonl").unlink()
-    report.write_report([run], "val", data, tmp_path / "page.html")
+    write_report([run], "val", data, tmp_path / "page.html")
     page = page_of(tmp_path / "page.html")
     assert "has not kept its weights" in page.text
     assert "no learning curve" in page.text
-    assert len(page.pictures()) >= report.PICTURES
+    assert len(page.pictures()) >= PICTURES
 
 
 def test_a_report_is_written_anew(run, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        made = report.write_report([run], "val", data)
+        made = write_report([run], "val", data)
         assert made["report"] == "reports/copy.html"
     assert [path.name for path in (tmp_path / "reports").iterdir()] == ["copy.html"]
 
@@ -297,12 +305,12 @@ def test_a_report_is_written_anew(run, data, tmp_path, monkeypatch):
 def test_images_that_are_not_there_are_refused(run, data, tmp_path, images):
     assert len(data.val) == 48
     with pytest.raises(UsageError, match="expected 0 to 47, the images of val, received"):
-        report.write_report([run], "val", data, tmp_path / "page.html", images)
+        write_report([run], "val", data, tmp_path / "page.html", images)
 
 
 def test_images_are_for_one_run(trained, data, tmp_path):
     with pytest.raises(UsageError, match="--images"):
-        report.write_report(trained, "val", data, tmp_path / "page.html", [1])
+        write_report(trained, "val", data, tmp_path / "page.html", [1])
 
 
 @given(draw=st.data())
@@ -317,6 +325,6 @@ def test_any_folder_is_reported_or_refused(trained, data, tmp_path_factory, draw
     (run.path / name).write_text(json.dumps(draw.draw(altered(json.loads(text)))))
 
     def write():
-        report.write_report([run], report.choose_split([run]), data, run.path / "page.html")
+        write_report([run], choose_split([run]), data, run.path / "page.html")
 
     assert "\n" not in error_of(write, FmnistError)

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import ENV, SCORE
 
-from fmnist import files, runs
+from fmnist import files
 from fmnist.errors import RunError
-from fmnist.runs import Run
+from fmnist.runs.run import SCHEMA, Run, run_folders
 
 RECIPE = {"schema": 1, "name": "seed"}
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
@@ -63,7 +63,7 @@ def same(arrays, expected):
 def test_create_writes_what_was_given(run):
     assert run.recipe == RECIPE
     assert run.env["precision"] == "float32"
-    assert run.env["schema"] == runs.SCHEMA
+    assert run.env["schema"] == SCHEMA
     assert (run.name, run.finished, run.scores, run.metrics()) == ("first", False, {}, [])
 
 
@@ -107,7 +107,7 @@ def test_made_up_names_differ(tmp_path, monkeypatch):
     assert len({r.path for r in made}) == 5
     assert {r.path.parent.name for r in made} == {"runs"}
     assert all("seed" in r.name for r in made)
-    assert [r.name for r in runs.run_folders()] == sorted(r.name for r in made)
+    assert [r.name for r in run_folders()] == sorted(r.name for r in made)
 
 
 def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
@@ -137,7 +137,7 @@ def test_what_is_no_run_is_refused(tmp_path, name):
     (tmp_path / "halfway" / "env.json").write_text("{}")
     with pytest.raises(RunError, match="expected a run folder"):
         Run(tmp_path / name)
-    assert runs.run_folders(tmp_path) == []
+    assert run_folders(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", ["", '{"a": 1', "[1]", "null"])

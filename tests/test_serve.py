@@ -26,9 +26,10 @@ from server import (
     status,
 )  # fmt: skip
 
-from fmnist import bodies, photos
 from fmnist.files import sha256
-from fmnist.limits import HEADERS
+from fmnist.inference import photos
+from fmnist.serving import bodies
+from fmnist.serving.limits import HEADERS
 
 CODES = {200, 400, 408, 413, 415, 422, 503}  # of POST /v1/predict
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)

@@ -10,9 +10,10 @@ from scipy.special import logsumexp, softmax
 from sklearn.metrics import precision_recall_fscore_support
 
 import fmnist
-from fmnist import files, runs
+from fmnist import files
 from fmnist.errors import DataError
-from fmnist.evaluation import wilson_interval
+from fmnist.runs.run import SCHEMA
+from fmnist.scoring.figures import wilson_interval
 
 SHIPPED = Path(fmnist.__file__).parent / "shipped"
 if not SHIPPED.exists():
@@ -47,7 +48,7 @@ def test_the_card_is_the_files_own_and_the_file_is_small(session):
     path = SHIPPED / CARD["file"]
     assert CARD["sha256"] == files.sha256(path)
     assert CARD["bytes"] == path.stat().st_size <= 1_000_000
-    assert CARD["schema"] == runs.SCHEMA
+    assert CARD["schema"] == SCHEMA
     assert CARD["sha256"] in (SHIPPED / "card.html").read_text(encoding="utf-8")
     inside = json.loads(session.get_modelmeta().custom_metadata_map["fmnist"])
     assert inside["temperature"] == CARD["temperature"] != 1

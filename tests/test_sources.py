@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from idx import idx_bytes, write_idx, write_idx_set
 from mirrors import Mirrors, pins_of, serving
 
-from fmnist import idx as fmnist_idx
-from fmnist import sources
+from fmnist.cli.options import progress_bar
+from fmnist.data import idx, sources
+from fmnist.data.fashion_mnist import PINS, find_idx, read_set
+from fmnist.data.idx import read_idx
+from fmnist.data.sources import obtain
 from fmnist.errors import DataError
-from fmnist.idx import PINS, read_idx
-from fmnist.sources import obtain
 
 LABELS = "t10k-labels-idx1-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -49,7 +50,7 @@ def reference(content: bytes) -> tuple[int, ...] | None:
     count = 1
     for side in shape:
         count *= side
-    small = all(side <= fmnist_idx.SIDE_LIMIT for side in shape[1:])
+    small = all(side <= idx.SIDE_LIMIT for side in shape[1:])
     return shape if count and small and count == len(content) - 4 - 4 * rank else None
 
 
@@ -182,29 +183,29 @@ def test_a_hostile_file_costs_no_memory(
     finally:
         tracemalloc.stop()
     # Beyond the pieces, what zlib or the stream's buffer take.
-    assert peak < cost + 2 * fmnist_idx.PIECE
+    assert peak < cost + 2 * idx.PIECE
 
 
 def test_a_set_must_agree_with_itself(tmp_path: Path) -> None:
     folder = write_idx_set(tmp_path / "set", train=20, test=10, classes=2)
-    assert len(fmnist_idx.read_set(folder)) == 4
+    assert len(read_set(folder)) == 4
     write_idx(folder / f"{TRAIN_LABELS}.gz", np.zeros(19, np.uint8))
     with pytest.raises(DataError, match="expected 20 labels, one an image, received 19"):
-        fmnist_idx.read_set(folder)
+        read_set(folder)
     write_idx(folder / f"{TRAIN_LABELS}.gz", np.zeros(20, np.uint8))
     write_idx(folder / f"{IMAGES}.gz", np.zeros((10, 28, 27), np.uint8))
     with pytest.raises(DataError, match="28 × 28 pixels in train and 28 × 27 in test"):
-        fmnist_idx.read_set(folder)
+        read_set(folder)
     (folder / f"{LABELS}.gz").unlink()
     with pytest.raises(DataError, match=f"missing {LABELS}"):
-        fmnist_idx.read_set(folder)
+        read_set(folder)
 
 
 def test_of_two_the_gz_is_read(tmp_path: Path) -> None:
     folder = write_idx_set(tmp_path / "set", train=20, test=10, classes=2)
     (folder / LABELS).write_bytes(b"ignored")
-    assert fmnist_idx.find_idx(folder)[LABELS].suffix == ".gz"
-    assert len(fmnist_idx.read_set(folder)[LABELS].values) == 10
+    assert find_idx(folder)[LABELS].suffix == ".gz"
+    assert len(read_set(folder)[LABELS].values) == 10
 
 
 # --- obtaining -----------------------------------------------------------------------------------
@@ -356,14 +357,14 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path, get: Get) -> Non
 
 
 def test_a_bar_shows_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with sources.progress_bar() as progress:
+    with progress_bar() as progress:
         assert progress is None  # pytest's standard error is no terminal
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     master, slave = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
     with os.fdopen(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        with sources.progress_bar() as progress:
+        with progress_bar() as progress:
             assert progress
             progress(LABELS, 2_000, 5_000)
             progress(LABELS, 5_000, 5_000)

@@ -4,8 +4,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from fmnist.errors import UsageError
-from fmnist.recipes import recipe
-from fmnist.space import own_values, parse_over
+from fmnist.recipes.shipped import recipe
+from fmnist.search.space import own_values, parse_over
 
 QUICK = recipe("quick")
 

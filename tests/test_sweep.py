@@ -12,11 +12,12 @@ import pytest
 from idx import write_idx_set
 from optuna.trial import Trial
 
-from fmnist import files, runs
+from fmnist import files
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.recipes import recipe
-from fmnist.study import mend_journal
-from fmnist.sweep import Sweep
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.search.study import mend_journal
+from fmnist.search.sweep import Sweep
 
 SEED = 2  # its third proposal cannot be built, and its second learning rate is the low one
 SMALL = {
@@ -39,7 +40,7 @@ def start(folder, data):
 
 def run_cli(*words):
     return subprocess.Popen(
-        [sys.executable, "-m", "fmnist.cli", *map(str, words)],
+        [sys.executable, "-m", "fmnist", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -82,7 +83,7 @@ def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     with pytest.raises(RunError, match="still training"):
         Sweep(cut).search(3)
     wait_for_the_lock(cut)
-    assert runs.Run(cut / "trials" / "0000").finished
+    assert Run(cut / "trials" / "0000").finished
 
     process = run_cli("sweep", "--resume", cut, "--trials=3")
     wait_for_epoch(process, cut / "trials" / "0001")
@@ -90,7 +91,7 @@ def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     _, said = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, said
     assert f"--resume {cut}" in said.splitlines()[-1]
-    assert runs.Run(cut / "trials" / "0001").load_checkpoint() is not None
+    assert Run(cut / "trials" / "0001").load_checkpoint() is not None
     Sweep(cut).search(3)
 
     out, said = undisturbed.communicate()

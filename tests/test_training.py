@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 from idx import write_idx_set
 
-from fmnist import evaluation, memory, runs, training
-from fmnist.data import load_data
+from fmnist import system
+from fmnist.data.load import load_data
 from fmnist.errors import NonFiniteLossError, RunError, UsageError
-from fmnist.progress import Progress
-from fmnist.recipes import Recipe, recipe
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import evaluate
 from fmnist.signals import Interrupted
+from fmnist.training import trainer as training
+from fmnist.training.progress import Progress
+from fmnist.training.train import resume, train
 
 QUIET = Progress("none")
 EVERYTHING_ON = {
@@ -78,7 +83,7 @@ def in_the_foreground():
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    return training.train(small(), data, tmp_path_factory.mktemp("runs") / "whole", progress=QUIET)
+    return train(small(), data, tmp_path_factory.mktemp("runs") / "whole", progress=QUIET)
 
 
 def test_a_run_folder_holds_everything(whole, data):
@@ -102,7 +107,7 @@ def test_a_run_folder_holds_everything(whole, data):
 
 
 def test_it_learns(data, tmp_path):
-    run = training.train(
+    run = train(
         small(**{"model.filters": "8,16"}, epochs=10, crop=0, cutout=0, learning_rate=0.2),
         data, tmp_path / "run", progress=QUIET,
     )  # fmt: skip
@@ -111,12 +116,12 @@ def test_it_learns(data, tmp_path):
 
 def test_evaluate_reproduces_the_recorded_score(whole, data):
     recorded = whole.scores["val"]
-    again = evaluation.evaluate(whole, data.val)
+    again = evaluate(whole, data.val)
     assert (again.correct, again.loss) == (recorded["correct"], pytest.approx(recorded["loss"]))
 
 
 def test_two_runs_are_bit_for_bit_equal(whole, data, tmp_path):
-    again = training.train(small(), data, tmp_path / "again", progress=QUIET)
+    again = train(small(), data, tmp_path / "again", progress=QUIET)
     assert weights_hash(again) == weights_hash(whole)
     assert history(again) == history(whole)
 
@@ -127,11 +132,11 @@ def test_two_runs_are_bit_for_bit_equal(whole, data, tmp_path):
 def test_resume_is_bit_for_bit(whole, data, tmp_path, update, number):
     """Stopped before an epoch's short last batch, inside an epoch, and at an epoch's end."""
     with pytest.raises(Interrupted, match=r"--resume") as stopped:
-        training.train(small(), data, tmp_path / "run", progress=StopAt(update, number))
+        train(small(), data, tmp_path / "run", progress=StopAt(update, number))
     assert stopped.value.exit_code == 128 + number
-    run = runs.Run(tmp_path / "run")
+    run = Run(tmp_path / "run")
     assert not run.finished
-    resumed = training.resume(run, data, progress=QUIET)
+    resumed = resume(run, data, progress=QUIET)
     assert weights_hash(resumed) == weights_hash(whole)
     assert history(resumed) == history(whole)
     stored = [np.load(r.path / "val_logits.npz")["logits"] for r in (resumed, whole)]
@@ -142,7 +147,7 @@ def test_an_ignored_signal_stays_ignored(whole, data, tmp_path):
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        run = training.train(small(), data, tmp_path / "run", progress=StopAt(5, signal.SIGHUP))
+        run = train(small(), data, tmp_path / "run", progress=StopAt(5, signal.SIGHUP))
     finally:
         signal.signal(signal.SIGHUP, before)
     assert weights_hash(run) == weights_hash(whole)
@@ -156,76 +161,74 @@ def test_checkpoints_take_a_hundredth_of_the_time(whole, data, tmp_path, monkeyp
         saved.append(update)
         time.sleep(0.1)
 
-    monkeypatch.setattr(training._Session, "save", save)
+    monkeypatch.setattr(training.Trainer, "save", save)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    training.train(small(), data, tmp_path / "seldom", progress=QUIET)
+    train(small(), data, tmp_path / "seldom", progress=QUIET)
     assert saved == [1], "the next is due after ten seconds"
     saved.clear()
-    training.train(small(), data, tmp_path / "often", checkpoint_seconds=0, progress=QUIET)
+    train(small(), data, tmp_path / "often", checkpoint_seconds=0, progress=QUIET)
     assert saved == list(range(1, 18)), "the last update needs none"
 
 
 def test_short_memory_goes_on_at_half_the_micro_batch(data, tmp_path, monkeypatch):
     """With no checkpoint yet: from the start, with the same first weights."""
-    one_update = training._Session.one_update
+    one_update = training.Trainer.one_update
 
     def short(session, update):
         if update == 3 and session.env["micro_batch"] > 16:
             raise MemoryError
         return one_update(session, update)
 
-    monkeypatch.setattr(training._Session, "one_update", short)
+    monkeypatch.setattr(training.Trainer, "one_update", short)
     chosen = plain(precision="float32")
-    run = training.train(chosen, data, tmp_path / "run", micro_batch=64, progress=QUIET)
+    run = train(chosen, data, tmp_path / "run", micro_batch=64, progress=QUIET)
     assert run.env["micro_batch"] == 16
-    fixed = training.train(chosen, data, tmp_path / "fixed", micro_batch=16, progress=QUIET)
+    fixed = train(chosen, data, tmp_path / "fixed", micro_batch=16, progress=QUIET)
     assert weights_hash(run) == weights_hash(fixed)
     assert history(run) == history(fixed)
 
 
 def test_resume_in_bfloat16_with_dropout_and_micro_batches(data, tmp_path):
     chosen = plain(precision="bfloat16")
-    one = training.train(chosen, data, tmp_path / "one", micro_batch=24, progress=QUIET)
+    one = train(chosen, data, tmp_path / "one", micro_batch=24, progress=QUIET)
     with pytest.raises(Interrupted):
-        training.train(chosen, data, tmp_path / "two", micro_batch=24, progress=StopAt(7, 15))
-    two = training.resume(tmp_path / "two", data, progress=QUIET)
+        train(chosen, data, tmp_path / "two", micro_batch=24, progress=StopAt(7, 15))
+    two = resume(tmp_path / "two", data, progress=QUIET)
     assert weights_hash(one) == weights_hash(two)
 
 
 def test_resume_falls_back_from_a_damaged_checkpoint(whole, data, tmp_path, capsys):
     with pytest.raises(Interrupted):
-        training.train(
-            small(), data, tmp_path / "run", checkpoint_updates=4, progress=StopAt(9, 15)
-        )
+        train(small(), data, tmp_path / "run", checkpoint_updates=4, progress=StopAt(9, 15))
     files = sorted((tmp_path / "run" / "checkpoint").glob("*.safetensors"))
     assert [int(file.stem) for file in files] == [8, 9], "every fourth update and the stop"
     content = bytearray(files[-1].read_bytes())
     content[len(content) // 2] ^= 1
     files[-1].write_bytes(content)
-    resumed = training.resume(tmp_path / "run", data, progress=Progress("lines"))
+    resumed = resume(tmp_path / "run", data, progress=Progress("lines"))
     assert "checkpoint skipped" in capsys.readouterr().err
     assert weights_hash(resumed) == weights_hash(whole)
 
 
 def test_resume_refuses_other_data_and_finished_runs(whole, data, tmp_path):
     with pytest.raises(RunError, match="finished"):
-        training.resume(whole, data, progress=QUIET)
+        resume(whole, data, progress=QUIET)
     with pytest.raises(Interrupted):
-        training.train(small(), data, tmp_path / "run", progress=StopAt(1, 15))
+        train(small(), data, tmp_path / "run", progress=StopAt(1, 15))
     other = load_data(write_idx_set(tmp_path / "other", train=300, test=60, seed=9))
     with pytest.raises(RunError, match="data"):
-        training.resume(tmp_path / "run", other, progress=QUIET)
+        resume(tmp_path / "run", other, progress=QUIET)
 
 
 def test_training_never_opens_test(data, tmp_path, monkeypatch):
     monkeypatch.setattr(type(data.test), "open", lambda self: pytest.fail("test was opened"))
-    training.train(small(epochs=1), data, tmp_path / "run", progress=QUIET)
+    train(small(epochs=1), data, tmp_path / "run", progress=QUIET)
 
 
 def test_division_by_memory_does_not_change_the_result(data, tmp_path):
     weights = []
     for name, size in (("whole", None), ("parts", 20)):
-        run = training.train(
+        run = train(
             plain(precision="float32"), data, tmp_path / name, micro_batch=size, progress=QUIET
         )
         weights.append(run.load_weights())
@@ -237,8 +240,8 @@ def test_non_finite_loss_names_the_update_and_keeps_the_checkpoint(data, tmp_pat
     # Far too high a rate: the first update is fine, a later one is not.
     chosen = plain(optimizer="sgd", learning_rate=1000, clip_norm=0, warmup=0)
     with pytest.raises(NonFiniteLossError, match=r"update \d+: expected a finite loss"):
-        training.train(chosen, data, tmp_path / "run", checkpoint_seconds=0, progress=QUIET)
-    run = runs.Run(tmp_path / "run")
+        train(chosen, data, tmp_path / "run", checkpoint_seconds=0, progress=QUIET)
+    run = Run(tmp_path / "run")
     assert not run.finished
     arrays, manifest = run.load_checkpoint()
     assert manifest["update"] >= 1
@@ -252,36 +255,34 @@ def test_weights_that_are_no_numbers_are_no_result(data, tmp_path):
         batch_size=300, fit_on="all", momentum=0.99,
     )  # fmt: skip
     with pytest.raises(NonFiniteLossError):
-        training.train(chosen, data, tmp_path / "run", progress=QUIET)
-    assert not runs.Run(tmp_path / "run").finished
+        train(chosen, data, tmp_path / "run", progress=QUIET)
+    assert not Run(tmp_path / "run").finished
 
 
 def test_fit_on_all_leaves_no_validation(data, tmp_path):
-    run = training.train(small(fit_on="all", epochs=1), data, tmp_path / "run", progress=QUIET)
+    run = train(small(fit_on="all", epochs=1), data, tmp_path / "run", progress=QUIET)
     assert run.env["data"]["n"] == 300
     assert "val_accuracy" not in run.metrics()[0]
     assert run.scores == {}
-    assert evaluation.evaluate(run, data.test).times_opened == 1
-    assert evaluation.evaluate(run, data.test).times_opened == 2
+    assert evaluate(run, data.test).times_opened == 1
+    assert evaluate(run, data.test).times_opened == 2
 
 
 def test_micro_batch_of_a_model_with_batch_statistics_belongs_to_the_recipe(data, tmp_path):
     with pytest.raises(UsageError, match="--set micro_batch=10"):
-        training.train(small(), data, tmp_path / "run", micro_batch=10, progress=QUIET)
-    run = training.train(small(micro_batch=10, epochs=1), data, tmp_path / "run", progress=QUIET)
+        train(small(), data, tmp_path / "run", micro_batch=10, progress=QUIET)
+    run = train(small(micro_batch=10, epochs=1), data, tmp_path / "run", progress=QUIET)
     assert run.env["micro_batch"] == 10
 
 
-@pytest.mark.skipif(memory.peak() is None, reason="this system keeps no account of peaks")
+@pytest.mark.skipif(system.peak() is None, reason="this system keeps no account of peaks")
 def test_memory_limit_is_probed_and_refused_where_it_cannot_be(data, tmp_path):
-    run = training.train(
-        plain(epochs=1), data, tmp_path / "run", memory_limit=4 * 10**9, progress=QUIET
-    )
+    run = train(plain(epochs=1), data, tmp_path / "run", memory_limit=4 * 10**9, progress=QUIET)
     assert set(run.env["probe"]) == {"8", "32"}
     assert 10**8 < run.env["probe"]["8"] < 4 * 10**9
     assert run.env["micro_batch"] == 64
     with pytest.raises(UsageError, match="allow more memory"):
-        training.train(plain(), data, tmp_path / "no", memory_limit=10**7, progress=QUIET)
+        train(plain(), data, tmp_path / "no", memory_limit=10**7, progress=QUIET)
     assert not (tmp_path / "no").exists()
 
 

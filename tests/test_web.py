@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fmnist.data import load_data
+from fmnist.data.load import load_data
 from fmnist.errors import DataError
-from fmnist.photos import prepare_pixels
-from fmnist.predict import SHIPPED, Classifier, energy
+from fmnist.inference.classifier import SHIPPED, Classifier, energy
+from fmnist.inference.photos import prepare_pixels
 
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "src" / "fmnist" / "web"
@@ -155,7 +155,7 @@ def test_a_photo_becomes_the_same_pixels_as_in_python(tmp_path):
 @needs_node
 def test_the_occlusion_map_is_pythons(tmp_path):
     """Of a model that is a fixed linear map of the pixels."""
-    from fmnist.occlusion import occlusion_map
+    from fmnist.report.occlusion import occlusion_map
 
     random = np.random.default_rng(1)
     weights = random.normal(0, 0.0005, (784, 3)).astype(np.float32)
@@ -291,7 +291,7 @@ def host(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server():
     """The address at which `fmnist serve` answers."""
-    command = [sys.executable, "-m", "fmnist.cli", "serve", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "fmnist", "serve", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield json.loads(process.stdout.readline())["address"]

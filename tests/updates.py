@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist import backend
-from fmnist.data import Split
-from fmnist.recipes import recipe
-from fmnist.training import _Session
+from fmnist.data.splits import Split
+from fmnist.engine import backend
+from fmnist.recipes.shipped import recipe
+from fmnist.training.trainer import Trainer
 
 UPDATES = 20
 CHANGES = {
@@ -39,7 +39,7 @@ def begin(name):
         "mean": 0.5, "deviation": 0.3,
         "micro_batch": 64 if made.batch_statistics else 17,
     }  # fmt: skip
-    session = _Session(made, env, Split(images, labels))
+    session = Trainer(made, env, Split(images, labels))
     session.updater = session.make_updater(env["micro_batch"])
     return session
 

@@ -3,31 +3,40 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from fmnist.version import __version__ as __version__
 
 # The public names and where each lives; imported at first use, so that `import fmnist` is instant.
 _PUBLIC = {
-    "Classifier": "predict", "Data": "data", "FmnistError": "errors", "Recipe": "recipes",
-    "Run": "runs", "Score": "evaluation", "evaluate": "evaluation", "export": "exports",
-    "load_data": "data",
-    "micro_batched": "microbatch", "recipe": "recipes", "resume": "training", "train": "training",
-}  # fmt: skip
+    "Classifier": "inference.classifier",
+    "Data": "data.splits",
+    "FmnistError": "errors",
+    "Recipe": "recipes.recipe",
+    "Run": "runs.run",
+    "Score": "scoring.figures",
+    "evaluate": "scoring.evaluate",
+    "export": "exports.export",
+    "load_data": "data.load",
+    "micro_batched": "training.update",
+    "recipe": "recipes.shipped",
+    "resume": "training.train",
+    "train": "training.train",
+}
 __all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
-    from fmnist.data import Data as Data
-    from fmnist.data import load_data as load_data
+    from fmnist.data.load import load_data as load_data
+    from fmnist.data.splits import Data as Data
     from fmnist.errors import FmnistError as FmnistError
-    from fmnist.evaluation import Score as Score
-    from fmnist.evaluation import evaluate as evaluate
-    from fmnist.exports import export as export
-    from fmnist.microbatch import micro_batched as micro_batched
-    from fmnist.predict import Classifier as Classifier
-    from fmnist.recipes import Recipe as Recipe
-    from fmnist.recipes import recipe as recipe
-    from fmnist.runs import Run as Run
-    from fmnist.training import resume as resume
-    from fmnist.training import train as train
+    from fmnist.exports.export import export as export
+    from fmnist.inference.classifier import Classifier as Classifier
+    from fmnist.recipes.recipe import Recipe as Recipe
+    from fmnist.recipes.shipped import recipe as recipe
+    from fmnist.runs.run import Run as Run
+    from fmnist.scoring.evaluate import evaluate as evaluate
+    from fmnist.scoring.figures import Score as Score
+    from fmnist.training.train import resume as resume
+    from fmnist.training.train import train as train
+    from fmnist.training.update import micro_batched as micro_batched
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,8 @@ import numpy as np
 from lab import EVERY, KINDS, Lab, Process, fill, hash_of, result, small_disk  # finds mirrors
 from mirrors import Mirrors, pins_of, serving
 
-from fmnist import files, runs
+from fmnist import files
+from fmnist.runs.run import Run
 
 
 def one_of_each(lab: Lab, kind: str = "compact") -> int:
@@ -55,7 +56,7 @@ def killed_at_random(lab: Lab, times: int, kinds: tuple[str, ...] = tuple(KINDS)
         while True:
             time.sleep(dice.random() ** 2 * 2.5)
             done += process.destroy()
-            if done >= times or runs.Run(folder).finished:
+            if done >= times or Run(folder).finished:
                 break
             process = lab.resume(folder)
             process.wait_for("training")
@@ -91,7 +92,7 @@ def killed_in_validation(lab: Lab, kind: str = "plain") -> int:
         folder = lab.folder()
         code, lines = lab.new(kind, folder, batch=batch).ended()
         assert code == -signal.SIGKILL, (batch, code, lines)
-        assert not runs.Run(folder).finished
+        assert not Run(folder).finished
         lab.must_finish(kind, folder, f"killed at batch {batch} of val")
     return len(chosen)
 
@@ -251,7 +252,7 @@ def clock_backwards(lab: Lab, kind: str = "compact") -> int:
     folder = lab.folder()
     lab.new(kind, folder, clock=True).finish()
     assert result(folder) == lab.expect(kind)
-    assert all(line["seconds"] > 0 for line in runs.Run(folder).metrics())
+    assert all(line["seconds"] > 0 for line in Run(folder).metrics())
     return 1
 
 
@@ -275,9 +276,9 @@ def out_of_memory(lab: Lab) -> int:
     lab.start(*short, "--micro-batch", "10", "--run", fixed).finish()
     lines = lab.start(*short, "--run", folder, update=11, over=10).finish()
     assert any("going on after update 8" in line for line in lines), lines
-    assert runs.Run(folder).env["micro_batch"] == 10
-    for name, array in runs.Run(fixed).load_weights().items():
-        np.testing.assert_allclose(runs.Run(folder).load_weights()[name], array, atol=3e-3)
+    assert Run(folder).env["micro_batch"] == 10
+    for name, array in Run(fixed).load_weights().items():
+        np.testing.assert_allclose(Run(folder).load_weights()[name], array, atol=3e-3)
 
     code, lines = lab.new("plain", lab.folder(), update=11, over=0).ended()
     assert code == 6, (code, lines)

@@ -20,7 +20,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fmnist import cli
+from fmnist.cli import main as cli
 
 fault = json.loads(os.environ["FAULT"])
 folder = os.path.realpath(fault.get("folder", "."))
@@ -54,7 +54,11 @@ class Backwards(datetime.datetime):
 
 def hurt():
     """Put the faults in, once training is about to begin."""
-    from fmnist import backend, evaluation, microbatch, progress, runs
+    from fmnist.engine import backend
+    from fmnist.runs import run as runs
+    from fmnist.scoring import views as views_module
+    from fmnist.training import progress
+    from fmnist.training.update import Updater
 
     def shown(self, number, *arguments):
         if number == fault.get("stop"):
@@ -64,7 +68,7 @@ def hurt():
     show, progress.Progress.update = progress.Progress.update, shown
     if "event" in fault or "count" in fault:
         sys.addaudithook(count)
-    predict, batches = evaluation.predict_logits, itertools.count(1)
+    predict, batches = views_module.predict_logits, itertools.count(1)
 
     def predicted(forward, *arguments):
         def scored(images):
@@ -76,10 +80,10 @@ def hurt():
         return predict(scored, *arguments)
 
     if "batch" in fault:
-        evaluation.predict_logits = predicted
+        views_module.predict_logits = predicted
     if "clock" in fault:
         runs.datetime = Backwards
-    update = microbatch.Updater.__call__
+    update = Updater.__call__
 
     def updated(self, index):
         logs = update(self, index)
@@ -92,8 +96,8 @@ def hurt():
         return logs
 
     if "update" in fault:
-        microbatch.Updater.number = 0
-        microbatch.Updater.__call__ = updated
+        Updater.number = 0
+        Updater.__call__ = updated
 
 
 def short_on_tensorflow():
@@ -113,13 +117,14 @@ SHORT = {"tensorflow": short_on_tensorflow, "jax": short_on_jax}
 
 def misdirect():
     """Let Fashion-MNIST come from elsewhere."""
-    from fmnist import idx, sources
+    from fmnist.data import sources
+    from fmnist.data.fashion_mnist import Pin
 
     where = fault["data"]
     places = {
         "cache": Path(where["cache"]), "system": Path(where["cache"]) / "absent", "apt": False,
         "mirrors": where["mirrors"],
-        "pins": {name: idx.Pin(*values) for name, values in where["pins"].items()},
+        "pins": {name: Pin(*values) for name, values in where["pins"].items()},
     }  # fmt: skip
     sources.FIRST_BYTE_SECONDS = sources.PATIENCE_SECONDS = 3
     sources.SLOWEST = 1_000_000
@@ -127,7 +132,7 @@ def misdirect():
 
 
 def main():
-    from fmnist import progress
+    from fmnist.training import progress
 
     if "data" in fault:
         misdirect()

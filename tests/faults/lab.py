@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE.parent)]
 
 from idx import write_idx_set  # noqa: E402
 
-from fmnist import runs  # noqa: E402
+from fmnist.runs.run import Run  # noqa: E402
 
 # Everything that is random or has a state, under the one-cycle schedule: two networks, batch
 # statistics, crop, flip and cutout with Muon, and dropout and micro-batches too with AdamW, each in
@@ -148,14 +148,14 @@ class Lab:
 
     def must_finish(self, kind: str, folder: Path, why: str) -> None:
         """Resume, and end as if nothing had been."""
-        if not runs.Run(folder).finished:
+        if not Run(folder).finished:
             self.resume(folder).finish()
         assert result(folder) == self.expect(kind), f"{kind}, {why}: another result"
 
 
 def result(folder: Path) -> str:
     """Weights, val logits, scores and learning curve, times aside, the arrays as a hash."""
-    run = runs.Run(folder)
+    run = Run(folder)
     arrays = run.load_weights()
     with np.load(folder / "val_logits.npz", allow_pickle=False) as logits:
         arrays |= {f"val {name}": logits[name] for name in logits}

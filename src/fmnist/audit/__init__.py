@@ -1,0 +1,1 @@
+"""Labels that look wrong, and images that are nearly the same."""

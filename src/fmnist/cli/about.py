@@ -1,0 +1,145 @@
+"""`fmnist data`, `doctor`, `recipes` and `summary`: what there is."""
+
+from typing import Annotated, Any
+
+import typer
+
+from fmnist.cli.options import (
+    PICTURES,
+    Folder,
+    Json,
+    Picture,
+    RecipeName,
+    Settings,
+    load,
+    print_json,
+)
+from fmnist.cli.tables import table
+from fmnist.errors import FmnistError, UsageError
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.text import plain
+
+
+def show_data(about: dict[str, Any]) -> None:
+    """What `data.describe` found."""
+    print(f"{about['name']} in {about['folder']}")
+    for name, value in about["hashes"].items():
+        print(f"  sha256 {value}  {name}")
+    splits = about["splits"]
+    names = list(next(iter(splits.values()))["per_class"])
+    table(
+        ["class", *splits],
+        [[n, *(f"{split['per_class'][n]:,}" for split in splits.values())] for n in names]
+        + [["all", *(f"{split['images']:,}" for split in splits.values())]],
+    )
+    print(
+        f"pixels / 255 of train: mean {about['mean']:.4f}, "
+        f"standard deviation {about['deviation']:.4f}"
+    )
+    print("exact duplicates: " + ", ".join(f"{k} {v:,}" for k, v in about["duplicates"].items()))
+    print(f"validation index sha256 {about['val_index_hash']}")
+    if "picture" in about:
+        print(f"picture: {about['picture']}")
+
+
+def show_recipe(recipe: Recipe) -> None:
+    """Every field with its value, unit and meaning."""
+    for field, value, unit, meaning in recipe.describe():
+        print(f"{field:<20} {plain(value):<20} {meaning}" + (f" [{unit}]" if unit else ""))
+
+
+def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> None:
+    """Find, fetch if need be, verify and describe the data."""
+    from fmnist.data.describe import describe, draw_samples
+
+    if show and show.suffix.lower() not in PICTURES:
+        raise UsageError(f"--show: expected a name in {', '.join(PICTURES)}, received {show}")
+    loaded = load(folder)
+    about = describe(loaded)
+    if show:
+        draw_samples(loaded, show)
+        about["picture"] = str(show)
+    if as_json:
+        print_json(about)
+    else:
+        show_data(about)
+
+
+def doctor(
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--time-limit", metavar="S", min=0.1, help="How long each engine may take to answer."
+        ),
+    ] = 120,
+    as_json: Json = False,
+) -> None:
+    """Look for what is wrong with this machine and installation, and say how to mend it."""
+    from fmnist.doctor.doctor import diagnose, lines, to_json
+
+    findings = diagnose(seconds)
+    if as_json:
+        print_json(to_json(findings))
+    else:
+        print(*lines(findings), sep="\n")
+    if wrong := [finding.about for finding in findings if finding.level == "wrong"]:
+        raise FmnistError(f"broken: {', '.join(dict.fromkeys(wrong))}")
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """List the recipes with their recorded results, or every field of one."""
+    import inspect
+
+    from fmnist.recipes import shipped as shipped_module
+
+    if name is None:
+        if settings:
+            raise UsageError("--set: expected the name of a recipe before it, received none")
+        cards = {key: inspect.getdoc(make) or "" for key, make in shipped_module.RECIPES.items()}
+        if as_json:
+            print_json(
+                {k: shipped_module.RECIPES[k]().to_json() | {"card": c} for k, c in cards.items()}
+            )
+            return
+        for key, card in cards.items():
+            print(f"{key}\n" + "\n".join(f"    {line}".rstrip() for line in card.splitlines()))
+        print("\nfmnist recipes NAME prints every field; fmnist train NAME trains it")
+        return
+    recipe = shipped_module.recipe(name, **shipped_module.parse_settings(settings or []))
+    if as_json:
+        print_json(recipe.to_json())
+        return
+
+    if name in shipped_module.RECIPES:
+        print(inspect.getdoc(shipped_module.RECIPES[name]), end="\n\n")
+    show_recipe(recipe)
+
+
+def summary(recipe: RecipeName, settings: Settings = None, as_json: Json = False) -> None:
+    """Print a recipe's network as Keras' table: layers, shapes, parameters."""
+    from fmnist.recipes.shipped import parse_settings
+    from fmnist.recipes.shipped import recipe as find_recipe
+
+    chosen = find_recipe(recipe, **parse_settings(settings or []))
+    chosen.check_shape((28, 28, 1), 10)
+
+    from fmnist.engine import networks
+
+    model = networks.build(chosen)
+    if as_json:
+        layers = [
+            {
+                "name": layer.name,
+                "kind": type(layer).__name__,
+                "parameters": layer.count_params(),
+                "shape": list(layer.output.shape[1:]),
+            }
+            for layer in model.layers
+        ]
+        print_json({"recipe": chosen.name, "parameters": model.count_params(), "layers": layers})
+    else:
+        model.summary(print_fn=print, line_length=80)

@@ -1,0 +1,229 @@
+"""`fmnist runs`: the table of runs, one run in full, and deleting."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fmnist.cli.options import (
+    Json,
+    OfRecipe,
+    Parameters,
+    RunFolder,
+    RunsFolder,
+    Sort,
+    print_json,
+    say,
+)
+from fmnist.cli.tables import short_score, show_score, table
+from fmnist.errors import FmnistError, UsageError
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import changes_of
+from fmnist.recipes.text import plain, short
+
+if TYPE_CHECKING:
+    from fmnist.runs.run import Run
+
+
+def run_row(run: "Run") -> dict[str, Any]:
+    """A run in a line, also where its recipe has fields that this version does not know."""
+    metrics, env = run.metrics(), run.env
+    try:
+        recipe = Recipe.from_json(run.recipe)
+        name, changes = recipe.name, changes_of(recipe)
+    except UsageError as error:
+        given = run.recipe.get("name")
+        if not isinstance(given, str):
+            raise
+        name = given
+        changes = {"of_another_version": str(error)}
+    return {
+        "run": run.name,
+        "recipe": name,
+        "changes": changes,
+        "data": env["data"].get("name"),
+        "parameters": env["parameters"],
+        "val": run.scores.get("val"),
+        "test": run.scores.get("test"),
+        "finished": run.finished,
+        "seconds": metrics[-1]["seconds"] if metrics else 0.0,
+        "device": env["device"],
+        "times_opened": run.times_opened(),
+    }
+
+
+SORTED_BY = ("name", "val", "test", "parameters", "seconds")
+
+
+def sort_rows(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Rows of `run_row` by name, size or seconds, or by accuracy: the highest first, none last."""
+    if by not in SORTED_BY:
+        raise UsageError(f"--sort: expected one of {', '.join(SORTED_BY)}, received {by!r}")
+    if by in ("val", "test"):
+        return sorted(rows, key=lambda r: -r[by]["accuracy"] if r[by] else 0.0)
+    return sorted(rows, key=lambda r: r["run" if by == "name" else by])
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """`1000..20000` as two numbers, an end that is left out as infinity. Raises UsageError."""
+    low, dots, high = text.replace(",", "").partition("..")
+    if not dots or not all(end.isdecimal() or not end for end in (low, high)):
+        raise UsageError(f"--parameters: expected MIN..MAX, as ..100000, received {text!r}")
+    return float(low or 0), float(high or "inf")
+
+
+def show_runs(rows: list[dict[str, Any]]) -> None:
+    """A table of runs."""
+    table(
+        ["run", "parameters", "val %", "test %", "opened", "seconds", "recipe"],
+        [
+            [
+                r["run"],
+                f"{r['parameters']:,}",
+                short_score(r["val"]),
+                short_score(r["test"]),
+                f"{r['times_opened']}×",
+                f"{r['seconds']:,.0f}" if r["finished"] else "unfinished",
+                " ".join([r["recipe"], *(f"{k}={short(v)}" for k, v in r["changes"].items())]),
+            ]
+            for r in rows
+        ],
+        folds=True,
+    )
+
+
+def show_run(run: "Run") -> None:
+    """A run's recipe, environment, learning curve and scores."""
+    from fmnist.scoring.figures import headline, read_score
+
+    row, env = run_row(run), run.env
+    members = env.get("members", [])
+    state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else "unfinished"
+    state = f"{len(members)} members {state}" if members else state
+    print(f"{run.path}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
+    engine = f"{env['backend']} {env['versions'].get(env['backend'], '')}"
+    print(
+        f"{env['precision']} on {env['device']}, {engine}, "
+        f"{env['data']['name']} ({env['data']['n']:,} images)"
+    )
+    for teacher in env.get("teachers", []):
+        print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")
+    for member in members:
+        print(f"member: {member['run']} (weights sha256 {member['weights'][:16]})")
+    if "of_another_version" in row["changes"]:
+        print(f"recipe: {json.dumps(run.recipe)} ({row['changes']['of_another_version']})")
+    else:
+        fields = Recipe.from_json(run.recipe).describe()
+        print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
+    if not members:
+        table(
+            ["epoch", "update", "loss", "accuracy", "val", "seconds"],
+            [
+                [
+                    str(m["epoch"]),
+                    f"{m['update']:,}",
+                    f"{m['loss']:.4f}",
+                    f"{m['accuracy']:.2%}",
+                    f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
+                    f"{m['seconds']:,.1f}",
+                ]
+                for m in run.metrics()
+                if "epoch" in m
+            ],
+            left=0,
+        )
+    print(f"val {headline(row['val'])}; test {headline(row['test'])}")
+    best = row["test"] or row["val"]
+    if best:
+        print(f"\n{best['split']}:")
+        show_score(read_score(best))
+
+
+runs_app = typer.Typer(rich_markup_mode=None)
+
+
+@runs_app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
+    folder: RunsFolder = Path("runs"),
+    sort: Sort = "name",
+    recipe: OfRecipe = None,
+    parameters: Parameters = None,
+    as_json: Json = False,
+) -> None:
+    """Table the runs, show one, or delete some."""
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError(f"--json: put it after {context.invoked_subcommand}")
+        return
+    from fmnist.runs.run import Run, run_folders
+
+    low, high = parse_range(parameters or "..")
+    rows: list[dict[str, Any]] = []
+    for path in run_folders(folder):
+        try:
+            rows.append(run_row(Run(path)))
+        except FmnistError as error:  # one damaged run hides no other
+            say(f"note: left out: {error}")
+    there = len(rows)
+    rows = [r for r in rows if low <= r["parameters"] <= high and recipe in (None, r["recipe"])]
+    rows = sort_rows(rows, sort)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        show_runs(rows)
+    elif there:
+        print(f"none of the {there} runs in {folder} is such a run")
+    else:
+        print(f"no runs in {folder} yet; fmnist train makes one")
+
+
+@runs_app.command()
+def show(run: RunFolder, as_json: Json = False) -> None:
+    """Show all about a run: recipe, environment, learning curve, scores."""
+    from fmnist.runs.run import find_run
+
+    opened = find_run(run)
+    if not as_json:
+        show_run(opened)
+        return
+    print_json(
+        {
+            "run": opened.name,
+            "recipe": opened.recipe,
+            "env": opened.env,
+            "metrics": opened.metrics(),
+            "scores": opened.scores,
+            "times_opened": opened.times_opened(),
+        }
+    )
+
+
+@runs_app.command()
+def delete(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete runs, after asking; never one that the ledger or a record names."""
+    from fmnist.runs.run import find_run
+
+    opened = list({run.path.resolve(): run for run in map(find_run, runs)}.values())
+    for run in opened:  # all are looked at before any goes
+        run.require_deletable()
+    names = ", ".join(str(run.path) for run in opened)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UsageError(f"runs delete: expected --yes where nobody can be asked, for {names}")
+        if not typer.confirm(f"delete {names}?", err=True):
+            raise UsageError("runs delete: received no; nothing was deleted")
+    for run in opened:
+        run.delete()
+        if not as_json:
+            print(f"deleted {run.path}")
+    if as_json:
+        print_json({"deleted": [str(run.path) for run in opened]})

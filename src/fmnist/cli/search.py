@@ -1,0 +1,213 @@
+"""`fmnist sweep`, and what it shows while it runs."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fmnist.cli.options import Folder, Json, Quiet, Settings, folder_named, print_json, say
+from fmnist.cli.tables import drawn_table, print_table
+from fmnist.errors import FmnistError, UsageError
+from fmnist.recipes.text import short
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def trials_table(rows: list[dict[str, Any]]) -> "Table":
+    """A sweep's trials: their state, val accuracy, epochs, seconds and values."""
+    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+    failed = any(r["reason"] for r in rows)
+    return drawn_table(
+        ["trial", "state", "val %", "epochs", "seconds", *names, *["failed because"] * failed],
+        [
+            [
+                str(r["trial"]),
+                r["state"],
+                "–" if r["val"] is None else f"{100 * r['val']:.2f}",
+                str(r["epochs"]),
+                "–" if r["seconds"] is None else f"{r['seconds']:,.0f}",
+                *(short(r["values"][name]) if name in r["values"] else "–" for name in names),
+                *[r["reason"] or ""] * failed,
+            ]
+            for r in rows
+        ],
+        folds=failed,
+    )
+
+
+def show_sweep(rows: list[dict[str, Any]], best: dict[str, Any] | None, command: str) -> None:
+    """All trials of a sweep, the best of them, and how to train it on all images."""
+    print_table(trials_table(rows))
+    if best is None:
+        print("no trial has been finished")
+        return
+    complete = sum(row["state"] == "complete" for row in rows)
+    print(f"\nbest: trial {best['trial']}, val {best['val']:.2%}, {best['run']}")
+    if complete > 1:
+        print(f"(the best of {complete} on the same images: its val flatters it)")
+    print(f"on all images, scored on test: {command}")
+
+
+SHOWN = 20  # trials of the live table: it has to fit a terminal
+Rows = list[dict[str, Any]]
+
+
+class SweepProgress:
+    """What a sweep shows on stderr while it runs: a live table on a terminal, else a line a trial.
+
+    Call `show` with the rows whenever they change, inside a `with`.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.live = sys.stderr.isatty() and not quiet
+        self.quiet, self.said = quiet, set[int]()
+        self._table: Any = None
+
+    def __enter__(self) -> "SweepProgress":
+        if self.live:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._table = Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True)
+            self._table.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._table:
+            self._table.stop()
+
+    def show(self, rows: Rows) -> None:
+        """Show the sweep as `rows` say."""
+        if self._table:
+            self._table.update(trials_table(ranked(rows)[:SHOWN]), refresh=True)
+        elif not self.quiet:
+            ended = {row["trial"]: row for row in rows if row["state"] != "running"}
+            for number in sorted(ended.keys() - self.said):
+                self.said.add(number)
+                print(_line(ended[number]), file=sys.stderr, flush=True)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    values = " ".join(f"{name}={short(value)}" for name, value in row["values"].items())
+    val = f"  val {row['val']:.2%}" if row["val"] is not None else ""
+    reason = f"  ({row['reason']})" if row["reason"] else ""
+    return (
+        f"trial {row['trial']}: {row['state']} after epoch {row['epochs']}{val}  {values}{reason}"
+    )
+
+
+def ranked(rows: Rows) -> Rows:
+    """Running trials first, then complete ones, the best first, then pruned and failed ones."""
+    order = ["running", "waiting", "complete", "pruned", "failed"]
+    return sorted(rows, key=lambda row: (order.index(row["state"]), -(row["val"] or 0)))
+
+
+def sweep(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="Where it starts from [default: quick]."),
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over",
+            metavar="NAME=VALUES",
+            help="A field to search: A/B/C, LOW..HIGH or log:LOW..HIGH; repeatable.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", min=0, help="How many trials in all.")
+    ] = 20,
+    minutes: Annotated[
+        float,
+        typer.Option("--minutes", metavar="M", min=0, help="No trial begins after that long."),
+    ] = float("inf"),
+    data: Folder = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder to make [default: under sweeps/]."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="SWEEP", help="Go on with a sweep.")
+    ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="A storage of Optuna's [default: a file in the folder].",
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the proposals.")] = 0,
+    no_prune: Annotated[
+        bool, typer.Option("--no-prune", help="Let every trial train to its end.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Trials on a Ray cluster, all trained to their end: HOST:PORT, auto or local.",
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option(
+            "--cpus-per-trial", metavar="N", min=1, help="With --ray: a trial's cores [default: 1]."
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-trial",
+            metavar="X",
+            min=0,
+            max=1,
+            help="With --ray: a trial's GPU, or share of one [default: 0].",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search over a recipe's fields; each trial is a run of its own, val decides."""
+    from fmnist.recipes.shipped import parse_settings
+    from fmnist.recipes.shipped import recipe as find_recipe
+
+    if resume and (recipe or over or settings or data or out or storage or seed or no_prune):
+        raise UsageError("--resume: goes on with what the sweep recorded; leave out the others")
+    if ray is None and (cpus is not None or gpus is not None):
+        raise UsageError("--cpus-per-trial, --gpus-per-trial: say --ray ADDRESS too")
+    chosen = find_recipe(recipe or "quick", **parse_settings(settings or []))
+
+    from fmnist.search import cluster
+    from fmnist.search.sweep import Sweep
+
+    if ray is not None:
+        cluster.connect(ray, cpus or 1, gpus or 0)
+    if resume:
+        opened = Sweep(resume)
+    else:
+        folder = folder_named(data)
+        opened = Sweep.create(
+            out, chosen, over or [], data=folder, storage=storage, seed=seed,
+            prune=not (no_prune or ray),
+        )  # fmt: skip
+    if not quiet:
+        say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)}, into {opened.path}")
+    with SweepProgress(quiet) as progress:
+        if ray is None:
+            opened.search(trials, minutes, progress.show)
+        else:
+            cluster.search(opened, trials, minutes, progress.show, cpus=cpus or 1, gpus=gpus or 0)
+    rows, best = ranked(opened.rows()), opened.best()
+    command = opened.command_for(best) if best else ""
+    if as_json:
+        print_json({"sweep": str(opened.path), "best": best, "command": command, "trials": rows})
+    else:
+        show_sweep(rows, best, command)
+    if best is None and rows:
+        raise FmnistError(f"{opened.path}: no trial was finished")

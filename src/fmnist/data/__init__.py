@@ -1,0 +1,1 @@
+"""Where images come from, how they are read, and how they are divided."""

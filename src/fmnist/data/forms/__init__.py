@@ -1,0 +1,1 @@
+"""The forms that a data set comes in, a file each."""

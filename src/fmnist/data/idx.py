@@ -1,0 +1,146 @@
+"""The files of a data set: read strictly, and compared with what is pinned.
+
+An IDX file is 2 zero bytes, a type byte, the number of dimensions, each dimension as a big-endian
+32-bit number, then the values. Here only unsigned bytes in 1 dimension (labels) or 3 (images) are
+taken, plain or in one gzip member, which the content tells, not the name.
+
+Fashion-MNIST is pinned by the SHA-256 of its four decompressed files, because its distributors
+compress them anew. The pins hold for the makers' own release of 31 August 2017: with a gzip header
+of that day (10:50:06 and 10:50:27 UTC) the pinned contents give the MD5 sums in the makers' README.
+"""
+
+import hashlib
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from fmnist.errors import DataError
+
+Bytes = npt.NDArray[np.uint8]
+
+
+SIZE_LIMIT = 4 << 30  # bytes of one decompressed file; a larger promise is refused unread
+SIDE_LIMIT = 1024  # pixels of an image's height or width
+PIECE = 1 << 20  # bytes decompressed at a time: all that a lying file can cost
+IDX_TYPES = {9: "signed byte", 11: "short", 12: "int", 13: "float", 14: "double"}
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """One file read: `values` uint8, (n,) labels or (n, height, width) images, read-only."""
+
+    path: Path
+    values: Bytes
+    sha256: str  # of the decompressed file, header included
+
+
+def read_idx(
+    path: str | os.PathLike[str], dimensions: int | None = None, *, limit: int = SIZE_LIMIT
+) -> Bytes:
+    """The values of an IDX file, plain or gzip: uint8, (n,) or (n, height, width), read-only.
+
+    `dimensions` is 1 for labels, 3 for images, None for either; `limit` is the most bytes that the
+    decompressed file may have. Memory grows with what has really arrived, never with what a header
+    promises, and reading stops at the first byte too many. Raises DataError for anything else than
+    one whole, exact file.
+    """
+    return read_file(Path(path), dimensions, limit).values
+
+
+def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> IdxFile:
+    """As `read_idx`, with the hash of what was read."""
+    if not path.is_file():
+        raise DataError(f"{path}: expected an IDX file, found none; check the folder's name")
+    content, digest = bytearray(), hashlib.sha256()
+    shape: tuple[int, ...] | None = None
+    size = 0
+    try:
+        with path.open("rb") as stream:
+            for piece in _pieces(path, stream):
+                content += piece
+                digest.update(piece)
+                if shape is None:
+                    shape = _promised_shape(path, content, dimensions)
+                    if shape is None:
+                        continue
+                    size = 4 + 4 * len(shape) + math.prod(shape)
+                    if size > limit:
+                        raise DataError(
+                            f"{path}: promises {size:,} bytes, expected at most {limit:,}; "
+                            "it is not the data set that was asked for, or damaged"
+                        )
+                if len(content) > size:
+                    raise DataError(
+                        f"{path}: expected {size:,} bytes from its header {shape}, received more; "
+                        "fetch the file anew"
+                    )
+    except zlib.error as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if shape is None or len(content) < size:
+        raise DataError(
+            f"{path}: expected {f'{size:,} bytes' if size else 'a header'}, "
+            f"received {len(content):,} bytes: cut short; fetch the file anew"
+        )
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+    values.flags.writeable = False
+    return IdxFile(path, values, digest.hexdigest())
+
+
+def _pieces(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    """The content in pieces of at most PIECE bytes, decompressed where it is gzip."""
+    gzipped = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    if not gzipped:
+        yield from iter(lambda: stream.read(PIECE), b"")
+        return
+    unpacker = zlib.decompressobj(wbits=31)
+    while not unpacker.eof:
+        packed = unpacker.unconsumed_tail or stream.read(1 << 16)
+        if not packed:
+            raise DataError(f"{path}: the gzip file is cut short; fetch it anew")
+        yield unpacker.decompress(packed, PIECE)
+    if unpacker.unused_data or stream.read(1):
+        raise DataError(f"{path}: expected one gzip member, received more after it; fetch it anew")
+
+
+def _promised_shape(
+    path: Path, content: bytes | bytearray, dimensions: int | None
+) -> tuple[int, ...] | None:
+    """The dimensions in the header, checked; None while it has not arrived in full."""
+    if len(content) < 4:
+        return None
+    wanted = (dimensions,) if dimensions else (1, 3)
+    kind, rank = content[2], content[3]
+    if content[:2] != b"\0\0" or kind not in {8, *IDX_TYPES}:
+        page = " (a web page?)" if content.lstrip()[:1] == b"<" else ""
+        raise DataError(
+            f"{path}: expected an IDX file (00 00 08 …), received {content[:4].hex(' ')}{page}"
+        )
+    if kind != 8:
+        raise DataError(
+            f"{path}: expected IDX values of type unsigned byte (08), received {IDX_TYPES[kind]} "
+            f"({kind:02x}); convert them"
+        )
+    if rank not in wanted:
+        raise DataError(
+            f"{path}: expected {' or '.join(map(str, wanted))} dimensions (labels have 1, images "
+            f"3), received {rank}; are two files exchanged?"
+        )
+    if len(content) < 4 + 4 * rank:
+        return None
+    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
+    if 0 in shape or any(side > SIDE_LIMIT for side in shape[1:]):
+        raise DataError(
+            f"{path}: expected at least one value and at most {SIDE_LIMIT} × {SIDE_LIMIT} pixels, "
+            f"received dimensions {shape}"
+        )
+    return shape

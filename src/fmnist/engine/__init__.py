@@ -1,0 +1,59 @@
+"""The engine, TensorFlow or JAX, that runs Keras.
+
+Importing this package, or anything in it, settles which: TensorFlow unless KERAS_BACKEND says jax.
+So no module of fmnist can import Keras before it is settled, however its imports are sorted.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from fmnist.errors import UsageError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides start-up banners, keeps errors
+
+
+# Keras would read a choice of backend from a file in the home folder, and write that file. Both
+# make results depend on something that no run records.
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+if "keras" in sys.modules:  # it was imported first and has made its choice
+    BACKEND = sys.modules["keras"].config.backend()
+
+
+if BACKEND not in ("tensorflow", "jax"):
+    raise UsageError(
+        f"KERAS_BACKEND: expected tensorflow or jax, received {BACKEND!r}; "
+        "unset it for TensorFlow (CPU) or set it to jax (GPU, TPU)"
+    )
+
+
+@contextlib.contextmanager
+def without_banners() -> Iterator[None]:
+    """TensorFlow's C++ side greets on stderr before any setting can reach it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+try:
+    with without_banners():
+        import keras  # noqa: F401
+
+        if BACKEND == "tensorflow":
+            import tensorflow  # noqa: F401
+        else:
+            import jax  # noqa: F401
+except ModuleNotFoundError as _error:
+    raise UsageError(
+        f"training and scoring need more packages ({_error.name} is missing): "
+        'pip install "fmnist[train]"'
+    ) from None

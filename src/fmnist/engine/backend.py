@@ -1,0 +1,135 @@
+"""What the engine computes on, and the few calls that TensorFlow and JAX name differently.
+
+With `engine` itself, `precision` and `kernels` it alone tells the two apart, but for the two bodies
+of the update step in `training/update.py`.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from fmnist.engine import BACKEND
+from fmnist.system import native_bfloat16, processor
+
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+else:
+    import jax
+
+
+def name() -> str:
+    """`tensorflow` or `jax`."""
+    return BACKEND
+
+
+def device() -> str:
+    """The device that computes, in words, such as `cpu: AMD EPYC with AVX512-BF16, 2 threads`."""
+    if BACKEND == "jax":
+        first = jax.devices()[0]
+        if first.platform != "cpu":
+            return f"{first.platform}: {first.device_kind}"
+    elif gpus := tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return f"gpu: {details.get('device_name', 'unknown')}"
+    native = native_bfloat16()
+    return f"cpu: {processor()}{f' with {native}' if native else ''}, {threads()} threads"
+
+
+def updates_ahead() -> int:
+    """How many updates may be handed to the device before the result of the first is looked at.
+
+    An accelerator that waits for Python after every update stands still meanwhile.
+    """
+    return 0 if device().startswith("cpu") else 16
+
+
+def devices() -> list[dict[str, Any]]:
+    """Every device of the engine: `platform` (cpu, gpu, tpu), `kind` and `bytes` of own memory.
+
+    `kind` is in the maker's words; `bytes` is None where the engine does not say.
+    """
+    if BACKEND == "jax":
+        return [
+            {"platform": each.platform, "kind": each.device_kind,
+             "bytes": (each.memory_stats() or {}).get("bytes_limit")}
+            for each in jax.local_devices()
+        ]  # fmt: skip
+    return [
+        {"platform": each.device_type.lower(), "bytes": None,
+         "kind": tf.config.experimental.get_device_details(each).get("device_name", "")}
+        for each in tf.config.list_physical_devices()
+    ]  # fmt: skip
+
+
+def accelerator_memory() -> tuple[int | None, int | None]:
+    """Bytes that this process may have of the first accelerator, and the most it has had so far.
+
+    None where there is no accelerator, or its engine does not say. XLA takes three quarters of a
+    GPU for itself, so that is the limit unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+    """
+    if BACKEND != "jax" or jax.local_devices()[0].platform == "cpu":
+        return None, None
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit"), stats.get("peak_bytes_in_use")
+
+
+def threads() -> int:
+    """How many processor threads the engine may use."""
+    if BACKEND == "tensorflow" and (
+        configured := tf.config.threading.get_intra_op_parallelism_threads()
+    ):
+        return int(configured)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_threads(count: int) -> None:
+    """Let the engine use `count` threads; only before its first computation."""
+    if BACKEND == "tensorflow" and count != threads():
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the result can depend on."""
+    engine = tf.__version__ if BACKEND == "tensorflow" else jax.__version__
+    return {
+        "python": platform.python_version(), "platform": platform.platform(),
+        "keras": keras.__version__, BACKEND: engine, "numpy": np.__version__,
+    }  # fmt: skip
+
+
+def view(variable: keras.Variable) -> Any:
+    """A variable's value as a NumPy array in the same memory: read it before the next update."""
+    if BACKEND == "tensorflow":
+        return np.asarray(memoryview(variable.value.value()))
+    return np.asarray(variable.value)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception is the engine's way to say that memory was short."""
+    if isinstance(error, MemoryError):
+        return True
+    if BACKEND == "tensorflow":
+        return isinstance(error, tf.errors.ResourceExhaustedError)
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def compile_inference(model: Any, prepare: Any) -> Callable[[Any], Any]:
+    """A function from a batch of arrays, through `prepare` and the model, to a NumPy array.
+
+    It follows the model's weights as they change. Not Keras' `predict`, which compiles with XLA
+    where it can: convolutions then take twice as long on TensorFlow's CPU device.
+    """
+    if BACKEND == "tensorflow":
+        forward = tf.function(lambda x: model(prepare(x), training=False), reduce_retracing=True)
+        return lambda x: forward(x).numpy()
+    pure = jax.jit(lambda w, s, x: model.stateless_call(w, s, prepare(x), training=False)[0])
+
+    def call(x: Any) -> Any:
+        weights = [v.value for v in model.trainable_variables]
+        return np.asarray(pure(weights, [v.value for v in model.non_trainable_variables], x))
+
+    return call

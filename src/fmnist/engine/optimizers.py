@@ -1,0 +1,104 @@
+"""A recipe's optimiser with its schedule, for Keras on either backend."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fmnist.engine import backend
+from fmnist.recipes.recipe import Recipe
+
+import keras  # isort: skip
+from keras import ops  # isort: skip
+
+assert backend.name()
+
+
+class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """From 0 to `peak` over a share of the updates, then to 0, straight or by a half cosine.
+
+    The rise and the straight fall are the one-cycle policy (Smith & Topin 2017). Update number u,
+    counted from 0, takes the curve's value at u + 1/2, so that the first update moves too.
+    """
+
+    def __init__(self, peak: float, updates: int, warmup: float, shape: str) -> None:
+        self.peak, self.updates, self.warmup, self.shape = peak, updates, warmup, shape
+
+    def __call__(self, step: Any) -> Any:
+        done = (ops.cast(step, "float32") + 0.5) / np.float32(self.updates)
+        rise = done / np.float32(max(self.warmup, 1e-9))
+        fallen = ops.clip((done - self.warmup) / np.float32(max(1 - self.warmup, 1e-9)), 0, 1)
+        fall = (
+            1 - fallen if self.shape == "linear" else (1 + ops.cos(np.float32(np.pi) * fallen)) / 2
+        )
+        return self.peak * ops.where(done < self.warmup, rise, fall)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "peak": self.peak, "updates": self.updates, "warmup": self.warmup, "shape": self.shape,
+        }  # fmt: skip
+
+
+class Muon(keras.optimizers.Muon):
+    """Muon (Jordan et al. 2024) for convolutions too: each kernel as a matrix (fan-in, filters).
+
+    Keras' own gives every variable that is not a matrix, so every convolution, to its AdamW half.
+    Here AdamW gets biases, norms, convolutions of one input channel, layers of `exclude_layers`
+    (the head) and matrices of more than `largest` elements, on which the iteration would cost more
+    than the gradient. With `keep_norm` each orthogonalised kernel is scaled back to the norm of
+    He's initialisation, √(2·filters), after its update, as airbench does (Jordan 2024): under a
+    batch norm the scale has no effect but on the size of steps.
+    """
+
+    def __init__(self, *, largest: int = 2**22, keep_norm: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.largest, self.keep_norm = largest, keep_norm
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        shape = variable.shape
+        if len(shape) not in (2, 4) or math.prod(shape) > self.largest:
+            return True
+        if len(shape) == 4 and shape[2] == 1:
+            return True
+        return any(name in variable.path for name in self.exclude_layers)
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        self.assign(m, m * self.momentum + gradient)
+        direction = gradient + self.momentum * m if self.nesterov else m
+        matrix = ops.reshape(direction, (-1, variable.shape[-1]))
+        step = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
+        value = variable - ops.reshape(step, variable.shape)
+        if self.keep_norm:
+            value *= math.sqrt(2 * variable.shape[-1]) / ops.norm(ops.reshape(value, (-1,)))
+        self.assign(variable, value)
+
+
+def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Optimizer:
+    """The recipe's optimiser for a run of `updates` updates; `head` names the last layer.
+
+    Weight decay is decoupled and spares whatever is not a kernel (biases, scales and offsets of
+    norms).
+    """
+    common: dict[str, Any] = {
+        "learning_rate": WarmupSchedule(
+            recipe.learning_rate, updates, recipe.warmup, recipe.schedule
+        ),
+        "weight_decay": recipe.weight_decay or None,
+        "global_clipnorm": recipe.clip_norm or None,
+        "name": recipe.optimizer,  # Keras would number them, and checkpoints go by names
+    }
+    optimizer: keras.optimizers.Optimizer
+    if recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=recipe.momentum, nesterov=True, **common)
+    elif recipe.optimizer == "muon":
+        # The AdamW half takes steps of its own size; three iterations do where momentum is short.
+        optimizer = Muon(
+            momentum=recipe.momentum, ns_steps=3, rms_rate=None, keep_norm=recipe.batch_statistics,
+            adam_lr_ratio=recipe.adam_ratio, adam_weight_decay=recipe.weight_decay,
+            adam_beta_2=0.95, exclude_layers=[head], **common,
+        )  # fmt: skip
+    else:
+        # 0.95 forgets faster than the usual 0.999, which lags behind in runs of few updates.
+        optimizer = keras.optimizers.AdamW(beta_2=0.95, **common)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

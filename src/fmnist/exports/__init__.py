@@ -1,0 +1,1 @@
+"""A run in a form for elsewhere, with its card."""

@@ -1,0 +1,110 @@
+"""The card of an exported model: what it is, how far to trust it, and what it is not for.
+
+`card.json` for programs, `card.html` for people. Both say what the file scores as it lies there.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist import files, system
+from fmnist.data.fashion_mnist import FASHION_MNIST
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.text import VIEWS, plain
+from fmnist.report import plots
+from fmnist.report.templates import environment
+from fmnist.runs.run import SCHEMA, Run, now
+from fmnist.scoring.figures import Score, calibration_bins, expected_calibration_error
+from fmnist.version import __version__
+
+FILES = ("card.json", "card.html")
+
+
+def write(
+    folder: Path, run: Run, path: Path, score: Score, logits: NDArray[Any],
+    labels: NDArray[Any], *, form: str, storage: str, runtime: str, calibrated_on: str,
+    temperature: float = 1.0, outlier: Mapping[str, Any] | None = None,
+    latency: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write both cards of the file `path`, made from `run`, into `folder`.
+
+    `score` is of the raw `logits` divided by the `temperature`; `outlier` and `latency` are as they
+    stand in the card, None where a format has none.
+    """
+    env = run.env
+    values: dict[str, Any] = {
+        "schema": SCHEMA, "name": run.recipe["name"], "format": form, "file": path.name,
+        "sha256": files.sha256(path), "bytes": path.stat().st_size, "classes": env["classes"],
+        "shape": env["shape"], "storage": storage, "parameters": env["parameters"],
+        "temperature": temperature, "calibrated_on": calibrated_on, "outlier": outlier,
+        "recipe": run.recipe, "teachers": [Path(t["run"]).name for t in env.get("teachers") or []],
+        "data": {"name": env["data"]["name"], "hash": env["data"]["hash"]},
+        "scores": {score.split: {
+            "n": score.n, "correct": score.correct, "accuracy": score.accuracy,
+            "interval": list(score.interval), "views": score.views,
+            "expected_calibration_error": score.expected_calibration_error,
+            "uncalibrated_error": expected_calibration_error(logits, labels),
+            "times_opened": score.times_opened, "by_class": score.per_class, "runtime": runtime,
+        }},
+        "latency": latency, **_words(run, score), "licence": _licence(env),
+        "created": now(), "fmnist": __version__, "commit": system.commit()["commit"],
+    }  # fmt: skip
+    files.write_json(folder / "card.json", values)
+    text = _render(values, logits, labels)
+    files.write_whole(folder / "card.html", lambda p: p.write_text(text, "utf-8", "replace"))
+
+
+def _words(run: Run, score: Score) -> dict[str, Any]:
+    """What the model is for, and what it is not."""
+    env, recipe = run.env, Recipe.from_json(run.recipe)
+    (height, width, _), n = env["shape"], len(env["classes"])
+    fashion = env["data"]["name"] == FASHION_MNIST
+    weakest = min(score.per_class, key=lambda row: float(row["recall"]))
+    what = "articles of clothing" if fashion else "what it was trained on"
+    limits = [
+        f"It knows {n} classes and answers with one of them whatever an image shows; what falls "
+        "below the outlier mark is not to be believed, and some of what it does not know is above.",
+        f"The figures hold for images like those of {env['data']['name']}: grey, {height}×{width} "
+        "pixels, one object each, prepared alike. How much harder other photos are is not known.",
+        f"{weakest['class']} is the class that it finds least: {weakest['recall']:.1%} of "
+        f"{weakest['n']:,}.",
+        "Its probabilities are of images as frequent by class as those that it was scored on.",
+    ]  # fmt: skip
+    if recipe.fit_on == "all":
+        limits.append("It was trained on all training images, so that none but test were left.")
+    elif score.split == "val":
+        limits.append("It was scored on the images that it was chosen by, which flatters a little.")
+    if fashion:
+        limits.append("An estimated 1.3 to 1.8 % of the training labels are wrong (fmnist audit).")
+    return {
+        "intended_use": f"To tell {what} apart, for teaching, for comparing methods and for "
+        "trying out what a model of this size can do. Not for decisions about people.",
+        "limits": limits,
+    }
+
+
+def _licence(env: Mapping[str, Any]) -> str:
+    if env["data"]["name"] == FASHION_MNIST:
+        return "MIT. Fashion-MNIST, on which it was trained, is © 2017 Zalando SE, MIT."
+    return "MIT, as far as the data that it was trained on allow."
+
+
+def _render(values: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any]) -> str:
+    from markupsafe import Markup
+
+    page = environment(Path(__file__).parent)
+    page.filters["percent"] = lambda share, digits=2: f"{100 * share:.{digits}f}"
+    ((split, score),) = values["scores"].items()
+    bins = [
+        calibration_bins(each, labels)
+        for each in (logits, np.asarray(logits) / values["temperature"])
+    ]
+    recipe = Recipe.from_json(values["recipe"])
+    return page.get_template("card.html.jinja").render(
+        card=values, split=split, score=score, views=VIEWS[score["views"]],
+        fields=[(name, plain(value), meaning) for name, value, _, meaning in recipe.describe()],
+        plots=[Markup(plots.reliability(each)) for each in bins],
+    )  # fmt: skip

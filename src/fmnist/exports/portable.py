@@ -1,0 +1,114 @@
+"""A trained network of Keras' own layers alone, raw uint8 images in: what leaves starts from it.
+
+Nothing of fmnist is in it, so that any program with Keras loads it: augmentation and dropout are
+left out, batch normalisation is folded into a convolution before it, and the normalisation of the
+pixels and the temperature stand inside.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fmnist.engine import augment, backend, networks, precision
+from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
+from fmnist.recipes.recipe import Ensemble, Recipe
+
+import keras  # isort: skip
+from keras import layers  # isort: skip
+
+IDENTITIES = (augment.RandomCrop, augment.RandomFlip, augment.RandomCutout, augment.Dropout)
+KERAS_OWN = {
+    GlobalMax: layers.GlobalMaxPooling2D, MaxPooling2D: layers.MaxPooling2D,
+}  # fmt: skip
+
+
+def build(
+    model: Any, recipe: Recipe, about: Mapping[str, Any], temperature: float = 1.0
+) -> keras.Model:
+    """A Keras model from uint8 (n, height, width) to a dict of two float32 (n, classes).
+
+    Args:
+        model: the recipe's, as `evaluation.load_model` returns it.
+        recipe: says how an ensemble's members are weighted.
+        about: the mean and deviation of pixel / 255 to take out; the shape (height, width, 1).
+        temperature: what the logits are divided by before the softmax.
+
+    `logits` are those of one view, `probabilities` softmax(logits / temperature). It computes in
+    float32, whatever the network was trained in.
+    """
+    shape, deviation = tuple(about["shape"]), about["deviation"]
+    with precision.policy("float32"):
+        images = layers.Input(shape[:2], dtype="uint8", name="images")
+        x = layers.Reshape(shape, name="channel")(images)
+        x = layers.Rescaling(1 / (255 * deviation), -about["mean"] / deviation, name="standard")(x)
+        if isinstance(recipe.options, Ensemble):
+            outputs = []
+            for i, member in enumerate(recipe.options.members):
+                network = networks.build(member, shape, len(about["classes"]))
+                network.set_weights(model.get_layer(f"member_{i}").get_weights())
+                outputs.append(_copy(network, x, f"member_{i}_", recipe.options.weights[i]))
+            logits = layers.Add(name="logits")(outputs)
+        else:
+            logits = _copy(model, x)
+        softened = layers.Rescaling(1 / temperature, name="temperature")(logits)
+        chance = layers.Softmax(name="probabilities")(softened)
+    return keras.Model(images, {"logits": logits, "probabilities": chance}, name="fmnist")
+
+
+def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> Any:
+    """The network applied to `x`, layer by layer, its logits times `weight`."""
+    made: dict[int, Any] = {}
+    # What a norm can be folded into: the convolution that a tensor comes from, and whether it was
+    # pooled since, where nothing else takes the tensor.
+    foldable: dict[int, tuple[Any, bool]] = {}
+    takers = Counter(
+        id(tensor) for layer in model.layers for tensor in keras.tree.flatten(layer.input)
+    )
+    y = x
+    copy: Any = None
+    for layer in model.layers:
+        if isinstance(layer, layers.InputLayer):
+            continue
+        given = layer.input if isinstance(layer.input, list) else [layer.input]
+        # A sequence's layers were called once for each that was added, so it tells by its order.
+        chained = isinstance(model, keras.Sequential) or not made
+        inputs = [y] if chained else [made[id(tensor)] for tensor in given]
+        y = inputs[0]
+        source = foldable.get(id(given[0])) if takers[id(given[0])] == 1 else None
+        if isinstance(layer, BatchNorm):
+            scale = _array(layer.gamma) / np.sqrt(_array(layer.variance) + layer.epsilon)
+            offset = _array(layer.beta) - _array(layer.mean) * scale
+            # Of values times less than 0 the highest is another.
+            if source is None or (source[1] and scale.min() < 0):
+                copy = layers.BatchNormalization(epsilon=layer.epsilon, name=prefix + layer.name)
+                y = copy(y)
+                copy.set_weights([
+                    _array(w) for w in (layer.gamma, layer.beta, layer.mean, layer.variance)
+                ])  # fmt: skip
+            else:
+                kernel, bias = source[0].get_weights()
+                source[0].set_weights([kernel * scale, bias * scale + offset])
+        elif not isinstance(layer, IDENTITIES):
+            name = "logits" if layer is model.layers[-1] else layer.name
+            settings = layer.get_config() | {"dtype": "float32", "name": prefix + name}
+            if isinstance(layer, layers.Conv2D):
+                settings["use_bias"] = True  # room for a norm's offset
+            copy = KERAS_OWN.get(type(layer), type(layer))(**settings)
+            y = copy(inputs if len(inputs) > 1 else inputs[0])
+            if layer.weights:
+                kernel = _array(layer.kernel)
+                bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1])
+                copy.set_weights([kernel, bias])
+            if isinstance(layer, layers.Conv2D):
+                foldable[id(layer.output)] = copy, False
+            elif isinstance(layer, layers.MaxPooling2D) and source:
+                foldable[id(layer.output)] = source[0], True
+        made[id(layer.output)] = y
+    copy.set_weights([array * weight for array in copy.get_weights()])  # the head's
+    return y
+
+
+def _array(variable: Any) -> Any:
+    return np.asarray(backend.view(variable), np.float32)

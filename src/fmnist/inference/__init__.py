@@ -1,0 +1,1 @@
+"""What an image shows, by an ONNX file: neither TensorFlow nor JAX."""

@@ -1,0 +1,135 @@
+"""What `fmnist predict` prints and draws: an answer for each image that it is given."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmnist.errors import UsageError, printable
+from fmnist.files import write_whole
+from fmnist.inference.classifier import Classifier, energy
+from fmnist.inference.inputs import KEPT, Given, read
+from fmnist.inference.photos import SIDE
+from fmnist.system import usable_processors
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+UNLIKE = "does not look like any of the classes"
+
+
+def answer(
+    classifier: Classifier,
+    words: Sequence[str],
+    *,
+    top: int,
+    as_is: bool,
+    show_in: Path | None,
+    as_json: bool,
+    say: Callable[[str], None],
+) -> int:
+    """Print a line for each image that `words` name, see `inputs.read`; how many were refused.
+
+    `say` is given a line for each of those, and for what looks like a mistake. With `show_in`, a
+    picture of each is written there: a folder, or a .png file for one image. Raises UsageError for
+    what cannot be, RunError where a picture cannot be written.
+    """
+    if classifier.shape != (SIDE, SIDE) and not as_is:
+        height, width = classifier.shape
+        raise UsageError(
+            f"--raw: photos become {SIDE} × {SIDE}, the model takes {width} × {height}"
+        )
+    warnings.filterwarnings("ignore", module="PIL")  # it says nothing that a refusal does not
+    show = _Show(show_in, words) if show_in else None
+    refused = 0
+
+    def refuse(line: str) -> None:
+        nonlocal refused
+        refused += 1
+        say(f"error: {printable(line)}")
+
+    def note(line: str) -> None:
+        say(f"note: {printable(line)}")
+
+    keep, threads, width = show is not None, usable_processors(), 0
+    some_at_a_time = read(
+        words, classifier.shape, refuse, note, as_is=as_is, keep=keep, threads=threads
+    )
+    for given in some_at_a_time:
+        width = max(width, *(len(printable(each.name)) for each in given), 0)
+        for each, found in zip(given, _found(classifier, given, top), strict=True):
+            if as_json:
+                print(json.dumps({"file": each.name, **found}, ensure_ascii=False))
+            else:
+                print(f"{printable(each.name):<{width}}  {_text(found)}")
+            if show:
+                show.write(each)
+    return refused
+
+
+def _found(classifier: Classifier, given: Sequence[Given], top: int) -> list[dict[str, Any]]:
+    """The `top` classes of each image, the best first, and how like the training images it is."""
+    pixels = np.array([each.pixels for each in given], np.uint8).reshape(-1, *classifier.shape)
+    logits, probabilities = classifier.run(pixels)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        {
+            "classes": [
+                {"class": classifier.classes[i], "probability": float(row[i])} for i in best
+            ],
+            "unlike": bool(unlike),
+            "energy": float(value),
+        }
+        for row, best, unlike, value in zip(
+            probabilities, order, classifier.is_unlike(logits), energy(logits), strict=True
+        )
+    ]
+
+
+def _text(found: dict[str, Any]) -> str:
+    parts = [f"{each['class']} {each['probability']:.1%}" for each in found["classes"]]
+    return "  ".join([f"{part:<18}" for part in parts] + [UNLIKE] * found["unlike"]).rstrip()
+
+
+class _Show:
+    """Writes pictures into a folder, by the photos' names, or one into a .png file."""
+
+    def __init__(self, place: Path, words: Sequence[str]) -> None:
+        self.place, self.one = place, place.suffix.lower() == ".png"
+        self.written: set[Path] = set()
+        if self.one and any(Path(word).exists() and _same(place, Path(word)) for word in words):
+            raise UsageError(f"--show: {place} is the photo itself; name another file")
+
+    def write(self, given: Given) -> None:
+        path = self.place
+        if self.one and self.written:
+            raise UsageError(f"--show: {path} is for one image; name a folder for several")
+        if not self.one:
+            name, number = Path(given.name).name.replace("-", "stdin", given.name == "-"), 1
+            path = self.place / f"{name}.seen.png"
+            while path in self.written:
+                number += 1
+                path = self.place / f"{name}.{number}.seen.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self.written.add(path)
+        write_whole(path, lambda temporary: beside(given).save(temporary, "PNG"))
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)
+
+
+def beside(given: Given) -> "Image.Image":
+    """The photo on the left and what the model saw on the right, RGB, each KEPT pixels wide."""
+    from PIL import Image
+
+    seen = Image.fromarray(given.pixels).resize((KEPT, KEPT), Image.Resampling.NEAREST)
+    photo = given.photo or seen
+    picture = Image.new("RGB", (2 * KEPT, KEPT), (128, 128, 128))
+    place = ((KEPT - photo.width) // 2, (KEPT - photo.height) // 2)
+    picture.paste(photo, place, photo if photo.mode == "RGBA" else None)
+    picture.paste(seen, (KEPT, 0))
+    return picture

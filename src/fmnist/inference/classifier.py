@@ -1,0 +1,185 @@
+"""A trained model as an ONNX file, answering by itself: numpy and onnxruntime, no Keras.
+
+The file takes uint8 images and holds the normalisation and the calibration; its metadata names the
+classes. It may come from a stranger: it is data to onnxruntime, no code of it runs, and whatever is
+not as expected is refused in one line.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fmnist.errors import RunError, UsageError
+from fmnist.files import parse_json, require
+from fmnist.system import usable_processors
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+SHIPPED = Path(__file__).parent / "shipped" / "model.onnx"
+LARGEST_MODEL = 2**30  # bytes
+MOST_CLASSES = 10_000
+BATCH = 32  # images at once: quicker than more of them, in 50 MB for the model in the box
+SCHEMA = 1
+SCORE = "centred energy"  # see `energy`
+FORM = {"schema": int, "name": str, "classes": [str], "shape": [int], "temperature": float}
+
+
+class Classifier:
+    """A model that answers for images.
+
+    `name`; `classes`, their names in the order of the outputs; `shape`, (height, width) of an
+    image; `temperature`, by which logits are divided for calibrated probabilities; `threshold`, the
+    least energy of an image that looks like one of the classes, or None where none was fitted.
+    """
+
+    def __init__(self, session: "onnxruntime.InferenceSession", about: dict[str, Any]) -> None:
+        self._session = session
+        self.name: str = about["name"]
+        self.classes: tuple[str, ...] = tuple(about["classes"])
+        self.shape: tuple[int, int] = (about["shape"][0], about["shape"][1])
+        self.temperature: float = float(about["temperature"])
+        outlier = about.get("outlier")
+        self.threshold: float | None = float(outlier["threshold"]) if outlier else None
+
+    @classmethod
+    def load(
+        cls, source: str | os.PathLike[str] | None = None, *, threads: int = 0
+    ) -> "Classifier":
+        """The model in the box, that of an .onnx file, or of a folder that holds model.onnx.
+
+        `threads` is how many threads work on a batch; 0: one a processor that this process may use.
+        Raises RunError for what is no such model.
+        """
+        path = SHIPPED if source is None else Path(source)
+        if path.is_dir():
+            path /= "model.onnx"
+        session, text = _opened(path, threads)
+        if not text:
+            raise RunError(f"{path}: expected a model that fmnist export made, found another")
+        about = parse_json(text, f"{path}: metadata")
+        _check(about, session, path)
+        return cls(session, about)
+
+    def run(self, images: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Logits and calibrated probabilities, float32 (n, classes) each.
+
+        `images`: uint8, (n, height, width), (n, height, width, 1) or one (height, width), in the
+        data set's form. Raises UsageError for others.
+        """
+        pixels = np.asarray(images)
+        if pixels.ndim == 2:
+            pixels = pixels[np.newaxis]
+        if pixels.ndim == 4 and pixels.shape[3] == 1:
+            pixels = pixels[:, :, :, 0]
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != self.shape:
+            raise UsageError(
+                f"images: expected uint8 of shape (n, {self.shape[0]}, {self.shape[1]}), received "
+                f"{pixels.dtype} of shape {pixels.shape}"
+            )
+        outputs = [np.empty((len(pixels), len(self.classes)), np.float32) for _ in range(2)]
+        for start in range(0, len(pixels), BATCH):
+            piece = np.ascontiguousarray(pixels[start : start + BATCH])
+            try:
+                answers = self._session.run(["logits", "probabilities"], {"images": piece})
+            except Exception as error:  # onnxruntime's errors share no class of their own
+                raise RunError(f"{self.name}: the model fails ({_line(error)})") from None
+            for output, answer in zip(outputs, answers, strict=True):
+                if answer.shape != (len(piece), len(self.classes)) or not np.isfinite(answer).all():
+                    raise RunError(
+                        f"{self.name}: expected {len(self.classes)} numbers an image from the "
+                        f"model, received {answer.shape} or no numbers"
+                    )
+                output[start : start + len(piece)] = answer
+        return outputs[0], outputs[1]
+
+    def logits(self, images: npt.ArrayLike) -> Floats:
+        """Logits, float32 (n, classes); `images` as for `run`."""
+        return self.run(images)[0]
+
+    def predict(self, images: npt.ArrayLike) -> Floats:
+        """Calibrated probabilities, float32 (n, classes); `images` as for `run`."""
+        return self.run(images)[1]
+
+    def is_unlike(self, logits: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether each image does not look like any of the classes, (n,), by its logits."""
+        scores = energy(logits)
+        return scores < (-np.inf if self.threshold is None else self.threshold)
+
+
+def energy(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """log Σ exp(logits - their mean) of each row, (n,): the higher, the more like what was learnt.
+
+    The negative energy of Liu, Wang, Owens & Li 2020, "Energy-based Out-of-distribution Detection",
+    of centred logits: cross-entropy leaves free what is added to all of an image's logits, and
+    without the mean taken off it says nothing (`benchmarks/outliers.py` compares).
+    """
+    values = np.asarray(logits, np.float64)
+    largest = values.max(axis=-1)
+    sums = np.exp(values - largest[..., np.newaxis]).sum(axis=-1)
+    return np.asarray(largest + np.log(sums) - values.mean(axis=-1), np.float64)
+
+
+def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", str]:
+    """The model, ready to run, and its metadata's entry, empty where there is none."""
+    if not path.is_file():
+        raise RunError(f"{path}: expected an .onnx file or a folder with model.onnx, found none")
+    if path.stat().st_size > LARGEST_MODEL:
+        raise RunError(f"{path}: expected at most {LARGEST_MODEL:,} bytes")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors are raised too, and said in one line here
+    options.intra_op_num_threads = threads or usable_processors()
+    # Threads that wait for the next batch by spinning would take the processors from reading it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A model is one file: weights that it wants from others are looked for where nothing can be.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(path)
+    )
+    try:
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # to what it was asked for already, with a message on stdout
+        )
+        return session, session.get_modelmeta().custom_metadata_map.get("fmnist", "")
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        raise RunError(f"{path}: expected an ONNX model ({_line(error)})") from None
+
+
+def _check(about: dict[str, Any], session: "onnxruntime.InferenceSession", path: Path) -> None:
+    """Raise RunError unless metadata and signature are those that fmnist's export gives."""
+    where = f"{path}: metadata"
+    require(about, FORM, where)
+    if about["schema"] != SCHEMA:
+        raise RunError(f"{where}: expected schema {SCHEMA}, found {about['schema']}")
+    classes, shape, outlier = about["classes"], about["shape"], about.get("outlier")
+    if not 2 <= len(classes) <= MOST_CLASSES or len(set(classes)) != len(classes):
+        raise RunError(f"{where}: expected 2 to {MOST_CLASSES:,} different classes")
+    if len(shape) != 3 or shape[2] != 1 or not all(1 <= side <= 1024 for side in shape[:2]):
+        raise RunError(f"{where}: expected the shape of a grey image, found {shape[:4]}")
+    if not about["temperature"] > 0:
+        raise RunError(f"{where}: expected a temperature above 0, found {about['temperature']}")
+    if outlier is not None:
+        require(outlier, {"score": str, "threshold": float}, f"{where}: outlier")
+        if outlier["score"] != SCORE:
+            raise RunError(f"{where}: expected the outlier score {SCORE}, found {outlier['score']}")
+    inputs = {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()}
+    if inputs != {"images": ("tensor(uint8)", shape[:2])}:
+        raise RunError(f"{path}: expected one input, images, uint8 (n, {shape[0]}, {shape[1]})")
+    outputs = {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()}
+    for name in ("logits", "probabilities"):
+        if outputs.get(name) != ("tensor(float)", [len(classes)]):
+            raise RunError(f"{path}: expected an output {name}, float32 (n, {len(classes)})")
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, which onnxruntime makes long."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

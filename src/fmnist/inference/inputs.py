@@ -1,0 +1,148 @@
+"""What `fmnist predict` is given: image files, folders, patterns, IDX files, standard input.
+
+Each is read by itself: what is refused says so in one line and keeps no other from its answer.
+"""
+
+import glob
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fmnist.data.idx import read_idx
+from fmnist.errors import FmnistError
+from fmnist.inference.photos import LARGEST_FILE, Bytes, PhotoError, decode, prepare, raw
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", "images-idx3-ubyte", "images-idx3-ubyte.gz"),
+)  # of the files in a folder that are looked at
+IDX, GZIP = b"\0\0\x08", b"\x1f\x8b"  # what IDX files begin with
+LARGEST_STDIN = 256 * 2**20  # bytes
+AT_ONCE = 64  # files read before the model answers for them
+KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
+
+
+class Given(NamedTuple):
+    """An image for the model: what it is called, its pixels, and a small version of the photo.
+
+    `suspect`: it was taken for a photo, and is of the size of the prepared ones.
+    """
+
+    name: str
+    pixels: Bytes
+    photo: "Image.Image | None" = None
+    suspect: bool = False
+
+
+def read(
+    words: Sequence[str],
+    shape: tuple[int, int],
+    refuse: Callable[[str], None],
+    note: Callable[[str], None],
+    *,
+    as_is: bool,
+    keep: bool,
+    threads: int,
+) -> Iterator[list[Given]]:
+    """The images that `words` name, some at a time, each uint8 of `shape` (height, width).
+
+    A word is a file, a folder, a pattern such as `*.jpg`, or `-` for standard input. Photos are
+    prepared, or taken `as_is`; IDX images are in the data set's form already. `refuse` is called
+    with a line for each that is refused, `note` for a photo that looks as if it were prepared
+    already. With `keep`, a small version of each photo is kept.
+    """
+    found = _sources(words, refuse)
+    with ThreadPoolExecutor(threads) as pool:
+        while some := list(islice(found, AT_ONCE)):
+            given: list[Given] = []
+            for each in pool.map(lambda path: _read(path, shape, as_is, keep), some):
+                if isinstance(each, str):
+                    refuse(each)
+                    continue
+                given += each
+                for one in each:
+                    if one.suspect:
+                        note(f"{one.name}: {shape[1]} × {shape[0]} already; is --raw meant?")
+            yield given
+
+
+def _sources(words: Sequence[str], refuse: Callable[[str], None]) -> Iterator[str]:
+    """The files, in the order of the words and by name within each."""
+    for word in words:
+        if word == "-" or os.path.lexists(word):
+            places = [word]
+        else:
+            places = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (absolute ones too)
+            if not places:
+                refuse(f"{word}: expected a file or folder of images, found none")
+        for place in places:
+            if place != "-" and Path(place).is_dir():
+                yield from _in_folder(place, refuse)
+            else:
+                yield place
+
+
+def _in_folder(folder: str, refuse: Callable[[str], None]) -> Iterator[str]:
+    paths = sorted(
+        str(Path(place, name))
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    )
+    if not paths:
+        refuse(f"{folder}: expected images in the folder, found none")
+    yield from paths
+
+
+def _read(source: str, shape: tuple[int, int], as_is: bool, keep: bool) -> list[Given] | str:
+    """A source's images, or why it is refused."""
+    try:
+        if source == "-":
+            content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
+            if len(content) > LARGEST_STDIN:
+                raise PhotoError(f"expected at most {LARGEST_STDIN:,} bytes, received more")
+            if content.startswith((IDX, GZIP)):
+                with tempfile.NamedTemporaryFile() as file:
+                    file.write(content)
+                    file.flush()
+                    return _from_idx(source, Path(file.name), shape)
+        else:
+            path = Path(source)
+            if not path.is_file():  # a pipe in a folder, say, which would be waited for
+                raise PhotoError("expected a file, found something else")
+            with path.open("rb") as stream:
+                content = stream.read(len(IDX))
+                if content.startswith((IDX, GZIP)):
+                    return _from_idx(source, path, shape)
+                content += stream.read(LARGEST_FILE)
+        image = decode(content)
+        pixels = raw(image, shape) if as_is else prepare(image)
+        suspect = not as_is and image.size == shape[::-1]
+        if keep:
+            image.thumbnail((KEPT, KEPT))
+        return [Given(source, pixels, image if keep else None, suspect)]
+    except OSError as error:
+        return f"{source}: cannot be read ({error.strerror or error})"
+    except FmnistError as error:
+        return f"{source}: {error}"
+
+
+def _from_idx(source: str, path: Path, shape: tuple[int, int]) -> list[Given]:
+    try:
+        images = read_idx(path, 3)
+    except FmnistError as error:
+        raise PhotoError(str(error).removeprefix(f"{path}: ")) from None
+    if images.shape[1:] != shape:
+        raise PhotoError(
+            f"expected images of {shape[1]} × {shape[0]} pixels, received "
+            f"{images.shape[2]} × {images.shape[1]}"
+        )
+    return [Given(f"{source}[{i}]", image) for i, image in enumerate(images)]

@@ -1,0 +1,220 @@
+"""A photo of a garment in Fashion-MNIST's form, 28×28, as the data set's makers did it.
+
+Their seven steps (Xiao, Rasul & Vollgraf 2017, section 2): a PNG; trim to the colour of the
+corners; bring the longest edge to 28 by subsampling; sharpen; extend to 28×28, centred; negate;
+grey. Their sources were 51×73 thumbnails on white. Here a photo of any size is first averaged down,
+and its background, whatever its colour, is told from the border and replaced by white.
+
+All of it is whole numbers, but for the background's fit, or says how it rounds, so that another
+language gives the same pixels: see `prepare_pixels`.
+"""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.errors import FmnistError
+from fmnist.inference.garments import Mask, Whole, find_garment, grey_of, rounded_division
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Bytes = NDArray[np.uint8]
+LARGEST_FILE = 32 * 2**20  # bytes
+LARGEST_SIDE = 20_000  # pixels
+LARGEST_IMAGE = 64 * 2**20  # pixels
+MOST_SCANS = 100  # of a JPEG, of which a progressive one has ten; each goes over the whole image
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
+ENOUGH = 1024  # pixels of a side: a larger JPEG is decoded to no less than this, which is quicker
+# EXIF's orientation, and how Pillow's transpositions (by their number) undo it.
+ORIENTATION = 0x0112
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+SIDE = 28
+WORK = 256  # pixels of the longest side on which the garment is looked for
+THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
+
+
+class PhotoError(FmnistError):
+    """A file that is no image, a damaged one, or one past the limits."""
+
+
+def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
+    """The image in a file's bytes, upright as EXIF says, of mode L, RGB or RGBA, 8 bits a channel.
+
+    Of several frames it is the first. Of a JPEG larger than needed, a smaller version is decoded.
+    Raises PhotoError for what is no image of FORMATS, is damaged or cut short, or has more than
+    LARGEST_FILE bytes, LARGEST_SIDE pixels a side or `largest` pixels; the size is looked at before
+    a pixel is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise PhotoError("expected an image, received an empty file")
+    if len(content) > LARGEST_FILE:
+        raise PhotoError(
+            f"expected at most {LARGEST_FILE:,} bytes, received {len(content):,}; make it smaller"
+        )
+    # Within compressed data no byte 0xFF is followed by 0xDA, which begins a scan.
+    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MOST_SCANS:
+        raise PhotoError(f"expected a JPEG of at most {MOST_SCANS} scans, received one of more")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if max(width, height) > LARGEST_SIDE or width * height > largest:
+                raise PhotoError(
+                    f"expected at most {LARGEST_SIDE:,} pixels a side and {largest:,} in all, "
+                    f"received {width:,} × {height:,}; make it smaller"
+                )
+            image.draft(None, (ENOUGH, ENOUGH))
+            image.load()
+            turn = UPRIGHT.get(_orientation(image))
+            plain = _eight_bits(image)
+            return plain if turn is None else plain.transpose(Image.Transpose(turn))
+    except PhotoError:
+        raise
+    except UnidentifiedImageError:
+        raise PhotoError(f"expected an image ({', '.join(FORMATS)}), received none") from None
+    except Image.DecompressionBombError:
+        raise PhotoError(
+            f"expected at most {largest:,} pixels, received far more; make it smaller"
+        ) from None
+    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
+        raise PhotoError(f"a damaged image ({error or type(error).__name__})") from None
+
+
+def _orientation(image: "Image.Image") -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block, of a photo that is whole
+        return 1
+
+
+def _eight_bits(image: "Image.Image") -> "Image.Image":
+    """As L, RGB or RGBA."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:
+    """The pixels, uint8 of `shape` (height, width), of an image in the data set's form already.
+
+    Transparency is dropped. Raises PhotoError for another size.
+    """
+    if image.size != (shape[1], shape[0]):
+        raise PhotoError(
+            f"expected {shape[1]} × {shape[0]} pixels, received {image.size[0]} × {image.size[1]}; "
+            "leave out --raw for a photo"
+        )
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return pixels
+    return grey_of(pixels[:, :, :3].astype(np.int64)).astype(np.uint8)
+
+
+def prepare(image: "Image.Image") -> Bytes:
+    """A photo in Fashion-MNIST's form: uint8, (28, 28), 0 where there is background."""
+    return prepare_pixels(np.asarray(image))
+
+
+def prepare_pixels(pixels: Bytes) -> Bytes:
+    """As `prepare`, from uint8 pixels: grey (height, width), RGB or RGBA (height, width, 3 or 4).
+
+    1. The photo is averaged over areas so that its longest side has at most WORK pixels.
+    2. The garment is what is not background, see `find_garment`; everything else becomes white,
+       and is cut off at the edges: the makers' trimming.
+    3. Area average to a longest edge of at most THUMBNAIL; then every so-manyth row and column, to
+       28; sharpening; extension to 28×28 by white; negation. Grey comes before the sharpening, so
+       that there is one channel to do it to.
+
+    An image in which there is nothing but background gives zeros.
+    """
+    if pixels.ndim == 2:  # three equal channels
+        pixels = np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
+    work = shrink(pixels, *_within(pixels.shape[0], pixels.shape[1], WORK))
+    garment, mask = find_garment(work)
+    if not mask.any():
+        return np.zeros((SIDE, SIDE), np.uint8)
+    (top, bottom), (left, right) = _extent(mask, 1), _extent(mask, 0)
+    cut = np.where(mask, garment, 255)[top:bottom, left:right, np.newaxis]
+    thumbnail = shrink(cut, *_within(cut.shape[0], cut.shape[1], THUMBNAIL))[:, :, 0]
+    small = _sharpened(_subsampled(thumbnail))
+    canvas = np.zeros((SIDE, SIDE), np.uint8)
+    height, width = small.shape
+    top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    canvas[top : top + height, left : left + width] = 255 - small
+    return canvas
+
+
+def _within(height: int, width: int, longest: int) -> tuple[int, int]:
+    """The size (height, width) that has its longest side at most `longest`, by the same factor."""
+    side = max(height, width)
+    if side <= longest:
+        return height, width
+    return tuple(max(1, (2 * n * longest + side) // (2 * side)) for n in (height, width))  # type: ignore[return-value]
+
+
+def shrink(pixels: NDArray[Any], rows: int, columns: int) -> Whole:
+    """Whole numbers (height, width, channels) averaged over areas to (rows, columns, channels).
+
+    Each new pixel is the mean of what it covers, with parts of pixels as their area, rounded to the
+    nearest whole number, a half upwards. Not for enlarging.
+    """
+    height, width, channels = pixels.shape
+    if (rows, columns) == (height, width):
+        return pixels.astype(np.int64)
+    # In units in which a pixel is `rows` high and a new one `height`, all areas are whole numbers,
+    # and so are the sums, below 2**53: floating point is exact.
+    across = np.empty((rows, width, channels))
+    for row in range(rows):
+        first, last, weights = _cover(row, rows, height)
+        across[row] = np.tensordot(weights, pixels[first:last], 1)
+    sums = np.empty((rows, columns, channels))
+    for column in range(columns):
+        first, last, weights = _cover(column, columns, width)
+        sums[:, column] = np.tensordot(weights, across[:, first:last], (0, 1))
+    return rounded_division(sums.astype(np.int64), height * width)
+
+
+def _cover(new: int, count: int, size: int) -> tuple[int, int, NDArray[np.float64]]:
+    """Which of `size` pixels the new one of `count` covers, first to last, and how much of each."""
+    first, last = new * size // count, -(-(new + 1) * size // count)
+    edges = np.arange(first, last + 1) * count
+    return first, last, np.diff(np.clip(edges, new * size, (new + 1) * size)).astype(np.float64)
+
+
+def _extent(mask: Mask, across: int) -> tuple[int, int]:
+    """The first row (`across` 1) or column (0) with something in it, and the one after the last."""
+    places = np.flatnonzero(mask.any(axis=across))
+    return int(places[0]), int(places[-1]) + 1
+
+
+def _subsampled(image: Whole) -> Whole:
+    """The longest edge brought to 28 by leaving out (or repeating) rows and columns.
+
+    Row i of n is row floor((i + 1/2) · height / n), and so are columns.
+    """
+    height, width = image.shape
+    longest = max(height, width)
+    rows, columns = (max(1, (2 * n * SIDE + longest) // (2 * longest)) for n in (height, width))
+    y = (2 * np.arange(rows) + 1) * height // (2 * rows)
+    x = (2 * np.arange(columns) + 1) * width // (2 * columns)
+    return np.asarray(image[y][:, x])
+
+
+def _sharpened(image: Whole) -> Whole:
+    """image + 1/2 (image - blurred), clipped to 0 … 255.
+
+    The blur is 3×3, 1 2 1 / 2 4 2 / 1 2 1 of 16; beyond the edge there is white. Halves go upwards.
+    """
+    padded = np.pad(image, 1, constant_values=255)
+    across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    blurred = across[:-2] + 2 * across[1:-1] + across[2:]  # 16 times
+    return np.asarray(np.clip((48 * image - blurred + 16) // 32, 0, 255))

@@ -1,0 +1,1 @@
+"""What is trained, and how: no Keras and no NumPy here."""

@@ -1,0 +1,279 @@
+"""Recipes: everything that changes what a training run learns, and nothing that does not.
+
+A `Recipe` names a model with its options and says how it is trained. It is frozen, checked when it
+is made, read and written as JSON, and changed only by making another (`recipe.changed(...)`, or
+`--set` on the command line; both use the same names). No Keras and no NumPy here: a recipe that
+cannot be is refused before anything heavy is loaded.
+"""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fmnist.errors import UsageError
+from fmnist.recipes.networks import Compact, Plain, Wide
+from fmnist.recipes.values import one_of, parse, require, setting, settle
+
+SCHEMA = 1
+LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and AdamW's moments
+LARGEST_SIDE = 4096  # pixels
+LARGEST_WEIGHT = 100.0  # of an ensemble's member
+ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trained networks whose logits are averaged. `fmnist ensemble` makes one of runs."""
+
+    members: tuple["Recipe", ...] = setting((), "the recipes of the networks")
+    weights: tuple[float, ...] = setting((), "factors of the networks' logits in their sum")
+
+    def __post_init__(self) -> None:
+        members: Any = self.members
+        # From JSON; a nested one is refused below before it is gone through.
+        if isinstance(members, list) and not any(map(_describes_ensemble, members)):
+            members = tuple(Recipe.from_json(member) for member in members)
+        single = isinstance(members, tuple) and all(
+            isinstance(m, Recipe) and m.model != "ensemble" for m in members
+        )
+        if not single or not 2 <= len(members) <= 32:
+            raise UsageError(
+                "model ensemble: expected 2 to 32 recipes of single networks, received "
+                f"{len(members) if single else 'something else'}; fmnist ensemble makes one of runs"
+            )
+        object.__setattr__(self, "members", members)
+        weights = parse("model.weights", self.weights, tuple[float, ...])
+        require(
+            len(weights) == len(members) and all(0 <= w <= LARGEST_WEIGHT for w in weights)
+            and sum(weights) > 0,
+            "model.weights", f"{len(members)} numbers from 0 to {LARGEST_WEIGHT:g}, not all 0",
+            weights,
+        )  # fmt: skip
+        object.__setattr__(self, "weights", weights)
+
+    @property
+    def halvings(self) -> int:
+        """Of the network that halves the images most often."""
+        return max(m.options.halvings for m in self.members)
+
+    def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
+        """All networks' parameters for images of shape (height, width, 1)."""
+        return sum(m.options.parameters(shape, classes) for m in self.members)
+
+    def operations(self, shape: tuple[int, int, int], classes: int) -> int:
+        """Floating-point operations of all networks for an image, forward."""
+        return sum(m.options.operations(shape, classes) for m in self.members)
+
+
+def _describes_ensemble(recipe: Any) -> bool:
+    """Whether JSON is a recipe of an ensemble."""
+    model = recipe.get("model") if isinstance(recipe, Mapping) else None
+    return isinstance(model, Mapping) and model.get("name") == "ensemble"
+
+
+ModelOptions = Plain | Compact | Wide | Ensemble
+MODEL_OPTIONS: dict[str, Callable[..., ModelOptions]] = {
+    "plain": Plain, "compact": Compact, "wide": Wide, "ensemble": Ensemble,
+}  # fmt: skip
+WITH_BATCH_STATISTICS = frozenset({"compact", "wide"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train one model. Immutable; `changed` makes another."""
+
+    name: str = setting("custom", "the shipped recipe that this is or started from")
+    model: str = setting("plain", "the network's family")
+    options: ModelOptions = setting(Plain(), "the network's options, set as model.NAME")
+    epochs: int = setting(5, "passes over the training images", "epochs")
+    batch_size: int = setting(256, "images of one optimiser update (the logical batch)", "images")
+    micro_batch: int = setting(
+        0,
+        "images that share batch statistics, for a model that has them; 0: the whole batch "
+        "(any other model is divided as memory permits, with the same result)",
+        "images",
+    )
+    optimizer: Literal["sgd", "adamw", "muon"] = setting(
+        "sgd", "sgd (Nesterov), adamw, or muon for kernels with adamw for the rest"
+    )
+    learning_rate: float = setting(0.1, "the schedule's highest value")
+    momentum: float = setting(0.9, "of sgd and muon, Nesterov's", "0 to 1")
+    adam_ratio: float = setting(0.05, "of muon: its adamw half's learning rate / learning_rate")
+    schedule: Literal["linear", "cosine"] = setting(
+        "linear", "how the learning rate falls to 0 after the warm-up; linear is one-cycle"
+    )
+    warmup: float = setting(0.2, "share of all updates in which the rate rises from 0", "0 to 1")
+    weight_decay: float = setting(
+        0.0, "decoupled: each update shrinks kernels by learning rate × this; not norms, biases"
+    )
+    clip_norm: float = setting(0.0, "gradients are scaled to at most this global norm; 0: never")
+    label_smoothing: float = setting(0.0, "share of the target spread over all classes", "0 to 1")
+    distillation: float = setting(
+        0.9, "with --teacher: the share of the loss that asks for the teacher's outputs", "0 to 1"
+    )
+    temperature: float = setting(
+        2.0, "with --teacher: what logits are divided by before teacher and student are compared"
+    )
+    crop: int = setting(0, "random crop: shift up to this far, edges replicated", "pixels")
+    flip: bool = setting(True, "mirror half of the images, drawn for each")
+    cutout: int = setting(0, "side of the square that is blanked in every image; 0: none", "pixels")
+    views: Literal["one", "flip", "shift"] = setting(
+        "flip",
+        "test-time augmentation: one view; flip: the mean over image and mirror image; "
+        "shift: these two count half, and both moved a pixel to each of four sides the other half",
+    )
+    fit_on: Literal["train", "all"] = setting(
+        "train", "train: val kept apart; all: train and val together, no val figures then"
+    )
+    precision: Literal["auto", "bfloat16", "float32"] = setting(
+        "auto", "of the products; auto: bfloat16 where the device multiplies it faster than float32"
+    )
+    seed: int = setting(0, "start of every random choice")
+
+    def __post_init__(self) -> None:
+        require(  # run folders are named after it, so that it must not lead elsewhere
+            isinstance(self.name, str) and bool(re.fullmatch(r"\w[\w.+-]{0,98}", self.name)),
+            "name", "up to 99 letters, digits and . _ + -", self.name,
+        )  # fmt: skip
+        settle(self)
+        one_of("model", self.model, MODEL_OPTIONS)
+        if type(self.options) is not MODEL_OPTIONS[self.model]:
+            raise UsageError(f"options of {self.model}: received {self.options!r}")
+        for field in dataclasses.fields(self):
+            hint = _HINTS[field.name]
+            if typing.get_origin(hint) is Literal:
+                one_of(field.name, getattr(self, field.name), typing.get_args(hint))
+        limits: dict[str, tuple[float, float]] = {
+            "epochs": (1, 100_000), "batch_size": (1, 65_536), "micro_batch": (0, self.batch_size),
+            "learning_rate": (0, 1e3), "momentum": (0, 0.9999),
+            "adam_ratio": (0, 1e3), "warmup": (0, 1), "weight_decay": (0, 10),
+            "clip_norm": (0, 1e6), "label_smoothing": (0, 0.99),
+            "distillation": (0, 1), "temperature": (0.1, 100),
+            "crop": (0, 64), "cutout": (0, 1024), "seed": (0, 2**31 - 1),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            require(low <= value <= high, name, f"{low:g} to {high:g}", value)
+        if self.micro_batch and not self.batch_statistics:
+            raise UsageError(
+                f"micro_batch: expected 0 for model {self.model}, which has no batch statistics "
+                f"and gives the same result however it is divided, received {self.micro_batch}; "
+                "use --micro-batch or --memory for this run"
+            )
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether the model normalises over the images that are on the device together."""
+        return self.model in WITH_BATCH_STATISTICS
+
+    def check_micro_batch(self, asked: int | None) -> None:
+        """Refuse a run's micro-batch that the recipe does not leave open."""
+        if asked and self.batch_statistics:
+            raise UsageError(
+                f"--micro-batch: model {self.model} has batch statistics, so it changes the "
+                f"result; use --set micro_batch={asked}"
+            )
+        if asked is not None and not 1 <= asked <= self.batch_size:
+            raise UsageError(
+                f"--micro-batch: expected 1 to the batch size {self.batch_size}, received {asked}"
+            )
+
+    def changed(self, **changes: Any) -> "Recipe":
+        """Another recipe with some fields changed; a model's options are written `model.NAME`.
+
+        Values may be of the field's type or text as on the command line. Raises UsageError for an
+        unknown name (naming the nearest one) or a value that cannot be.
+        """
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if "model" in changes and changes["model"] != self.model:
+            one_of("model", changes["model"], MODEL_OPTIONS)
+            made = MODEL_OPTIONS[changes["model"]]
+            needed = ("members", "weights") if made is Ensemble else ()
+            values["options"] = made(**{n: changes.get(f"model.{n}", ()) for n in needed})
+        option_values = {f.name: getattr(values["options"], f.name)
+                         for f in dataclasses.fields(values["options"])}  # fmt: skip
+        known = [n for n in values if n not in ("name", "options")]
+        known += [f"model.{n}" for n in option_values]
+        for name, value in changes.items():
+            one_of("recipe field", name, known)
+            if name.startswith("model."):
+                option_values[name.removeprefix("model.")] = value
+            else:
+                values[name] = value
+        values["options"] = type(values["options"])(**option_values)
+        return Recipe(**values)
+
+    def check_shape(self, shape: tuple[int, int, int], classes: int) -> None:
+        """Refuse what this recipe cannot do with images of shape (height, width, 1)."""
+        side = min(shape[:2])
+        require(
+            side >= 1 and max(shape) <= LARGEST_SIDE and shape[2] == 1, "data",
+            f"grey images of 1 to {LARGEST_SIDE} pixels a side", "×".join(map(str, shape)),
+        )  # fmt: skip
+        halvings = self.options.halvings
+        require(classes >= 2, "data", "at least 2 classes", classes)
+        require(
+            side >> halvings >= 1, f"recipe {self.name}",
+            f"images of at least {1 << halvings} pixels a side, since the model halves them "
+            f"{halvings} times", f"{shape[0]}×{shape[1]}",
+        )  # fmt: skip
+        count = self.options.parameters(shape, classes)
+        if count > LARGEST_MODEL:
+            raise UsageError(
+                f"recipe {self.name}: expected at most {LARGEST_MODEL:,} parameters, received "
+                f"{count:,}; use fewer filters or units"
+            )
+        require(self.crop < side, "crop", f"less than the image's side of {side}", self.crop)
+        require(self.cutout <= side, "cutout", f"at most {side}", self.cutout)
+
+    def describe(self) -> list[tuple[str, Any, str, str]]:
+        """(name, value, unit, meaning) of every field, a model's options as `model.NAME`.
+
+        Of an ensemble only those that say something: what trains is in its members' recipes.
+        """
+        rows = []
+        for field in dataclasses.fields(self):
+            if isinstance(self.options, Ensemble) and field.name not in ENSEMBLE_FIELDS:
+                continue
+            if field.name == "options":
+                rows += [_row(f"model.{f.name}", f, self.options) for f in
+                         dataclasses.fields(self.options)]  # fmt: skip
+            else:
+                rows.append(_row(field.name, field, self))
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object with a schema number; `from_json` reads it back."""
+        values = dataclasses.asdict(self)
+        values["model"] = {"name": self.model} | values.pop("options")
+        if isinstance(self.options, Ensemble):
+            values["model"]["members"] = [member.to_json() for member in self.options.members]
+        return {"schema": SCHEMA} | values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_json` wrote. Raises UsageError for anything else."""
+        if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
+            schema = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
+            raise UsageError(
+                f"recipe: expected a JSON object of schema {SCHEMA}, received {schema}"
+            )
+        model = values.get("model")
+        if not isinstance(model, Mapping) or "name" not in model:
+            raise UsageError(
+                f"recipe: expected model to be an object with a name, received {model!r}"
+            )
+        changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
+        changes |= {"model": model["name"]}
+        changes |= {f"model.{k}": v for k, v in model.items() if k != "name"}
+        return cls(name=values.get("name", "custom")).changed(**changes)
+
+
+_HINTS = typing.get_type_hints(Recipe)
+
+
+def _row(name: str, field: "dataclasses.Field[Any]", owner: object) -> tuple[str, Any, str, str]:
+    return name, getattr(owner, field.name), field.metadata["unit"], field.metadata["meaning"]

@@ -1,0 +1,174 @@
+"""One HTML file about a run, or several: what they score, how sure they are, where they err.
+
+The figures come from the run folders, the pictures from the data set. Nothing is scored here: the
+answers are the logits that training (val) or `fmnist evaluate` (val, test) kept.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmnist import files
+from fmnist.data.splits import Data, Split
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.text import plain
+from fmnist.report import pictures, plots
+from fmnist.report.figures import answer_of, describe_comparison, describe_run
+from fmnist.report.occlusion import occlusion_map
+from fmnist.report.templates import environment
+from fmnist.runs.run import Run
+from fmnist.scoring.compare import Subject, open_subject
+from fmnist.scoring.evaluate import compile_forward, load_model
+from fmnist.scoring.views import BATCH
+
+OCCLUDED = 4  # right answers, and as many mistakes, whose regions are looked at
+FILTERS = 64  # of the first layer
+
+
+def choose_split(opened: Sequence[Run], asked: str | None = None) -> str:
+    """The split to report: val, but test where a run was trained on all images, or as asked.
+
+    Raises RunError where a run has no logits of it, UsageError for val where there is none.
+    """
+    on_all = [run for run in opened if Recipe.from_json(run.recipe).fit_on == "all"]
+    if on_all and asked == "val":
+        raise UsageError(
+            f"{on_all[0].path}: was trained on the validation images too; use --split test"
+        )
+    split = asked or ("test" if on_all else "val")
+    for run in opened:
+        run.load_logits(split)
+    return split
+
+
+def write_report(
+    opened: Sequence[Run], split: str, data: Data, out: Path | None = None,
+    images: Sequence[int] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Write the report on runs that were scored on a split, as one file that needs no other.
+
+    Args:
+        opened: one run, which is shown in full, or several, which are compared with the first.
+        split: "val" or "test", as `choose_split` gives it.
+        data: the data that the runs were trained on; for the pictures.
+        out: the file, written anew where it exists; by default `reports/NAME.html`.
+        images: of one run, the images by their index in the split for which to show the regions
+            that mattered; by default some right answers and the most confident mistakes.
+
+    Returns the file's path, the split, and each run's score without its tables.
+    Raises RunError, UsageError.
+    """
+    if images and len(opened) > 1:
+        raise UsageError("--images: is for a report on one run; leave it out")
+    subjects = [open_subject([run], split) for run in opened]
+    shown = data.test.open() if split == "test" else data.val
+    for subject in subjects:
+        _check(subject, data, shown)
+    if any(not 0 <= i < len(shown) for i in images):
+        raise UsageError(
+            f"--images: expected 0 to {len(shown) - 1}, the images of {split}, received "
+            f"{','.join(map(str, images))}"
+        )
+    compact = len(opened) > 1
+    described = [describe_run(each, split, compact) for each in subjects]
+    comparison = describe_comparison(subjects) if compact else None
+    inside = None if compact else _look_inside(subjects[0], shown, images)
+    if out is None:
+        more = f"-and-{len(opened) - 1}-more" if compact else ""
+        out = Path("reports") / f"{opened[0].name}{more}.html"
+    text = _render(
+        shown, split=split, data=data.name, runs=described, comparison=comparison, inside=inside
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out.parent}: could not be made ({error.strerror or error})") from error
+    files.write_whole(out, lambda p: p.write_text(text, encoding="utf-8", errors="replace"))
+    return {
+        "report": str(out), "split": split,
+        "runs": [
+            {"run": each["name"]} | {
+                key: getattr(each["score"], key) for key in (
+                    "n", "accuracy", "interval", "loss", "expected_calibration_error",
+                    "times_opened",
+                )
+            }
+            for each in described
+        ],
+    }  # fmt: skip
+
+
+def _check(subject: Subject, data: Data, shown: Split) -> None:
+    """Refuse a run whose logits are not of the images that would be shown beside them."""
+    run, env = subject.runs[0], subject.runs[0].env
+    if env["data"]["hash"] != data.hash:
+        raise UsageError(
+            f"{run.path}: expected the data that it was trained on ({env['data']['name']}, hash "
+            f"{env['data']['hash'][:16]}), received {data.name}, hash {data.hash[:16]}"
+        )
+    if not np.array_equal(subject.labels, shown.labels):
+        raise RunError(f"{run.path}: its logits are of other images than the data's")
+    if env["shape"] != list(data.shape) or len(env["classes"]) != len(data.classes):
+        raise RunError(f"{run.path}: env.json does not fit the data's images or classes")
+
+
+# what needs the weights
+
+
+def _look_inside(subject: Subject, shown: Split, images: Sequence[int]) -> dict[str, Any] | None:
+    """The first layer's kernel and the maps of some images; None for a run without its weights."""
+    run = subject.runs[0]
+    if not run.finished:
+        return None
+    env = run.env
+    model, about = load_model(run)
+    if about["shape"] != env["shape"] or about["classes"] != env["classes"]:
+        raise RunError(f"{run.weights_path}: its shape or classes are not those of env.json")
+    forward = compile_forward(model, about["mean"], about["deviation"])
+    grey = int(np.clip(round(255 * about["mean"]), 0, 255))
+    batch = min(BATCH, env["micro_batch"])
+    maps = []
+    for i in images or _worth_a_look(subject):
+        label = int(subject.chance[i].argmax())
+        lost = occlusion_map(forward, shown.images[i], grey, label=label, batch=batch)
+        maps.append(answer_of(subject, i) | {"map": lost, "lost": float(lost.max())})
+    kernels = (getattr(layer, "kernel", None) for layer in model.layers)
+    first = next((k for k in kernels if k is not None and len(k.shape) == 4), None)
+    kernel = None if first is None else np.asarray(first.value, np.float32)
+    return {"maps": maps, "kernel": kernel}
+
+
+def _worth_a_look(subject: Subject) -> Iterable[int]:
+    """The surest right answer of some classes spread over all, and the surest mistakes."""
+    chance, labels = subject.chance, subject.labels
+    surest = np.argsort(-chance.max(axis=1), kind="stable")
+    right = chance.argmax(axis=1)[surest] == labels[surest]
+    wanted = np.unique(np.linspace(0, chance.shape[1] - 1, OCCLUDED).round().astype(int))
+    chosen: list[int] = []
+    for label in wanted:
+        chosen += [int(i) for i in surest[right & (labels[surest] == label)][:1]]
+    return chosen + [int(i) for i in surest[~right][:OCCLUDED]]
+
+
+# the page
+
+
+def _render(shown: Split, **context: Any) -> str:
+    from markupsafe import Markup
+
+    page = environment(Path(__file__).parent)
+    page.filters["percent"] = lambda share, digits=2: f"{100 * share:.{digits}f}"
+    page.filters["signed"] = lambda points: f"{points:+.2f}".replace("-", "−")
+    page.filters["png"] = pictures.png_uri
+    return page.get_template("report.html.jinja").render(
+        picture=lambda i: pictures.png_uri(shown.images[i]),
+        overlay=lambda each: pictures.overlay(shown.images[each["image"]], each["map"]),
+        tiles=lambda kernel: pictures.filter_tiles(kernel)[:FILTERS],
+        curves=lambda epochs: [Markup(svg) for svg in plots.learning_curves(epochs)],
+        reliability=lambda bins: Markup(plots.reliability(bins)),
+        pareto=lambda *given: Markup(plots.pareto(*given)),
+        plain=plain, **context,
+    )  # fmt: skip

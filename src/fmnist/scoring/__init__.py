@@ -1,0 +1,1 @@
+"""What a run scores, and what two runs differ in."""

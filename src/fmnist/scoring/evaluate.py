@@ -1,0 +1,107 @@
+"""From logits to figures: every image counted, n and an interval with every accuracy."""
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.data.splits import SealedSplit, Split
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.figures import Score, check_labels, score_logits
+from fmnist.scoring.views import BATCH, Forward, predict_logits
+
+
+def compile_forward(model: Any, mean: float, deviation: float) -> Forward:
+    """A compiled function from raw uint8 images (n, h, w, 1) to logits; it follows the weights."""
+    from fmnist.engine import augment, backend
+
+    return backend.compile_inference(model, lambda x: augment.standardise(x, mean, deviation))
+
+
+def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
+    """A finished run's Keras model with its weights, and what is written about them.
+
+    The model takes standardised images and computes in `precision`, by default the run's own;
+    `about` has the mean and deviation to take out, the class names and the image shape. Raises
+    RunError where weights and recipe do not fit together.
+    """
+    from fmnist.engine import networks
+
+    about = run.about_weights()
+    shape = tuple(about["shape"])
+    if len(shape) != 3 or not about["deviation"] > 0:
+        raise RunError(f"{run.weights_path}: expected a shape (height, width, 1) and a deviation")
+    recipe = Recipe.from_json(run.recipe).changed(precision=precision or run.env["precision"])
+    model = networks.build(recipe, shape, len(about["classes"]))
+    variables = {v.path: v for v in model.variables}
+    arrays = run.load_weights({path: tuple(v.shape) for path, v in variables.items()})
+    for path, variable in variables.items():
+        variable.assign(arrays[path])
+    return model, about
+
+
+def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
+    """Score a finished run on a split; of val and test, score and logits are kept in its folder.
+
+    Everything else is as in `score`.
+    """
+    run = Run(run)
+    found, logits, labels = score(run, split)
+    if found.split in ("val", "test"):
+        run.save_logits(found.split, logits, labels)
+        run.save_score(found.split, found.to_json())
+    return found
+
+
+def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float32], NDArray[Any]]:
+    """A finished run's score on a split, its logits and the labels; the run's folder stays as is.
+
+    A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
+    line in the ledger beside the run folders, and the count is part of the score.
+
+    Raises RunError for a run without weights or with such as give no numbers (nothing goes into the
+    ledger then), UsageError for images of another shape, for labels that the model does not know,
+    and for val where the run was trained on val.
+    """
+    recipe = Recipe.from_json(run.recipe)
+    sealed = isinstance(split, SealedSplit)
+    opened = split.open() if isinstance(split, SealedSplit) else split
+    name, trained_on = "test" if sealed else opened.name, run.env["data"]
+    if name in ("val", "test") and opened.source != trained_on["hash"]:
+        raise UsageError(
+            f"{run.path}: expected the data that it was trained on ({trained_on['name']}, hash "
+            f"{trained_on['hash'][:16]}), received a set of hash {opened.source[:16] or 'unknown'}"
+        )
+    if name == "val" and recipe.fit_on == "all":
+        raise UsageError(f"{run.path}: was trained on the validation images too; test is left")
+    model, about = load_model(run)
+    if list(opened.images.shape[1:]) != list(about["shape"]):
+        raise UsageError(
+            f"{run.path}: expected images of {about['shape']}, which it was trained on, "
+            f"received {list(opened.images.shape[1:])}"
+        )
+    check_labels(opened.labels, len(about["classes"]), run.path)
+    forward = compile_forward(model, about["mean"], about["deviation"])
+    # No more images at once than training had, which may have been held to a memory limit.
+    batch = min(BATCH, run.env["micro_batch"])
+    forward(opened.images[:batch])  # compiling is no part of the speed
+    begin = time.perf_counter()
+    logits = predict_logits(forward, opened.images, recipe.views, batch)
+    speed = len(logits) / (time.perf_counter() - begin)
+    if not np.isfinite(logits).all():
+        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
+    times = None
+    if sealed:
+        correct = int((logits.argmax(axis=1) == opened.labels).sum())
+        times = run.enter_in_ledger({
+            "split": name, "form": "keras",
+            "views": recipe.views, "data": opened.source, "n": len(logits), "correct": correct,
+        })  # fmt: skip
+    found = score_logits(
+        logits, opened.labels, tuple(about["classes"]), name,
+        views=recipe.views, images_per_second=speed, times_opened=times,
+    )  # fmt: skip
+    return found, logits, opened.labels

@@ -1,0 +1,154 @@
+"""Does a run still score what it claims? Its weights are scored again and every answer compared."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fmnist import system
+from fmnist.data.splits import Data
+from fmnist.engine import backend
+from fmnist.errors import RunError
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.runs.run import Run
+from fmnist.scoring import evaluate as evaluation
+
+# Share of answers that may change where the machine is another: products in bfloat16 round
+# differently from processor to processor.
+TOLERANCE = 0.002
+
+
+@dataclass(frozen=True)
+class Check:
+    """One split's score, claimed and found.
+
+    `changed` counts the images that get another answer than the kept logits gave; where there are
+    none (a record leaves them out) it is the least that explains both confusion matrices, and
+    `exact` is False.
+    """
+
+    split: str
+    n: int
+    claimed: int
+    correct: int
+    changed: int
+    exact: bool
+    allowed: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether no more answers changed than may, and no more became right or wrong."""
+        return max(self.changed, abs(self.correct - self.claimed)) <= self.allowed
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What became of a run's claims, and what is another now: code, data, recipe, environment."""
+
+    run: str
+    same_machine: bool
+    differences: dict[str, list[str]]
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every claim holds."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "run": self.run, "passed": self.passed, "same_machine": self.same_machine,
+            "differences": self.differences,
+            "checks": [vars(check) | {"passed": check.passed} for check in self.checks],
+        }  # fmt: skip
+
+
+def differences(run: Run, data: Data) -> dict[str, list[str]]:
+    """What is another than when the run was made, by "code", "data", "recipe", "environment"."""
+    from fmnist.version import __version__
+
+    env = run.env
+    code, here = [], system.commit()
+    if (then := env.get("fmnist")) and then != __version__:
+        code.append(f"fmnist {then}, now {__version__}")
+    if env.get("commit") != here["commit"] or env.get("dirty") or here["dirty"]:
+        code.append(f"commit {_commit(env)}, now {_commit(here)}")
+    known = {"data": data.hash, "validation split": data.val_index_hash}
+    recorded = {"data": env["data"]["hash"], "validation split": env["data"]["val_index_hash"]}
+    recipe = Recipe.from_json(run.recipe)
+    shipped = {n: v for n, v, _, _ in RECIPES[recipe.name]().describe()} if (
+        recipe.name in RECIPES
+    ) else {}  # fmt: skip
+    versions, now = env["versions"], backend.versions()
+    environment = [
+        f"{name} {versions.get(name, 'none')}, now {now.get(name, 'none')}"
+        for name in sorted({*versions, *now})
+        if versions.get(name) != now.get(name)
+    ]
+    environment += [
+        f"{name} {env[name]}, now {value}"
+        for name, value in (("backend", backend.name()), ("device", backend.device()))
+        if env[name] != value
+    ]
+    return {
+        "code": code,
+        "data": [f"{k} {recorded[k][:12]}, now {known[k][:12]}" for k in known
+                 if recorded[k] != known[k]],
+        "recipe": [f"{k} {v}, shipped {shipped.get(k, 'none')}"
+                   for k, v in changes_of(recipe).items() if k not in ("seed", "fit_on")],
+        "environment": environment,
+    }  # fmt: skip
+
+
+def _commit(env: dict[str, Any]) -> str:
+    return (env.get("commit") or "unknown")[:7] + (" with changes" if env.get("dirty") else "")
+
+
+def verify(run: Run | str, data: Data) -> Verification:
+    """Score a finished run again on every split that it has a score of, and compare.
+
+    The network is built anew from the recipe. On the same machine (device, engine, versions) every
+    answer must be what it was; on another, 0.2 % of them may change. Nothing in the run folder is
+    written. Scoring test is noted in the ledger as any other scoring.
+
+    Raises RunError for a run without weights or scores, and where the data or the validation split
+    is another, since then nothing can be compared.
+    """
+    run = Run(run)
+    run.require_weights()
+    claims = run.scores
+    if not claims:
+        raise RunError(f"{run.path}: expected a score to verify, found none; use fmnist evaluate")
+    found = differences(run, data)
+    if found["data"]:
+        raise RunError(
+            f"{run.path}: cannot be verified, the data is not the same: {'; '.join(found['data'])}"
+        )
+    env = run.env
+    backend.use_threads(env["threads"])
+    same = env["backend"] == backend.name() and env["device"] == backend.device() and all(
+        env["versions"].get(name) == version for name, version in backend.versions().items()
+    )  # fmt: skip
+    result = Verification(str(run.path), same, found)
+    for split, claim in claims.items():
+        score, logits, labels = evaluation.score(run, data.test if split == "test" else data.val)
+        if score.n != claim["n"] or [sum(row) for row in score.confusion] != [
+            sum(row) for row in claim["confusion"]
+        ]:
+            raise RunError(f"{run.path}: claims a score of {claim['n']} other images on {split}")
+        exact = run.has_logits(split)
+        if exact:
+            kept, kept_labels = run.load_logits(split)
+            if not np.array_equal(kept_labels, labels):
+                raise RunError(f"{run.path}: its logits are of other images than {split}")
+            changed = int((kept.argmax(axis=1) != logits.argmax(axis=1)).sum())
+        else:
+            moved = np.abs(np.array(score.confusion) - np.array(claim["confusion"]))
+            changed = int(moved.sum()) // 2
+        result.checks.append(Check(
+            split, score.n, claim["correct"], score.correct, changed, exact,
+            0 if same else int(TOLERANCE * score.n),
+        ))  # fmt: skip
+    return result

@@ -1,0 +1,1 @@
+"""Searches over the fields of a recipe."""

@@ -1,0 +1,350 @@
+"""Search over recipes: Optuna proposes, every trial is a training process with its own run folder.
+
+A sweep's folder holds `sweep.json` (what is searched), `base.json` (the recipe it starts from),
+`journal.log` (Optuna's storage, unless another was asked for), `trials/NNNN`, the run folders, and
+`trials/NNNN.txt`, what their processes said. A trial is known to the storage before its process
+starts and told once it has ended, so a sweep that was cut off anywhere goes on with the trial that
+was at work, which its run folder resumes exactly: none is lost and none done twice.
+
+Val alone is looked at, never test.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from fmnist import files
+from fmnist.errors import FmnistError, RunError
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.recipes.text import plain, settings
+from fmnist.runs.commands import command
+from fmnist.runs.run import Run, now
+from fmnist.search import space
+from fmnist.search.study import mend_journal, open_study, reason, successive_halving
+from fmnist.signals import Interrupted, stop_signals
+
+SCHEMA = 1
+POLL_SECONDS = 0.3
+HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
+FORM = {
+    "schema": int, "over": [str], "seed": int, "prune": bool, "data": str, "storage": str,
+    "study": str, "backend": str,
+}  # fmt: skip
+STATES = {
+    TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running", TrialState.WAITING: "waiting",
+}  # fmt: skip
+Rows = list[dict[str, Any]]
+
+
+class Sweep:
+    """A sweep's folder. `Sweep(path)` opens one; `Sweep.create` makes one. Raises RunError."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not (self.path / "sweep.json").is_file():
+            raise RunError(f"{self.path}: expected a sweep (with a sweep.json), found none")
+        self.about = files.read_json(self.path / "sweep.json")
+        files.require(self.about, FORM, self.path / "sweep.json")
+        self.recipe = Recipe.from_json(files.read_json(self.path / "base.json"))
+        self.space = space.parse_over(self.about["over"], self.recipe)
+        prunes = self.about["prune"] and "epochs" not in self.space
+        self.study = open_study(
+            self.path, self.about["storage"], self.about["study"],
+            successive_halving(self.recipe.epochs) if prunes else optuna.pruners.NopPruner(),
+        )  # fmt: skip
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str] | None, recipe: Recipe, over: Iterable[str], *,
+        data: str = "", storage: str = "", seed: int = 0, prune: bool = True,
+    ) -> "Sweep":  # fmt: skip
+        """A new sweep over a recipe.
+
+        Args:
+            path: the folder to make; None makes up a name under `sweeps/`.
+            recipe: where it starts from; its own values are the first trial where they are among
+                those searched.
+            over: see `space.parse_over`.
+            data: the data's folder, as for `fmnist train --data`; empty for Fashion-MNIST.
+            storage: a storage URL of Optuna's, such as sqlite:///sweeps.db; empty for a file.
+            seed: of the proposals.
+            prune: stop trials early that are behind at the same epoch.
+        """
+        over = list(over)
+        space.parse_over(over, recipe)
+        if path is None:
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            path = Path("sweeps") / f"{stamp}-{recipe.name}"
+        folder = Path(path)
+        try:
+            folder.mkdir(parents=True)
+            (folder / "trials").mkdir()
+        except FileExistsError:
+            raise RunError(
+                f"{folder}: exists already and a sweep never writes into another; choose another "
+                f"name, or go on with it by {command('sweep', '--resume', folder)}"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        files.write_json(folder / "base.json", recipe.to_json())
+        files.write_json(folder / "sweep.json", {
+            "schema": SCHEMA, "created": now(), "command": sys.argv, "over": over,
+            "seed": seed, "prune": prune, "data": data, "storage": storage,
+            # Another sweep may have the same name and storage, and a folder may be renamed.
+            "study": f"{folder.resolve().name} {uuid.uuid4()}",
+            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        })  # fmt: skip
+        try:
+            return cls(folder)
+        except RunError:
+            shutil.rmtree(folder)
+            raise
+
+    def folder_of(self, number: int) -> Path:
+        """The run folder of a trial."""
+        return self.path / "trials" / f"{number:04}"
+
+    def rows(self) -> Rows:
+        """All trials: number, state, val accuracy, epochs done, seconds, values, run, reason.
+
+        `val` is that of the finished run with the recipe's views; of any other trial it is the
+        last epoch's by one view.
+        """
+        return [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
+        steps = trial.intermediate_values
+        last = steps[max(steps)] if steps else None
+        return {
+            "trial": trial.number, "state": STATES[trial.state],
+            "val": trial.value if trial.state == TrialState.COMPLETE else last,
+            "epochs": max(steps, default=0), "seconds": trial.user_attrs.get("seconds"),
+            "values": {name: trial.params[name] for name in self.space if name in trial.params},
+            "run": str(self.folder_of(trial.number)), "reason": trial.user_attrs.get("reason"),
+        }  # fmt: skip
+
+    def search(
+        self, trials: int, minutes: float = float("inf"),
+        show: Callable[[Rows], object] = lambda rows: None,
+    ) -> None:  # fmt: skip
+        """Go on until so many trials have ended, or so many minutes are over.
+
+        A trial that has begun by then is finished. `show` gets the rows whenever they change.
+        Raises RunError where another process is at work on the sweep, Interrupted after a stopping
+        signal (the trial then keeps a checkpoint), FmnistError where every trial fails.
+        """
+        end = time.monotonic() + 60 * minutes
+        with self.at_work() as (held, stop):
+            while trial := self.next_trial(trials, end):
+                self._do(trial, held, stop, show)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[tuple[IO[str], list[int]]]:
+        """Hold the sweep: its lock and the stopping signals that came. Raises as `search` does."""
+        lock = self.path / "lock"
+        refusal = f"{self.path}: another process works on this sweep, or the trial that it left"
+        with files.held(lock, f"{refusal} is still training") as held, stop_signals() as stop:
+            try:
+                if not self.about["storage"]:
+                    mend_journal(self.path)
+                yield held, stop
+            except (OSError, optuna.exceptions.OptunaError) as error:
+                raise RunError(
+                    f"{self.path}: could not be written ({reason(error)}); go on by: "
+                    f"{self._resume_command()}"
+                ) from error
+
+    def next_trial(self, trials: int, end: float, busy: Collection[int] = ()) -> Trial | None:
+        """A trial that was at work when the sweep was cut off, else a new one, else None.
+
+        The trials that are `busy`, by number, are at work now.
+        """
+        there = self.study.get_trials(deepcopy=False)
+        for frozen in there:
+            if frozen.state == TrialState.RUNNING and frozen.number not in busy:
+                self._sample_as(frozen.number)
+                trial = Trial(self.study, frozen._trial_id)  # which has no public name
+                break
+        else:
+            begun = sum(t.state.is_finished() for t in there) + len(busy)
+            if begun >= trials or time.monotonic() >= end:
+                return None
+            if not there and (first := space.own_values(self.space, self.recipe)):
+                self.study.enqueue_trial(first)
+            self._sample_as(sum(t.state != TrialState.WAITING for t in there))
+            trial = self.study.ask()
+        for name, distribution in self.space.items():
+            space.propose(trial, name, distribution)
+        return trial
+
+    def _sample_as(self, number: int) -> None:
+        """Proposals by seed and trial alone, so that a resumed sweep repeats none."""
+        seed = (self.about["seed"] * 100_003 + number) % 2**32
+        # Trials that are at work meanwhile count as bad, so that several do not try the same.
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+    def _do(
+        self, trial: Trial, held: IO[str], stop: list[int], show: Callable[[Rows], object]
+    ) -> None:
+        """Train a trial to its end, and tell the storage what became of it."""
+        folder = self.folder_of(trial.number)
+        show(self.rows())
+        pruned = self._is_behind(trial)  # decided already, where the sweep was cut off then
+        with self._training(trial, folder, held, pruned) as process:
+            while process and process.poll() is None and not stop and not pruned:
+                time.sleep(POLL_SECONDS)
+                pruned = self._report(trial, show)
+        run = self._run(trial.number)
+        if stop and not pruned and not (run and run.finished):
+            self.interrupted(stop, [trial.number])
+        self.finish(trial, process.returncode if process else 0, show)
+
+    def _run(self, number: int) -> Run | None:
+        folder = self.folder_of(number)
+        return Run(folder) if (folder / "recipe.json").exists() else None
+
+    def interrupted(self, stop: Sequence[int], numbers: Sequence[int]) -> NoReturn:
+        """Raise Interrupted, after a stopping signal, for the trials that were at work."""
+        where = f" in trial {', '.join(map(str, numbers))}" if numbers else ""
+        raise Interrupted(stop[0], f"stopped{where}; go on by: {self._resume_command()}")
+
+    def needs_training(self, trial: Trial) -> bool:
+        """Whether a trial is not known to be behind, and its run not finished."""
+        run = self._run(trial.number)
+        return not trial.user_attrs.get("pruned") and not (run and run.finished)
+
+    def words_of(self, trial: Trial) -> list[str]:
+        """The options of `fmnist train` that make a trial of the sweep's recipe."""
+        data = ["--data", self.about["data"]] if self.about["data"] else []
+        return settings(trial.params) + data
+
+    def finish(self, trial: Trial, code: int, show: Callable[[Rows], object]) -> None:
+        """Tell the storage what became of a trial whose process has ended with `code`.
+
+        Raises FmnistError where all trials fail.
+        """
+        run = self._run(trial.number)
+        # Epochs that ended between two looks are looked at in their order, so that nothing depends
+        # on when that was.
+        pruned = trial.user_attrs.get("pruned") or self._report(trial, show)
+        if run and run.metrics():
+            trial.set_user_attr("seconds", run.metrics()[-1]["seconds"])
+        if pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif run and run.finished and "val" in run.scores:
+            self.study.tell(trial, run.scores["val"]["accuracy"])
+        else:
+            trial.set_user_attr("reason", self._reason(trial.number, code))
+            self.study.tell(trial, state=TrialState.FAIL)
+        if run and not run.finished:
+            run.drop_checkpoints()
+        show(self.rows())
+        ended = [row for row in self.rows() if row["state"] != "running"]
+        if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
+            raise FmnistError(
+                f"{self.path}: every trial so far failed; the last: {ended[-1]['reason']}"
+            )
+
+    @contextlib.contextmanager
+    def _training(
+        self, trial: Trial, folder: Path, held: IO[str], pruned: bool
+    ) -> Iterator["subprocess.Popen[bytes] | None"]:
+        """The trial's process, which ends with the block; None where there is nothing to train."""
+        if pruned:
+            yield None
+            return
+        if not (folder / "recipe.json").exists():  # what is there was cut off before it began
+            shutil.rmtree(folder, ignore_errors=True)
+            words = ["train", str(self.path / "base.json"), "--run", str(folder)]
+            words += self.words_of(trial)
+        elif Run(folder).finished:
+            yield None
+            return
+        else:
+            words = ["train", "--resume", str(folder)]
+        # All trials are of the same data and engine, whatever the sweep is resumed with.
+        env = os.environ | {"KERAS_BACKEND": self.about["backend"]}
+        env.pop("FMNIST_DATA", None)
+        with folder.with_suffix(".txt").open("ab") as said:
+            # Its own process group: Ctrl-C reaches this process alone, which passes it on. It holds
+            # the sweep's lock too, should this process be killed before it.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fmnist", *words], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=said, start_new_session=True, env=env,
+                pass_fds=(held.fileno(),) if os.name == "posix" else (),
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait()
+
+    def _report(self, trial: Trial, show: Callable[[Rows], object]) -> bool:
+        """Report the epochs that are new; whether the trial is to be pruned."""
+        if not (run := self._run(trial.number)):
+            return False
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for line in run.metrics():
+            if "epoch" not in line or "val_accuracy" not in line or line["epoch"] in known:
+                continue
+            trial.report(line["val_accuracy"], line["epoch"])
+            show(self.rows())
+            if self._is_behind(trial):
+                return True
+        return False
+
+    def _is_behind(self, trial: Trial) -> bool:
+        """Whether the trial is to be pruned at the last epoch that was reported.
+
+        Optuna answers once for a rung, so that a yes is noted: a sweep may be cut off before the
+        trial's process has ended.
+        """
+        if trial.user_attrs.get("pruned"):
+            return True
+        steps = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        # With its last epoch a trial is done. Where epochs differ nothing is pruned.
+        behind = bool(steps) and max(steps) < self.recipe.epochs and trial.should_prune()
+        if behind:
+            trial.set_user_attr("pruned", True)
+        return behind
+
+    def _resume_command(self) -> str:
+        return command("sweep", "--resume", self.path)
+
+    def _reason(self, number: int, code: int) -> str:
+        """The last line that a trial's process said, which is of its progress if it was killed."""
+        if code < 0:
+            return f"its process was killed by signal {-code}"
+        text = self.folder_of(number).with_suffix(".txt").read_text("utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        return lines[-1].removeprefix("error: ") if lines else f"it ended with code {code}"
+
+    def best(self) -> dict[str, Any] | None:
+        """The row of the complete trial with the highest val accuracy; None where there is none."""
+        complete = [row for row in self.rows() if row["state"] == "complete"]
+        return max(complete, key=lambda row: row["val"], default=None)
+
+    def command_for(self, row: Mapping[str, Any]) -> str:
+        """What to type to train a trial's recipe on all images and score it on test."""
+        values = {name: plain(value) for name, value in row["values"].items()}
+        recipe = self.recipe.changed(**values)
+        words = [recipe.name if recipe.name in RECIPES else f"{row['run']}/recipe.json"]
+        words += settings(changes_of(recipe))
+        data = ["--data", self.about["data"]] if self.about["data"] else []
+        line = command("train", *words, *data, "--fit-on", "all", "--test")
+        return f"KERAS_BACKEND=jax {line}" if self.about["backend"] == "jax" else line

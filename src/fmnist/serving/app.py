@@ -1,0 +1,189 @@
+"""A server that says over HTTP what images show, and hosts the page in `web/`.
+
+Every request goes the same way: its body is received within limits (`limits`), read into images
+(`bodies`) by another process (`readers`) unless it is a little JSON, and answered together with
+those that came meanwhile, by one call of the model. Nothing is fetched, stored or loaded for a
+request.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import mimetypes
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
+
+from fmnist.errors import RunError
+from fmnist.files import read_json
+from fmnist.inference.classifier import SHIPPED, Classifier
+from fmnist.serving import limits
+from fmnist.serving.batches import Batches
+from fmnist.serving.bodies import Refused, read
+from fmnist.serving.readers import Readers
+from fmnist.serving.schema import PROBLEMS, Answer, Problem, describe, request_body
+from fmnist.system import usable_processors
+from fmnist.version import __version__
+
+WEB = Path(__file__).parent / "web"
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+SMALL = 2**16  # bytes of JSON, some 16 images, that are read at once: a millisecond or two
+RETRY_SECONDS = 2
+TYPES = {  # some systems have others, with which a browser refuses them
+    ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm",
+    ".css": "text/css", ".json": "application/json", ".svg": "image/svg+xml",
+    ".webp": "image/webp", ".onnx": "application/octet-stream",
+    ".webmanifest": "application/manifest+json",
+}  # fmt: skip
+
+
+def make_app(
+    model: Path | None = None, *, threads: int = 0, hosts: Sequence[str] = LOCAL
+) -> FastAPI:
+    """The application for a model, as Classifier.load takes it.
+
+    `threads` threads of the model and as many processes that decode, 0: one each a processor.
+    `hosts` are the names by which a request may call the server, "*" for all: with those of this
+    machine alone, no page of another site reaches it by a name that points here.
+    Raises RunError for what is no model, and for a card that is another model's.
+    """
+    path = SHIPPED if model is None else model / "model.onnx" if model.is_dir() else model
+    classifier = Classifier.load(path, threads=threads)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    card = _card(path, classifier, digest)
+    batches, bodies = Batches(classifier), limits.Bodies()
+    readers = Readers(threads or usable_processors(), classifier.shape)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await readers.start()
+        work = asyncio.create_task(batches.work())
+        yield
+        work.cancel()
+        await readers.end()
+
+    app = FastAPI(
+        title="fmnist",
+        summary="What pictures of clothes show",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # these load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(limits.SecurityHeaders)
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        headers = {"retry-after": str(RETRY_SECONDS)} if error.status == 503 else None
+        return JSONResponse({"detail": str(error)}, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+    @app.post(
+        "/v1/predict",
+        response_model=Answer,
+        responses={
+            status: {"description": meaning, "model": Problem}
+            for status, meaning in PROBLEMS.items()
+        },
+        openapi_extra={"requestBody": request_body(classifier.shape)},
+    )
+    async def predict(request: Request, raw: bool = False, seen: bool = False) -> Response:
+        """Say what images show.
+
+        Photos are brought into the data set's form, unless `raw` says that they have it. With
+        `seen` each answer holds the image as the model saw it.
+        """
+        kind = request.headers.get("content-type", "")
+        base = kind.partition(";")[0].strip().lower()
+        if base not in ("application/json", "multipart/form-data") and base[:6] != "image/":
+            raise Refused(
+                415, "expected application/json, multipart/form-data or image/* as content type"
+            )
+        try:
+            async with bodies.receive(request) as body:
+                if base == "application/json" and len(body) <= SMALL:
+                    images = read(kind, body, classifier.shape, raw)
+                else:
+                    images = await readers.read(kind, raw, body)
+                outputs = await batches.run(images)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
+        answer = describe(classifier, images, outputs, seen)
+        return Response(
+            json.dumps(answer),
+            media_type="application/json",
+            headers={"cache-control": "no-store"},
+        )
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server answers, and with which model."""
+        return {"status": "ok", "model": classifier.name}
+
+    @app.get("/v1/model")
+    async def model_card() -> dict[str, Any]:
+        """The model's card: its classes, how it was made and measured, what it is for."""
+        return card
+
+    kept = {
+        "/model/model.onnx": (content, TYPES[".onnx"]),
+        "/model/card.json": (json.dumps(card).encode(), TYPES[".json"]),
+    }
+    pages = StaticFiles(directory=WEB, html=True) if WEB.is_dir() else None
+    methods = {route.path: route.methods for route in app.routes}  # type: ignore[attr-defined]
+    for suffix, kind in TYPES.items():
+        mimetypes.add_type(kind, suffix)
+
+    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def file(request: Request) -> Response:
+        path = request.scope["path"]
+        if path in methods:
+            raise HTTPException(405, headers={"allow": ", ".join(sorted(methods[path]))})
+        if path in kept:
+            return _kept(request, *kept[path])
+        if pages is None:
+            raise HTTPException(404)
+        response = await pages.get_response(pages.get_path(request.scope), request.scope)
+        response.headers["cache-control"] = "no-cache"  # kept, and asked for by its ETag
+        return response
+
+    return app
+
+
+def _kept(request: Request, content: bytes, kind: str) -> Response:
+    """A file from memory, or 304 where the client has it."""
+    headers = {"etag": f'"{hashlib.sha256(content).hexdigest()}"', "cache-control": "no-cache"}
+    tags = request.headers.get("if-none-match", "").replace("W/", "").split(",")
+    if headers["etag"] in map(str.strip, tags):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
+
+
+def _card(path: Path, classifier: Classifier, digest: str) -> dict[str, Any]:
+    """The card that lies beside a model; where there is none, what the model says of itself."""
+    beside = path.with_name("card.json")
+    if not beside.is_file():
+        return {
+            "schema": 1, "name": classifier.name, "file": path.name, "sha256": digest,
+            "bytes": path.stat().st_size, "classes": list(classifier.classes),
+            "shape": [*classifier.shape, 1], "temperature": classifier.temperature,
+        }  # fmt: skip
+    card = read_json(beside)
+    if card.get("sha256") != digest:
+        raise RunError(f"{beside}: expected the card of {path.name}, found another model's")
+    return card

@@ -1,0 +1,173 @@
+"""How much, how long and how many connections a stranger may have, counted on what is received.
+
+uvicorn alone waits for a request's head and body for ever. `Connection` ends connections that say
+nothing, `receive` bodies that are too large or too slow; nothing is written to a disk.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fmnist.serving.bodies import Refused
+
+CONNECTIONS = 512  # at once; most systems let a process have 1,024 files
+HEAD_BYTES = 16 * 2**10
+HEAD_SECONDS = 10.0  # from a connection or the last answer to the end of the next request's head
+BODY_BYTES = 16 * 2**20
+BODY_SECONDS = 30.0
+REQUEST_SECONDS = 300.0  # from a request's head to its answer's last byte
+ALL_BODIES = 128 * 2**20  # bytes of all bodies that are in memory
+QUEUE = 256  # requests that have a body and no answer yet
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "cross-origin-resource-policy": "same-origin",
+    # These two give the page shared memory, which WebAssembly needs for threads.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    # onnxruntime-web compiles WebAssembly; photos are blobs.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+        "style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+FULL = b'{"detail": "too many connections; try again later"}'
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(FULL), FULL)
+)
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with a bound on how long and how many.
+
+    With all CONNECTIONS taken, a new one takes the place of the one that has said nothing for the
+    longest time, of those from which something is to come; where there is none it is refused.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept, make room for, or refuse a connection."""
+        self._heard = self.loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: Any = None  # the request that the timer is for; None: for the next one's head
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            waiting = [
+                each
+                for each in self.connections
+                if isinstance(each, Connection) and each is not self and each.is_waited_for()
+            ]
+            if not waiting:
+                transport.write(FULL)
+                transport.close()
+                return
+            min(waiting, key=lambda each: each._heard).transport.abort()
+        self._watch()
+
+    def is_waited_for(self) -> bool:
+        """Whether the client is to say something."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or cycle.more_body
+
+    def data_received(self, data: bytes) -> None:
+        """Note the time, and that a request may have begun."""
+        self._heard = self.loop.time()
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        if self._timer:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        cycle = self.cycle
+        current = None if cycle is None or cycle.response_complete else cycle
+        if self._timer and current is self._timed:
+            return
+        if self._timer:
+            self._timer.cancel()
+        seconds = HEAD_SECONDS if current is None else REQUEST_SECONDS
+        self._timer, self._timed = self.loop.call_later(seconds, self.transport.abort), current
+
+
+class SecurityHeaders:
+    """ASGI middleware that adds HEADERS to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with them."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *self.headers]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+class Bodies:
+    """Receives bodies; counts the bytes that are in memory and the requests that wait."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.requests = 0
+
+    @contextlib.asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[bytearray]:
+        """A request's body, while it is used.
+
+        Entering raises Refused: 408 for a slow one, 413 for a large one, 503 where there is no room
+        for it; and ClientDisconnect.
+        """
+        body = bytearray()
+        queued = False
+        try:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    await self._fill(body, request)
+            except TimeoutError:
+                raise Refused(408, f"expected the body within {BODY_SECONDS:g} s") from None
+            self._check_queue()
+            self.requests += 1
+            queued = True
+            yield body
+        finally:
+            self.bytes -= len(body)
+            self.requests -= queued
+
+    async def _fill(self, body: bytearray, request: Request) -> None:
+        stated = request.headers.get("content-length", "")
+        if stated.isdecimal() and int(stated) > BODY_BYTES:  # before anything is asked for
+            raise self._too_large()
+        self._check_queue()
+        async for piece in request.stream():
+            if len(body) + len(piece) > BODY_BYTES:
+                raise self._too_large()
+            if self.bytes + len(piece) > ALL_BODIES:
+                raise Refused(503, "too much is being received; try again later")
+            body += piece
+            self.bytes += len(piece)
+
+    def _check_queue(self) -> None:
+        if self.requests >= QUEUE:
+            raise Refused(503, "too many requests wait; try again later")
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"expected a body of at most {BODY_BYTES:,} bytes")

@@ -1,0 +1,123 @@
+"""What a request holds and what it is answered, as OpenAPI has it."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from fmnist.inference.classifier import Classifier, energy
+from fmnist.serving import limits
+from fmnist.serving.bodies import MOST_IMAGES, MOST_PHOTOS, Bytes
+
+Floats = npt.NDArray[np.float32]
+
+
+class ClassProbability(BaseModel):
+    """A class and its calibrated probability."""
+
+    class_: str
+    probability: float
+
+    model_config = {"alias_generator": lambda name: name.rstrip("_")}
+
+
+class Prediction(BaseModel):
+    """What one image shows."""
+
+    classes: list[ClassProbability]
+    unlike: bool
+    energy: float
+    logits: list[float]
+    seen: list[list[int]] | None = None
+
+
+class Answer(BaseModel):
+    """What the images of a request show, in their order."""
+
+    model: str
+    predictions: list[Prediction]
+
+
+class Problem(BaseModel):
+    """Why there is no answer, in one line."""
+
+    detail: str
+
+
+PROBLEMS = {
+    400: "No HTTP, another host's name, no JSON or no multipart",
+    408: f"The body took more than {limits.BODY_SECONDS:g} s",
+    413: "Too many bytes or images",
+    415: "Another content type",
+    422: "No images as expected, or an option that cannot be",
+    503: "Too much at once: again after Retry-After",
+}
+
+
+def describe(
+    classifier: Classifier, images: Bytes, outputs: tuple[Floats, Floats], seen: bool
+) -> dict[str, Any]:
+    """The answer for images, (n, height, width), as the JSON of Answer."""
+    logits, probabilities = outputs
+    order = np.argsort(-probabilities, axis=1, kind="stable").tolist()
+    columns = (
+        order, probabilities.tolist(), logits.tolist(), energy(logits).tolist(),
+        classifier.is_unlike(logits).tolist(), images,
+    )  # fmt: skip
+    return {
+        "model": classifier.name,
+        "predictions": [
+            {
+                "classes": [{"class": classifier.classes[i], "probability": row[i]} for i in best],
+                "unlike": unlike,
+                "energy": score,
+                "logits": raw,
+                **({"seen": image.tolist()} if seen else {}),
+            }
+            for best, row, raw, score, unlike, image in zip(*columns, strict=True)
+        ],
+    }
+
+
+def request_body(shape: tuple[int, int]) -> dict[str, Any]:
+    """What a request may hold, as OpenAPI has it, for images of (height, width)."""
+    height, width = shape
+    row = {
+        "type": "array", "minItems": width, "maxItems": width,
+        "items": {"type": "integer", "minimum": 0, "maximum": 255},
+    }  # fmt: skip
+    image = {"type": "array", "minItems": height, "maxItems": height, "items": row}
+    example = [[255 if width // 4 <= x < width * 3 // 4 else 0 for x in range(width)]] * height
+    photo = {"type": "string", "format": "binary"}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "images": {
+                            "type": "array", "minItems": 1, "maxItems": MOST_IMAGES, "items": image
+                        }
+                    },
+                },
+                "example": {"images": [example]},
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {
+                            "type": "array", "minItems": 1, "maxItems": MOST_PHOTOS, "items": photo
+                        }
+                    },
+                }
+            },
+            "image/*": {"schema": photo},
+        },
+    }  # fmt: skip

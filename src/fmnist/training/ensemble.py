@@ -1,0 +1,125 @@
+"""Ensembles: finished runs whose logits are averaged, as a run of its own.
+
+Its folder holds all members' weights under a recipe whose model is their weighted sum, so that
+whatever takes a run takes an ensemble: evaluate, verify, compare, export, a student's --teacher.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist import files, system
+from fmnist.engine import backend, networks
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes.recipe import LARGEST_WEIGHT, Ensemble, Recipe
+from fmnist.recipes.text import VIEWS
+from fmnist.runs.run import SCHEMA, Run, now
+from fmnist.scoring.figures import probabilities
+from fmnist.version import __version__
+
+
+def fit_weights(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Each member's weight, at least 0, in the sum of logits, for the least cross-entropy.
+
+    logits: (members, n, classes); labels: (n,); returns (members,). The problem is convex. The sum
+    of the weights is free, and so mends what makes the members too modest, as label smoothing does,
+    or too sure: probabilities averaged as they are would leave the most confident member alone.
+    """
+    from scipy.optimize import minimize
+
+    every, logits = np.arange(len(labels)), logits.astype(np.float64)
+
+    def entropy(weights: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        chance = probabilities(np.tensordot(weights, logits, 1))
+        loss = -np.log(np.maximum(chance[every, labels], 1e-300)).mean()
+        chance[every, labels] -= 1
+        return float(loss), np.tensordot(logits, chance, ([1, 2], [0, 1])) / len(labels)
+
+    start = np.full(len(logits), 1 / len(logits))
+    bounds = [(0, LARGEST_WEIGHT)] * len(logits)
+    found = minimize(entropy, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    return np.asarray(found.x, np.float64)
+
+
+def create(members: Sequence[Run], path: str | Path | None = None, *, equal: bool = False) -> Run:
+    """A new run folder that holds the ensemble of finished runs.
+
+    Args:
+        members: two or more, trained on the same images of the same data.
+        path: the folder to make; None makes up a name under `runs/`.
+        equal: the plain mean, which members that were trained on val have anyway; else the
+            weights are fitted on their kept logits of val.
+
+    Raises RunError for a member without weights or logits, UsageError for members that do not go
+    together, and for a folder that is there.
+    """
+    for run in members:
+        run.require_weights()
+    recipes = [
+        Recipe.from_json(run.recipe).changed(precision=run.env["precision"]) for run in members
+    ]
+    envs = [run.env for run in members]
+    hashes = [files.sha256(run.weights_path) for run in members]
+    if len(set(hashes)) < max(len(members), 2):
+        raise UsageError("ensemble: expected two or more runs of different weights")
+    for run, env, recipe in zip(members, envs, recipes, strict=True):
+        if recipe.model == "ensemble":
+            raise UsageError(f"{run.path}: is an ensemble; name its members instead")
+        for what in ("shape", "classes", "mean", "deviation"):
+            if env["data"]["hash"] != envs[0]["data"]["hash"] or env[what] != envs[0][what]:
+                raise UsageError(
+                    f"{run.path}: expected a run on the same images as {members[0].path}"
+                )
+    fit_on = recipes[0].fit_on
+    if equal or fit_on == "all":
+        weights = np.full(len(members), 1 / len(members))
+    else:
+        logits, labels = zip(*(run.load_logits("val") for run in members), strict=True)
+        if any(not np.array_equal(each, labels[0]) for each in labels):
+            raise UsageError("ensemble: expected runs with the same validation images")
+        weights = fit_weights(np.stack(logits), labels[0])
+    recipe = Recipe(
+        name="ensemble", model="ensemble", fit_on=fit_on, precision=recipes[0].precision,
+        views=max((r.views for r in recipes), key=list(VIEWS).index),
+        options=Ensemble(tuple(recipes), tuple(weights.tolist())),
+    )  # fmt: skip
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, run in enumerate(members):
+        arrays |= {f"member_{i}/{name}": array for name, array in run.load_weights().items()}
+    model = networks.build(recipe, tuple(envs[0]["shape"]), len(envs[0]["classes"]))
+    if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
+        raise RunError("ensemble: expected weights that fit the members' recipes")
+    env = envs[0] | {
+        "created": now(), "fmnist": __version__, **system.commit(),
+        "command": sys.argv, "versions": backend.versions(), "device": backend.device(),
+        "backend": backend.name(), "threads": backend.threads(), "teachers": [],
+        "parameters": model.count_params(), "micro_batch": min(e["micro_batch"] for e in envs),
+        "members": [
+            {"run": str(run.path.resolve()), "weights": weights_hash}
+            for run, weights_hash in zip(members, hashes, strict=True)
+        ],
+    }  # fmt: skip
+    return _write(members, recipe, env, arrays, path)
+
+
+def _write(
+    members: Sequence[Run], recipe: Recipe, env: dict[str, Any],
+    arrays: dict[str, NDArray[Any]], path: str | Path | None,
+) -> Run:  # fmt: skip
+    """The run folder, which is a run once it is whole: no `--resume` could finish half of it."""
+    last = (lines[-1] for run in members if (lines := run.metrics()))
+    seconds = round(sum(line["seconds"] for line in last), 3)
+    about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
+    about |= {"schema": SCHEMA, "form": "ensemble"}
+
+    def fill(folder: Path) -> None:
+        line = {"finished": now(), "update": 0, "seconds": seconds}
+        files.append_line(folder / "metrics.jsonl", line)
+        files.save_arrays(folder / "weights.safetensors", arrays, {"about": json.dumps(about)})
+
+    return Run.create(path, recipe.to_json(), env, fill)

@@ -1,0 +1,37 @@
+"""A few updates in a process of its own, to see how much memory they take.
+
+`python -m fmnist.training.probe` reads the task as a JSON object from stdin.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fmnist import system
+from fmnist.data.splits import Split
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.run import Run
+from fmnist.training.trainer import Trainer
+
+
+def main() -> None:
+    """Do updates on made-up images as a JSON object on stdin says; print the peak memory."""
+    task = json.load(sys.stdin)
+    env, size = task["env"], task["micro_batch"]
+    count = 2 * size + 1
+    images = np.random.RandomState(0).randint(0, 256, (count, *env["shape"]), dtype=np.uint8)
+    split = Split(images, np.zeros(count, np.int32))
+    session = Trainer(Recipe.from_json(task["recipe"]), env, split)
+    session.updater = session.make_updater(size)
+    for _ in range(2):
+        float(session.updater(np.arange(count))["loss"])
+    with tempfile.TemporaryDirectory() as place:
+        session.save(Run.create(Path(place) / "run", task["recipe"], env), 2)
+    print(system.peak())
+
+
+if __name__ == "__main__":
+    main()

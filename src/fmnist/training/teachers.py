@@ -1,0 +1,105 @@
+"""Teachers: finished runs whose outputs a recipe learns beside the labels (Hinton et al. 2015).
+
+A teacher sees every image as the student does, cropped, mirrored and cut out alike, and each view
+only once it is needed: nothing is stored. Of several teachers the logits are averaged.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmnist import files
+from fmnist.data.splits import Data
+from fmnist.engine import networks
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import load_model
+
+from keras import ops  # isort: skip
+
+Loss = Callable[[Any, Any], Any]
+
+
+def describe(teachers: Iterable[Run], recipe: Recipe, data: Data) -> list[dict[str, str]]:
+    """The folder and the weights' SHA-256 of each teacher, for `env.json`.
+
+    Raises RunError for a run without weights, UsageError for one that was trained on other data, or
+    on the validation images where the student is to be chosen on them.
+    """
+    found = []
+    for run in teachers:
+        run.require_weights()
+        if run.env["data"]["hash"] != data.hash:
+            raise UsageError(
+                f"--teacher {run.path}: expected a run on the student's data ({data.name}, hash "
+                f"{data.hash[:16]}), received one on {run.env['data'].get('name')}"
+            )
+        if recipe.fit_on == "train" and run.recipe.get("fit_on") == "all":
+            raise UsageError(
+                f"--teacher {run.path}: was trained on the validation images too and would pass "
+                "them on; train the student with --fit-on all, or take another teacher"
+            )
+        found.append({"run": str(run.path.resolve()), "weights": files.sha256(run.weights_path)})
+    return found
+
+
+def load(
+    teachers: list[dict[str, str]], recipe: Recipe, mean: float, deviation: float
+) -> Callable[[Any, Any], Any] | None:
+    """What hands the loss its targets, from `describe`'s list; None where there is no teacher.
+
+    Args:
+        teachers: from `describe`.
+        recipe: the student's; its augmentation is done to what the teachers see, and in its
+            precision they compute, which is what is fast on the machine at hand.
+        mean, deviation: which were taken out of the student's images.
+
+    The function takes the step's images, standardised (n, h, w, 1), and labels (n,), and returns
+    float32 (n, 1 + classes): the label and the teachers' mean logits, as `loss` wants them. Call it
+    inside `augment.step`. Raises RunError for a teacher that is gone or has changed.
+    """
+    if not teachers:
+        return None
+    loaded = []
+    for entry in teachers:
+        run = Run(Path(entry["run"]))
+        run.require_weights()
+        if files.sha256(run.weights_path) != entry["weights"]:
+            raise RunError(f"{run.path}: its weights are not those that this run was taught by")
+        model, about = load_model(run, recipe.precision)
+        scale = deviation / about["deviation"]
+        shift = (mean - about["mean"]) / about["deviation"]
+        loaded.append((model, np.float32(scale), np.float32(shift)))
+    augmentation = networks.augmentation(recipe)
+
+    def teach(images: Any, labels: Any) -> Any:
+        for layer in augmentation:
+            images = layer(images, training=True)
+        logits = sum(
+            ops.cast(model(images * scale + shift, training=False), "float32")
+            for model, scale, shift in loaded
+        )
+        column = ops.reshape(ops.cast(labels, "float32"), (-1, 1))
+        return ops.concatenate([column, logits / len(loaded)], axis=1)
+
+    return teach
+
+
+def loss(hard: Loss, share: float, temperature: float) -> Loss:
+    """The loss of a student: (1 - share) × `hard` + share × T² × cross-entropy with the teacher.
+
+    The second cross-entropy is between teacher and student at temperature T (Hinton, Vinyals & Dean
+    2015, equation 4 and the T² of their section 2). Targets are those of `load`.
+    """
+
+    def mixed(targets: Any, logits: Any) -> Any:
+        logits = ops.cast(logits, "float32")
+        taught = ops.softmax(targets[:, 1:] / temperature)
+        soft = -ops.sum(taught * ops.log_softmax(logits / temperature), axis=-1)
+        labelled = hard(ops.cast(targets[:, 0], "int32"), logits)
+        return (1 - share) * labelled + share * temperature**2 * soft
+
+    return mixed

@@ -1,0 +1,125 @@
+"""`train` and `resume`: what begins a run, or goes on with one."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fmnist import system
+from fmnist.data.splits import Data, mean_and_deviation
+from fmnist.engine import backend, distributed, precision
+from fmnist.errors import RunError, UsageError
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs import run as runs
+from fmnist.training.progress import Progress
+from fmnist.training.teachers import describe
+from fmnist.training.trainer import Trainer
+from fmnist.version import __version__
+
+
+def train(
+    recipe: Recipe, data: Data, run: str | Path | None = None, *,
+    teachers: Iterable[str | Path | runs.Run] = (),
+    micro_batch: int | None = None, memory_limit: int | None = None,
+    checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
+    progress: Progress | None = None,
+) -> runs.Run:  # fmt: skip
+    """Train a recipe; returns its run folder, with the weights after the last update.
+
+    Args:
+        recipe: what to train, and how.
+        data: from `load_data`; only `data.train` and `data.val` are looked at.
+        run: the folder to make; None makes up a name under `runs/`.
+        teachers: finished runs whose outputs are learnt beside the labels, see `distillation`.
+        micro_batch: images on the device at once; None lets memory decide. Not for a model with
+            batch statistics, for which it belongs to the recipe.
+        memory_limit: the memory to stay within, in bytes: an accelerator's own, else resident
+            memory (Linux).
+        checkpoint_seconds, checkpoint_updates: how often to keep the whole state, by time and, if
+            given, by count. By itself every 300 s, or 100 times the seconds that it takes.
+        progress: what shows the progress; None shows a bar, or lines where there is no terminal.
+
+    Where memory is too short for an update, training goes on from the last checkpoint at half the
+    micro-batch. Raises OutOfMemoryError where that is no way out, UsageError for what cannot be
+    trained, NonFiniteLossError where the loss is no number, Interrupted after SIGINT (Ctrl-C),
+    SIGTERM or SIGHUP; `resume` goes on from there.
+
+    After `distributed.initialise` all processes call this alike, and process 0 alone has a run
+    folder and returns it; the others return None.
+    """
+    recipe = Recipe.from_json(distributed.share(recipe.to_json()))
+    _refuse_ensemble(recipe)
+    recipe.check_micro_batch(micro_batch)
+    recipe.check_shape(data.shape, len(data.classes))
+    if run is not None and distributed.first():
+        runs.Run.refuse_existing(run)
+    split = data.fitting(recipe.fit_on)
+    mean, deviation = mean_and_deviation(split.images)
+    env = {
+        "created": runs.now(), "fmnist": __version__, **system.commit(),
+        "command": sys.argv,
+        "backend": backend.name(), "versions": backend.versions(), "device": backend.device(),
+        "threads": backend.threads(), "precision": precision.resolve_precision(recipe.precision),
+        "data": {
+            "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash,
+            "n": len(split), "val_index_hash": data.val_index_hash,
+        },
+        "processes": distributed.processes(), "devices": distributed.devices(),
+        "shape": list(data.shape), "classes": list(data.classes),
+        "mean": mean, "deviation": deviation,
+        "teachers": describe(map(runs.find_run, teachers), recipe, data),
+    }  # fmt: skip
+    env = distributed.share(env)
+    _refuse_other_data(env, data)
+    session = Trainer(recipe, env, split, data.val)
+    env["parameters"] = session.model.count_params()
+    env["micro_batch"], env["probe"] = distributed.share(
+        session.choose_micro_batch(micro_batch, memory_limit)
+    )
+    folder = runs.Run.create(run, recipe.to_json(), env) if distributed.first() else None
+    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
+
+
+def resume(
+    run: runs.Run | str | Path, data: Data, *,
+    checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
+    progress: Progress | None = None,
+) -> runs.Run:  # fmt: skip
+    """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
+
+    Raises RunError for a finished run, one that another process trains, or other data.
+    """
+    folder = runs.Run(run) if distributed.first() else None
+    if folder:
+        folder.require_unfinished()
+    values, env = distributed.share([folder.recipe, folder.env] if folder else None)
+    recipe = Recipe.from_json(values)
+    _refuse_ensemble(recipe)
+    _refuse_other_data(env, data)
+    if (env["shape"], env["classes"]) != (list(data.shape), list(data.classes)):
+        raise RunError(f"{run}: env.json: expected the data's image shape and classes")
+    backend.use_threads(env["threads"])
+    progress = progress or Progress()
+    versions = backend.versions().items()
+    changed = [f"{k} {v}" for k, v in versions if env["versions"].get(k) != v]
+    if (before := env.get("devices", 1)) != distributed.devices():
+        changed += [f"{distributed.devices()} devices instead of {before}"]
+    if changed:
+        progress.say(f"note: other than before ({', '.join(changed)}): bits may differ")
+    session = Trainer(recipe, env, data.fitting(recipe.fit_on), data.val)
+    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress)
+
+
+def _refuse_other_data(env: dict[str, Any], data: Data) -> None:
+    for what, before, now in (
+        ("data", env["data"]["hash"], data.hash),
+        ("validation split", env["data"]["val_index_hash"], data.val_index_hash),
+        ("backend", env["backend"], backend.name()),
+    ):
+        if before != now:
+            raise RunError(f"the run was begun with {what} {before[:16]}, here it is {now[:16]}")
+
+
+def _refuse_ensemble(recipe: Recipe) -> None:
+    if recipe.model == "ensemble":
+        raise UsageError("model ensemble: is made of finished runs, by fmnist ensemble RUN RUN")
