@@ -20,8 +20,8 @@ import numpy as np
 FIT = """
 import sys, numpy as np
 from fmnist import memory, models, optimizers
-from fmnist.recipes import recipe
-from fmnist.training import cross_entropy
+from fmnist.recipes.shipped import recipe
+from fmnist.training.trainer import cross_entropy
 
 updates, precision = int(sys.argv[1]), sys.argv[2]
 # fmnist's random layers draw from fmnist's update, so fit has them switched off.

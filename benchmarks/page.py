@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 from fmnist.inference.classifier import SHIPPED
 
-WEB = Path(__file__).parents[1] / "src" / "fmnist" / "web"
+WEB = Path(__file__).parents[1] / "src" / "fmnist" / "serving" / "web"
 TIMED = """async (repeats) => {
     const module = (name) => import(new URL(name, document.baseURI));
     const { open } = await module("engine.js");

@@ -16,7 +16,7 @@ COMMANDS = {
     "fmnist --help": [sys.executable, "-m", "fmnist", "--help"],
     "fmnist recipes": [sys.executable, "-m", "fmnist", "recipes"],
     "fmnist runs": [sys.executable, "-m", "fmnist", "runs"],
-    "import tensorflow, keras": [sys.executable, "-c", "import fmnist.backend"],
+    "import tensorflow, keras": [sys.executable, "-c", "import fmnist.engine.backend"],
 }
 
 

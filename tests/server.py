@@ -21,16 +21,16 @@ class Server:
     """`fmnist serve --model MODEL` on a free port, until the context ends.
 
     Without a model it is the one in the box. `limits` are values for the constants of fmnist's
-    modules, as {"limits.HEAD_SECONDS": 1}.
+    modules, as {"serving.limits.HEAD_SECONDS": 1}.
     """
 
     def __init__(self, model, limits=None, options=()):
         code = "from pathlib import PosixPath, WindowsPath\n" + "".join(
-            f"import fmnist.{name.split('.')[0]}\nfmnist.{name} = {value!r}\n"
+            f"import fmnist.{name.rpartition('.')[0]}\nfmnist.{name} = {value!r}\n"
             for name, value in (limits or {}).items()
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code + "from fmnist.cli import main\nmain()",
+            [sys.executable, "-c", code + "from fmnist.cli.main import main\nmain()",
              "serve", *(["--model", str(model)] if model else []), "--port", "0", "--json",
              *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -7,7 +7,6 @@ import sys
 import pytest
 import updates
 
-from fmnist import system
 from fmnist.engine import backend, precision
 
 
@@ -26,7 +25,7 @@ def test_auto_is_the_same_each_time():
 @pytest.mark.parametrize("faster", [False, True])
 def test_auto_takes_bfloat16_where_it_is_native_and_faster(monkeypatch, native, faster):
     seconds = {"float32": 0.02, "bfloat16": 0.01 if faster else 0.03}
-    monkeypatch.setattr(system, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(precision, "native_bfloat16", lambda: native)
     monkeypatch.setattr(precision, "_convolution_seconds", lambda: seconds)
     expected = "bfloat16" if native and faster else "float32"
     assert precision.resolve_precision("auto") == expected

@@ -242,8 +242,9 @@ def test_an_unfinished_run_is_not_scored(tmp_path):
 )  # fmt: skip
 def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expected, folder):
     code = (
-        "import sys, fmnist.cli\n"
-        "try: fmnist.cli.main()\n"
+        "import sys\n"
+        "from fmnist.cli.main import main\n"
+        "try: main()\n"
         "finally: print({'keras', 'tensorflow', 'jax'} & set(sys.modules))"
     )
     arguments = [str(folder) if part == "DATA" else part for part in arguments]

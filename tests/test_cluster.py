@@ -170,7 +170,7 @@ def trial_processes(place):
             words = path.read_bytes().split(b"\0")
         except OSError:  # it has just ended
             continue
-        if b"fmnist.cluster" in words and any(os.fsencode(place) in word for word in words):
+        if b"fmnist.search.cluster" in words and any(os.fsencode(place) in word for word in words):
             found.append(int(path.parent.name))
     return found
 

@@ -20,7 +20,7 @@ from fmnist.doctor.findings import ask
 from fmnist.doctor.machine import check_data
 from fmnist.doctor.packages import check_packages
 
-SOURCE = Path(doctor.__file__).parents[1]
+SOURCE = Path(doctor.__file__).parents[2]
 CUDA = {"jax": "0.10.2", "jaxlib": "0.10.2", "jax-cuda13-plugin": "0.10.2"}
 ROCM = {"jax": "0.10.2", "jaxlib": "0.10.2", "jax-rocm7-plugin": "0.10.2"}
 BROKEN = "raise ImportError('libfoo.so.1: cannot open shared object file')\n"
@@ -253,8 +253,8 @@ def test_data_is_not_looked_for_where_what_trains_is_missing(monkeypatch):
     from fmnist.data import sources
 
     assert sources
-    monkeypatch.delattr("fmnist.sources")
-    monkeypatch.setitem(sys.modules, "fmnist.sources", None)
+    monkeypatch.delattr("fmnist.data.sources")
+    monkeypatch.setitem(sys.modules, "fmnist.data.sources", None)
     monkeypatch.delenv("FMNIST_DATA", raising=False)
     found = check_data()
     assert (found.level, found.mend) == ("note", 'pip install "fmnist[train]"')
@@ -344,7 +344,7 @@ def test_rocm_against_the_plugin(root, monkeypatch, version, installed, level, m
 def test_amd_device_that_is_closed_to_this_user():
     """In a process that changes its user where this one is root, whom no file is closed to."""
     code = (
-        "import os, sys; from pathlib import Path; from fmnist.accelerators import check\n"
+        "import os, sys; from pathlib import Path; from fmnist.doctor.gpus import check\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"found = check({ROCM}, Path(sys.argv[1]))[0][-1]\n"
         "print(found.about, found.level, found.mend)"

@@ -16,7 +16,7 @@ from fmnist.exports.export import export
 from fmnist.recipes.recipe import Ensemble, Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.report.report import write_report
-from fmnist.runs.commands import training_command
+from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import open_subject
 from fmnist.scoring.evaluate import compile_forward, evaluate, load_model

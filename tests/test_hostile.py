@@ -523,7 +523,7 @@ def test_no_module_unpickles_or_loads_a_strangers_model():
 
     import fmnist
 
-    for path in Path(fmnist.__file__).parent.glob("*.py"):
+    for path in Path(fmnist.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {a.name for a in node.names} | {getattr(node, "module", None)}

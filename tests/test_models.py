@@ -237,7 +237,7 @@ def test_gradient_on_jax_does_not_depend_on_what_the_compiler_fuses(tmp_path):
     code = """
 import sys, jax, numpy as np
 from fmnist import models
-from fmnist.recipes import recipe
+from fmnist.recipes.shipped import recipe
 model = models.build(recipe("quick", **{"model.filters": (4, 8), "model.pool_after": (1, 2),
                                         "crop": 0, "cutout": 0, "flip": False,
                                         "precision": "float32"}))

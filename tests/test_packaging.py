@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-WEB_VENDOR = ROOT / "src" / "fmnist" / "web" / "vendor"
+WEB_VENDOR = ROOT / "src" / "fmnist" / "serving" / "web" / "vendor"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
@@ -102,19 +102,21 @@ def test_wheel_holds_the_package_alone(wheel):
     info = f"fmnist-{PROJECT['version']}.dist-info/"
     assert {name.split("/")[0] + "/" for name in names} == {"fmnist/", info}
     inside = [name for name in names if name.startswith("fmnist/")]
-    modules = {f"fmnist/{path.name}" for path in (ROOT / "src" / "fmnist").glob("*.py")}
+    source = ROOT / "src"
+    modules = {str(path.relative_to(source)) for path in (source / "fmnist").rglob("*.py")}
     assert modules | {
         "fmnist/py.typed",
-        "fmnist/report.html.jinja",
-        "fmnist/audit.html.jinja",
-        "fmnist/card.html.jinja",
+        "fmnist/report/report.html.jinja",
+        "fmnist/audit/audit.html.jinja",
+        "fmnist/exports/card.html.jinja",
     } <= set(inside)
-    page = {f"fmnist/web/{path.name}" for path in (ROOT / "src/fmnist/web").glob("*.*")}
-    assert {"fmnist/web/index.html", "fmnist/web/app.js"} <= page <= set(inside)
+    web = "fmnist/serving/web/"
+    page = {web + path.name for path in (source / web).glob("*.*")}
+    assert {web + "index.html", web + "app.js"} <= page <= set(inside)
     # What `make web` brought goes along.
-    brought = {f"fmnist/web/vendor/{path.name}" for path in WEB_VENDOR.glob("*")}
-    rest = {name for name in inside if not name.startswith(("fmnist/web/", "fmnist/shipped/"))}
-    assert {name for name in inside if name.startswith("fmnist/web/")} == page | brought
+    brought = {f"{web}vendor/{path.name}" for path in WEB_VENDOR.glob("*")}
+    rest = {name for name in inside if not name.startswith((web, "fmnist/inference/shipped/"))}
+    assert {name for name in inside if name.startswith(web)} == page | brought
     assert {Path(name).suffix for name in rest} == {".py", ".typed", ".jinja"}
     assert not [name for name in inside if "test" in name or "scratch" in name]
     assert any(name.startswith(info) and name.endswith("LICENSE") for name in names)
@@ -124,7 +126,9 @@ def test_base_install_has_no_training_packages(fmnist):
     names = ("keras", "tensorflow", "jax", "sklearn", "matplotlib", "pytest")
     code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
     assert fmnist("-c", code, executable="python").stdout == "[]\n"
-    code = "import numpy, onnxruntime, PIL, rich, typer, fmnist.serve; print(fmnist.__file__)"
+    code = (
+        "import numpy, onnxruntime, PIL, rich, typer, fmnist.serving.server; print(fmnist.__file__)"
+    )
     done = fmnist("-c", code, executable="python")
     assert "base install" in done.stdout, done.stderr
 

@@ -262,6 +262,6 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
 
 
 def test_recipes_need_neither_numpy_nor_keras():
-    code = "import sys, fmnist.recipes; print({'numpy', 'keras'} & set(sys.modules))"
+    code = "import sys, fmnist.recipes.shipped; print({'numpy', 'keras'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

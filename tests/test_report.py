@@ -22,7 +22,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import parse_settings, recipe
 from fmnist.report.figures import PICTURES, describe_run
 from fmnist.report.report import OCCLUDED, _look_inside, choose_split, write_report
-from fmnist.runs.commands import training_command
+from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import compare, open_subject, sentence
 from fmnist.scoring.evaluate import compile_forward, load_model

@@ -114,7 +114,7 @@ def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
     code = """if True:
         import sys, time
         from fmnist.errors import RunError
-        from fmnist.runs import Run
+        from fmnist.runs.run import Run
         while time.time() < float(sys.argv[2]): pass
         for i in range(50):
             try: print(Run.create(f"{sys.argv[1]}/{i}", {"name": "seed"}, {}).path)
@@ -195,7 +195,7 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
     code = """if True:
         import sys, time
         from pathlib import Path
-        from fmnist.runs import append_line
+        from fmnist.files import append_line
         while time.time() < float(sys.argv[3]): pass
         for i in range(40):
             append_line(Path(sys.argv[1]), {"who": sys.argv[2], "i": i, "pad": "x" * 5000})
@@ -255,7 +255,7 @@ def test_a_crash_while_writing_leaves_the_old_file(run):
     code = """if True:
         import os, sys
         from pathlib import Path
-        from fmnist.runs import write_whole
+        from fmnist.files import write_whole
         def write(path):
             path.write_text('{"val": {"accur')
             os._exit(9)
@@ -272,7 +272,7 @@ def test_a_crash_while_writing_leaves_the_old_file(run):
 def test_a_reader_finds_the_old_file_or_the_new(run):
     code = """if True:
         import json, sys
-        from fmnist.runs import Run
+        from fmnist.runs.run import Run
         score = json.loads(sys.argv[2]) | {"pad": "x" * 300_000}
         for i in range(60):
             Run(sys.argv[1]).save_score("val", score | {"n": i})
@@ -419,7 +419,7 @@ def test_a_checkpoint_folder_that_cannot_be_made_is_told(run):
 def test_a_run_is_trained_by_one_process_at_a_time(run):
     code = """if True:
         import sys
-        from fmnist.runs import Run
+        from fmnist.runs.run import Run
         with Run(sys.argv[1]).locked():
             print("held", flush=True)
             sys.stdin.read()

@@ -35,9 +35,10 @@ CODES = {200, 400, 408, 413, 415, 422, 503}  # of POST /v1/predict
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
 LARGE = 2**24
 QUICK = {
-    "serve.WEB": Path("none"),
-    "limits.HEAD_SECONDS": 1.0, "limits.BODY_SECONDS": 1.5, "readers.READ_SECONDS": 3.0,
-    "limits.BODY_BYTES": 2**20,
+    "serving.app.WEB": Path("none"),
+    "serving.limits.HEAD_SECONDS": 1.0, "serving.limits.BODY_SECONDS": 1.5,
+    "serving.readers.READ_SECONDS": 3.0,
+    "serving.limits.BODY_BYTES": 2**20,
 }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def other(tmp_path_factory):
     (folder / "card.json").write_text(json.dumps({"sha256": digest, "name": "carded"}))
     with (folder / "page" / "large.wasm").open("wb") as file:
         file.truncate(LARGE)
-    limits = {"serve.WEB": folder / "page", "limits.REQUEST_SECONDS": 3.0}
+    limits = {"serving.app.WEB": folder / "page", "serving.limits.REQUEST_SECONDS": 3.0}
     with Server(folder, limits, ["--host", "0.0.0.0"]) as server:
         yield server
 
@@ -401,8 +402,9 @@ def test_memory_stays_bounded(model):
 def tight(model):
     """A server with room for little."""
     limits = {
-        "limits.QUEUE": 2, "readers.WAIT_SECONDS": 1.0, "readers.READ_SECONDS": 3.0,
-        "limits.ALL_BODIES": 2_500_000, "limits.CONNECTIONS": 8,
+        "serving.limits.QUEUE": 2, "serving.readers.WAIT_SECONDS": 1.0,
+        "serving.readers.READ_SECONDS": 3.0,
+        "serving.limits.ALL_BODIES": 2_500_000, "serving.limits.CONNECTIONS": 8,
     }  # fmt: skip
     with Server(model, limits, ["--threads", "1"]) as server:
         yield server
@@ -461,7 +463,7 @@ def test_a_new_connection_takes_the_place_of_the_longest_silent(tight):
 
 
 def test_where_every_connection_is_at_work_a_new_one_is_503(model):
-    limits = {"limits.CONNECTIONS": 1, "readers.READ_SECONDS": 2.0}
+    limits = {"serving.limits.CONNECTIONS": 1, "serving.readers.READ_SECONDS": 2.0}
     with Server(model, limits) as server, server.connect() as connection:
         kind, content = slow_photos()
         connection.sendall(head(len(content), kind, Expect="100-continue"))

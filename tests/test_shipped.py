@@ -15,7 +15,7 @@ from fmnist.errors import DataError
 from fmnist.runs.run import SCHEMA
 from fmnist.scoring.figures import wilson_interval
 
-SHIPPED = Path(fmnist.__file__).parent / "shipped"
+SHIPPED = Path(fmnist.__file__).parent / "inference" / "shipped"
 if not SHIPPED.exists():
     pytest.skip("no model is shipped yet", allow_module_level=True)
 

@@ -379,8 +379,8 @@ def test_a_bar_shows_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_processes_may_fetch_at_once(tmp_path: Path, mirrors: Mirrors) -> None:
     program = (
-        "import sys; from pathlib import Path; from fmnist.idx import Pin\n"
-        "from fmnist.sources import obtain\n"
+        "import sys; from pathlib import Path; from fmnist.data.fashion_mnist import Pin\n"
+        "from fmnist.data.sources import obtain\n"
         f"print(obtain(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
         f" mirrors=[{mirrors.at('good')!r}], apt=False, pins={pins_of(mirrors.folder)!r}))"
     )
@@ -406,7 +406,8 @@ def test_killed_while_fetching_it_leaves_nothing_where_data_belongs(
     tmp_path: Path, mirrors: Mirrors, get: Get
 ) -> None:
     program = (
-        "from pathlib import Path; from fmnist.idx import Pin; from fmnist.sources import obtain\n"
+        "from pathlib import Path; from fmnist.data.fashion_mnist import Pin\n"
+        "from fmnist.data.sources import obtain\n"
         f"obtain(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
         f" mirrors=[{mirrors.at('drip')!r}], apt=False, pins={pins_of(mirrors.folder)!r})"
     )

@@ -26,7 +26,7 @@ from fmnist.inference.classifier import SHIPPED, Classifier, energy
 from fmnist.inference.photos import prepare_pixels
 
 ROOT = Path(__file__).parents[1]
-WEB = ROOT / "src" / "fmnist" / "web"
+WEB = ROOT / "src" / "fmnist" / "serving" / "web"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 AXE = ROOT / "web-build" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"

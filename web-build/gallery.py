@@ -1,7 +1,7 @@
 """The page's examples: test images drawn at random, as one picture and their labels.
 
 Four of each class and their order are drawn by a fixed seed; no answer of any model has a say.
-Writes gallery.png and gallery.json into src/fmnist/web/.
+Writes gallery.png and gallery.json into src/fmnist/serving/web/.
 """
 
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 import fmnist
 
 PER_CLASS, ACROSS, SEED = 4, 8, 20170831
-WEB = Path(__file__).parents[1] / "src" / "fmnist" / "web"
+WEB = Path(__file__).parents[1] / "src" / "fmnist" / "serving" / "web"
 
 
 def main() -> None:

@@ -56,8 +56,8 @@ def hurt():
     """Put the faults in, once training is about to begin."""
     from fmnist.engine import backend
     from fmnist.runs import run as runs
-    from fmnist.scoring import views as views_module
-    from fmnist.training import progress
+    from fmnist.scoring import evaluate
+    from fmnist.training import progress, trainer
     from fmnist.training.update import Updater
 
     def shown(self, number, *arguments):
@@ -68,7 +68,7 @@ def hurt():
     show, progress.Progress.update = progress.Progress.update, shown
     if "event" in fault or "count" in fault:
         sys.addaudithook(count)
-    predict, batches = views_module.predict_logits, itertools.count(1)
+    predict, batches = trainer.predict_logits, itertools.count(1)
 
     def predicted(forward, *arguments):
         def scored(images):
@@ -80,7 +80,7 @@ def hurt():
         return predict(scored, *arguments)
 
     if "batch" in fault:
-        views_module.predict_logits = predicted
+        trainer.predict_logits = evaluate.predict_logits = predicted
     if "clock" in fault:
         runs.datetime = Backwards
     update = Updater.__call__

@@ -11,7 +11,8 @@ from fmnist.errors import RunError
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import VIEWS, plain
-from fmnist.runs.commands import command, training_command
+from fmnist.runs.commands import command
+from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import Subject, compare, sentence
 from fmnist.scoring.figures import Score, calibration_bins, score_logits

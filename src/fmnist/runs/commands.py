@@ -1,34 +1,10 @@
-"""Commands to type: to go on with a run, or to make it once more."""
+"""Commands to type, as this program can be called here."""
 
 import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
-
-from fmnist.data.fashion_mnist import FASHION_MNIST
-from fmnist.recipes.recipe import Ensemble, Recipe
-from fmnist.recipes.shipped import RECIPES, changes_of
-from fmnist.recipes.text import settings
-from fmnist.runs.run import Run
-
-
-def training_command(run: Run) -> str:
-    """What to type, in a shell, to train a run's recipe, or make an ensemble, once more."""
-    recipe, env = Recipe.from_json(run.recipe), run.env
-    if isinstance(recipe.options, Ensemble):
-        equal = recipe.fit_on == "train" and len(set(recipe.options.weights)) == 1
-        members = [member["run"] for member in env.get("members", [])]
-        return command("ensemble", *members, *["--equal"] * equal)
-    words = ["train", recipe.name if recipe.name in RECIPES else str(run.path / "recipe.json")]
-    words += settings(changes_of(recipe))
-    folder = env["data"].get("folder")
-    if folder and env["data"]["name"] != FASHION_MNIST:
-        words += ["--data", str(folder)]
-    for teacher in env.get("teachers", []):
-        words += ["--teacher", teacher["run"]]
-    line = command(*words)
-    return f"KERAS_BACKEND=jax {line}" if env["backend"] == "jax" else line
 
 
 def command(*words: str | os.PathLike[str]) -> str:
