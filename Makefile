@@ -12,8 +12,8 @@ BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/tes
                             tests/test_distillation.py)
 # Most of their time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
-# All but record.py, which trains a recipe as often as it is told to.
-BENCHMARKS := start_up memory checkpoints steps evaluation pareto time_to_accuracy predict photos outliers
+# What measures on one machine in an hour and a half; see benchmarks/ for the others.
+BENCHMARKS := start_up memory checkpoints steps evaluation time_to_accuracy predict photos outliers
 # How often `make chaos` kills at a random time.
 KILLS ?= 50
 # What `make browser` drives.

@@ -84,9 +84,9 @@ def test_the_readme_and_the_recipes_quote_the_records():
 
 
 def test_the_leaderboard_is_that_of_the_records():
-    page = runpy.run_path(str(ROOT / "benchmarks" / "leaderboard.py"))["page"]()
+    page = runpy.run_path(str(ROOT / "tools" / "leaderboard.py"))["page"]()
     assert (ROOT / "records" / "README.md").read_text(encoding="utf-8") == page, (
-        "python benchmarks/leaderboard.py writes it anew"
+        "python tools/leaderboard.py writes it anew"
     )
     for record in RECORDS:
         line = next(line for line in page.splitlines() if f"({record.name})" in line)

@@ -18,9 +18,10 @@ def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool 
 
 
 def print_table(drawn: "Table") -> None:
-    """Print a table; no line is cut or broken where the output is no terminal."""
+    """Print a table."""
     from rich.console import Console
 
+    # Where the output is no terminal, no line is cut or broken.
     width = None if sys.stdout.isatty() else 500
     Console(highlight=False, markup=False, width=width).print(drawn)
 

@@ -1,12 +1,8 @@
-"""The files of a data set: read strictly, and compared with what is pinned.
+"""IDX files, read strictly.
 
 An IDX file is 2 zero bytes, a type byte, the number of dimensions, each dimension as a big-endian
 32-bit number, then the values. Here only unsigned bytes in 1 dimension (labels) or 3 (images) are
 taken, plain or in one gzip member, which the content tells, not the name.
-
-Fashion-MNIST is pinned by the SHA-256 of its four decompressed files, because its distributors
-compress them anew. The pins hold for the makers' own release of 31 August 2017: with a gzip header
-of that day (10:50:06 and 10:50:27 UTC) the pinned contents give the MD5 sums in the makers' README.
 """
 
 import hashlib

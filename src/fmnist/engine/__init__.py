@@ -1,7 +1,8 @@
 """The engine, TensorFlow or JAX, that runs Keras.
 
 Importing this package, or anything in it, settles which: TensorFlow unless KERAS_BACKEND says jax.
-So no module of fmnist can import Keras before it is settled, however its imports are sorted.
+So Keras is never imported before it is settled: what stands outside of `engine` takes `keras` and
+`ops` from here.
 """
 
 import contextlib
@@ -46,7 +47,8 @@ def without_banners() -> Iterator[None]:
 
 try:
     with without_banners():
-        import keras  # noqa: F401
+        import keras as keras
+        from keras import ops as ops
 
         if BACKEND == "tensorflow":
             import tensorflow  # noqa: F401

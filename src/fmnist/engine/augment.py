@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
 from fmnist.engine import backend
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
 
 assert backend.name()
 

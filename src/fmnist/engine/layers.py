@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fmnist.engine import backend, kernels
+import keras
+from keras import layers, ops
 
-import keras  # isort: skip
-from keras import layers, ops  # isort: skip
+from fmnist.engine import backend, kernels
 
 
 @keras.saving.register_keras_serializable("fmnist")
@@ -68,7 +68,7 @@ class GlobalMax(layers.GlobalMaxPooling2D):
 
 @keras.saving.register_keras_serializable("fmnist")
 class MaxPooling2D(layers.MaxPooling2D):
-    """Keras' own of 2×2 places, which on JAX is trained through `backend.max_pool`."""
+    """Keras' own of 2×2 places, which on JAX is trained through `kernels.max_pool`."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not training or backend.name() != "jax":

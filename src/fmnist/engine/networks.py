@@ -2,19 +2,19 @@
 
 Inputs are standardised float32 images (n, height, width, 1), outputs float32 logits (n, classes).
 Every model starts with the augmentation layers that its recipe asks for, which are the identity
-outside training. Options are the dataclasses of `recipes.py`, checked there.
+outside training. Options are the dataclasses of `recipes.networks`, checked there.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import keras
+from keras import layers
+
 from fmnist.engine import augment, precision
+from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
 from fmnist.recipes.networks import Compact, Plain, Wide
 from fmnist.recipes.recipe import Ensemble, Recipe
-
-import keras  # isort: skip
-from keras import layers  # isort: skip
-from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
 
 Shape = tuple[int, int, int]
 

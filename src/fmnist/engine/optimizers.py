@@ -3,13 +3,12 @@
 import math
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
 from fmnist.engine import backend
 from fmnist.recipes.recipe import Recipe
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
 
 assert backend.name()
 

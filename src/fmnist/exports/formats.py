@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.engine import backend
+from fmnist.engine import backend, keras
 from fmnist.exports import litert, onnx_graph
 from fmnist.scoring.views import BATCH
-
-import keras  # isort: skip
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite", "keras": "model.keras"}
 Forward = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]

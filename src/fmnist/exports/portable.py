@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fmnist.engine import augment, backend, networks, precision
+from fmnist.engine import augment, backend, keras, networks, precision
 from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
 from fmnist.recipes.recipe import Ensemble, Recipe
 
-import keras  # isort: skip
-from keras import layers  # isort: skip
-
 IDENTITIES = (augment.RandomCrop, augment.RandomFlip, augment.RandomCutout, augment.Dropout)
 KERAS_OWN = {
-    GlobalMax: layers.GlobalMaxPooling2D, MaxPooling2D: layers.MaxPooling2D,
+    GlobalMax: keras.layers.GlobalMaxPooling2D, MaxPooling2D: keras.layers.MaxPooling2D,
 }  # fmt: skip
 
 
@@ -30,7 +27,7 @@ def build(
     """A Keras model from uint8 (n, height, width) to a dict of two float32 (n, classes).
 
     Args:
-        model: the recipe's, as `evaluation.load_model` returns it.
+        model: the recipe's, as `scoring.evaluate.load_model` returns it.
         recipe: says how an ensemble's members are weighted.
         about: the mean and deviation of pixel / 255 to take out; the shape (height, width, 1).
         temperature: what the logits are divided by before the softmax.
@@ -40,20 +37,22 @@ def build(
     """
     shape, deviation = tuple(about["shape"]), about["deviation"]
     with precision.policy("float32"):
-        images = layers.Input(shape[:2], dtype="uint8", name="images")
-        x = layers.Reshape(shape, name="channel")(images)
-        x = layers.Rescaling(1 / (255 * deviation), -about["mean"] / deviation, name="standard")(x)
+        images = keras.layers.Input(shape[:2], dtype="uint8", name="images")
+        x = keras.layers.Reshape(shape, name="channel")(images)
+        x = keras.layers.Rescaling(
+            1 / (255 * deviation), -about["mean"] / deviation, name="standard"
+        )(x)
         if isinstance(recipe.options, Ensemble):
             outputs = []
             for i, member in enumerate(recipe.options.members):
                 network = networks.build(member, shape, len(about["classes"]))
                 network.set_weights(model.get_layer(f"member_{i}").get_weights())
                 outputs.append(_copy(network, x, f"member_{i}_", recipe.options.weights[i]))
-            logits = layers.Add(name="logits")(outputs)
+            logits = keras.layers.Add(name="logits")(outputs)
         else:
             logits = _copy(model, x)
-        softened = layers.Rescaling(1 / temperature, name="temperature")(logits)
-        chance = layers.Softmax(name="probabilities")(softened)
+        softened = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
+        chance = keras.layers.Softmax(name="probabilities")(softened)
     return keras.Model(images, {"logits": logits, "probabilities": chance}, name="fmnist")
 
 
@@ -69,7 +68,7 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
     y = x
     copy: Any = None
     for layer in model.layers:
-        if isinstance(layer, layers.InputLayer):
+        if isinstance(layer, keras.layers.InputLayer):
             continue
         given = layer.input if isinstance(layer.input, list) else [layer.input]
         # A sequence's layers were called once for each that was added, so it tells by its order.
@@ -82,7 +81,9 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
             offset = _array(layer.beta) - _array(layer.mean) * scale
             # Of values times less than 0 the highest is another.
             if source is None or (source[1] and scale.min() < 0):
-                copy = layers.BatchNormalization(epsilon=layer.epsilon, name=prefix + layer.name)
+                copy = keras.layers.BatchNormalization(
+                    epsilon=layer.epsilon, name=prefix + layer.name
+                )
                 y = copy(y)
                 copy.set_weights([
                     _array(w) for w in (layer.gamma, layer.beta, layer.mean, layer.variance)
@@ -93,7 +94,7 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
         elif not isinstance(layer, IDENTITIES):
             name = "logits" if layer is model.layers[-1] else layer.name
             settings = layer.get_config() | {"dtype": "float32", "name": prefix + name}
-            if isinstance(layer, layers.Conv2D):
+            if isinstance(layer, keras.layers.Conv2D):
                 settings["use_bias"] = True  # room for a norm's offset
             copy = KERAS_OWN.get(type(layer), type(layer))(**settings)
             y = copy(inputs if len(inputs) > 1 else inputs[0])
@@ -101,9 +102,9 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
                 kernel = _array(layer.kernel)
                 bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1])
                 copy.set_weights([kernel, bias])
-            if isinstance(layer, layers.Conv2D):
+            if isinstance(layer, keras.layers.Conv2D):
                 foldable[id(layer.output)] = copy, False
-            elif isinstance(layer, layers.MaxPooling2D) and source:
+            elif isinstance(layer, keras.layers.MaxPooling2D) and source:
                 foldable[id(layer.output)] = source[0], True
         made[id(layer.output)] = y
     copy.set_weights([array * weight for array in copy.get_weights()])  # the head's

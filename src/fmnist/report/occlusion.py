@@ -17,7 +17,7 @@ def occlusion_map(
 
     Args:
         forward: from uint8 images (n, height, width, 1) to logits (n, classes), as
-            `evaluation.compile_forward` makes one.
+            `scoring.evaluate.compile_forward` makes one.
         image: uint8 (height, width, 1).
         grey: the value of the square, 0 to 255; the mean of the training images is usual.
         label: the class that is watched; by default the one that `forward` gives the image.

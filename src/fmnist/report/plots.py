@@ -63,7 +63,7 @@ def _curve(epochs: Sequence[dict[str, Any]], keys: tuple[str, str], name: str) -
 def reliability(bins: Sequence[dict[str, Any]]) -> str:
     """Accuracy against confidence by bin, and how many images each holds, as an `<svg>`.
 
-    `bins` are those of `evaluation.calibration_bins`. A line marks each one's mean confidence,
+    `bins` are those of `scoring.figures.calibration_bins`. A line marks each one's mean confidence,
     where its bar would end if the two agreed.
     """
 

@@ -1,4 +1,4 @@
-"""From logits to figures: every image counted, n and an interval with every accuracy."""
+"""What a run scores on a split: its network, its logits, and a line in the ledger for test."""
 
 import time
 from typing import Any

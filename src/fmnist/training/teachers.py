@@ -12,13 +12,11 @@ import numpy as np
 
 from fmnist import files
 from fmnist.data.splits import Data
-from fmnist.engine import networks
+from fmnist.engine import networks, ops
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import load_model
-
-from keras import ops  # isort: skip
 
 Loss = Callable[[Any, Any], Any]
 

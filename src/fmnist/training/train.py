@@ -30,7 +30,7 @@ def train(
         recipe: what to train, and how.
         data: from `load_data`; only `data.train` and `data.val` are looked at.
         run: the folder to make; None makes up a name under `runs/`.
-        teachers: finished runs whose outputs are learnt beside the labels, see `distillation`.
+        teachers: finished runs whose outputs are learnt beside the labels, see `teachers`.
         micro_batch: images on the device at once; None lets memory decide. Not for a model with
             batch statistics, for which it belongs to the recipe.
         memory_limit: the memory to stay within, in bytes: an accelerator's own, else resident

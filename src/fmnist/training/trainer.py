@@ -1,4 +1,4 @@
-"""train(recipe, data, run): the loop, its checkpoints and how it goes on after an interruption."""
+"""The training loop, its checkpoints, and how it goes on after an interruption."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fmnist import system
 from fmnist.data.splits import Split
-from fmnist.engine import backend, distributed, networks, optimizers
+from fmnist.engine import backend, distributed, keras, networks, ops, optimizers
 from fmnist.errors import NonFiniteLossError, OutOfMemoryError, RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
@@ -32,9 +32,6 @@ from fmnist.training import teachers
 from fmnist.training.plan import largest_micro_batch
 from fmnist.training.progress import Progress
 from fmnist.training.update import Updater, micro_batched
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
 
 CHECKPOINT_SECONDS = 300.0
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints, unless their interval is given

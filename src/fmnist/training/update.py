@@ -17,11 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.engine import augment, backend, distributed
+from fmnist.engine import augment, backend, distributed, keras
 from fmnist.errors import UsageError
-
-import keras  # isort: skip
-from keras import tree  # isort: skip
 
 if backend.name() == "tensorflow":
     import tensorflow as tf
@@ -90,7 +87,9 @@ def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
     variables = model.trainable_variables
 
     def micro(start: Any, stop: Any) -> Any:
-        part = tree.map_structure(lambda t: None if t is None else t[start:stop], (x, y, weight))
+        part = keras.tree.map_structure(
+            lambda t: None if t is None else t[start:stop], (x, y, weight)
+        )
         with augment.step(model.seed, model.optimizer.iterations, tf.range(start, stop)):
             target = model.teach(*part[:2]) if model.teach else part[1]
             with tf.GradientTape() as tape:
@@ -109,7 +108,7 @@ def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
         sums = [total + part for total, part in zip(sums, gradients, strict=True)]
         return stop, loss + tf.cast(part_loss, tf.float32), outputs, sums
 
-    static = tree.flatten(x)[0].shape[0]
+    static = keras.tree.flatten(x)[0].shape[0]
     if model.micro_batch is None or (static is not None and static <= model.micro_batch):
         loss, y_pred, gradients = micro(0, n)
     else:
@@ -133,7 +132,7 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any, seed: Any = None)
     """One update as a pure function: (logs, state) from (state, data) and the draws' seed."""
     trainable, non_trainable, optimizer, metrics = state
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    n = tree.flatten(x)[0].shape[0]
+    n = keras.tree.flatten(x)[0].shape[0]
     size = min(model.micro_batch or n, n)
     count = model.optimizer.iterations
     update = optimizer[next(i for i, v in enumerate(model.optimizer.variables) if v is count)]
@@ -142,7 +141,7 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any, seed: Any = None)
 
     def micro(carry: Any, part: Any) -> Any:
         sums, total, non_trainable = carry
-        positions, x, y, weight = tree.map_structure(distributed.divide, part)
+        positions, x, y, weight = keras.tree.map_structure(distributed.divide, part)
         with augment.step(seed, update, positions):
             target = model.teach(x, y) if model.teach else y
             (_, (loss, y_pred, non_trainable, _)), gradients = differentiate(
@@ -158,7 +157,7 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any, seed: Any = None)
         def cut(t: Any) -> Any:
             return None if t is None else t[first:last].reshape(*lead, *t.shape[1:])
 
-        return tree.map_structure(cut, (jnp.arange(n), x, y, weight))
+        return keras.tree.map_structure(cut, (jnp.arange(n), x, y, weight))
 
     carry = ([jnp.zeros_like(v) for v in trainable], jnp.float32(0), non_trainable)
     full = n // size

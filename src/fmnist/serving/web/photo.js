@@ -1,4 +1,4 @@
-// A photo in Fashion-MNIST's form: the same steps, and the same pixels, as fmnist/photos.py, where
+// A photo in Fashion-MNIST's form: the same steps, and the same pixels, as fmnist/inference/photos.py, where
 // they are explained.
 
 import { findGarment, roundedDivision } from "./garments.js";

@@ -1,6 +1,6 @@
 """Train a recipe over seeds as results are recorded, and write the record.
 
-    python benchmarks/record.py standard --seeds 3 --out records/2026-11-23-standard
+    python tools/record.py standard --seeds 3 --out records/2026-11-23-standard
 
 Every seed is a process of its own, `fmnist train RECIPE --set seed=N --fit-on all --test`, into
 `runs/record-RECIPE-seedN`. One that is there and finished is taken as it is, one that is not goes

@@ -1,8 +1,8 @@
 """All that is to be measured on one GPU, in stages that can be cut off and gone on with.
 
-    python benchmarks/gpu.py --out records/DATE-gpu                  # every stage
-    python benchmarks/gpu.py strong-gpu --minutes 9 --out …          # stops in time; again goes on
-    python benchmarks/gpu.py strong-gpu --set epochs=70 --out …      # fields of strong-gpu changed
+    python tools/gpu.py --out records/DATE-gpu                  # every stage
+    python tools/gpu.py strong-gpu --minutes 9 --out …          # stops in time; again goes on
+    python tools/gpu.py strong-gpu --set epochs=70 --out …      # fields of strong-gpu changed
 
 rate        images per second of the bare update of `seed` and `strong-gpu`, and its convolutions'
             and matrices' operations (a product and a sum as two, backward as twice forward) as a
@@ -33,7 +33,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import numpy as np
 from record import Trainer, record
-from steps import operations
 
 from fmnist.data.load import load_data
 from fmnist.data.splits import mean_and_deviation
@@ -91,7 +90,7 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
     for name, session in subjects.items():
         each = statistics.median(seconds[name][1:])  # the first compiles
         images = session.recipe.batch_size / each
-        achieved = 3 * images * operations(session.recipe)
+        achieved = 3 * images * session.recipe.options.operations((28, 28, 1), 10)
         measured[name] = {"images_per_second": images, "share_of_products": achieved / product}
         print(
             f"{name}: {images:,.0f} images/s, {1000 * each:.2f} ms an update, "

@@ -1,6 +1,6 @@
 """Accuracy against size and against the cost of training: every record and what is published.
 
-    python benchmarks/pareto.py --out records/pareto.png
+    python tools/pareto.py --out records/pareto.png
 
 Reads `records/*/results.jsonl` and `recipe.json`, prints the table and draws it. The cost is that
 of convolutions and matrix products alone, in floating-point operations (a product and a sum are
@@ -12,8 +12,6 @@ import json
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from steps import operations
 
 from fmnist.recipes.recipe import Recipe
 
@@ -49,7 +47,7 @@ def recorded(folder: Path) -> Point:
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
     accuracy = [100 * line["accuracy"] for line in lines]
-    each = 3 * operations(recipe)
+    each = 3 * recipe.options.operations((28, 28, 1), 10)
     return Point(
         recipe.name, lines[0]["parameters"], each * 60_000 * recipe.epochs,
         statistics.mean(accuracy), statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,

@@ -1,6 +1,6 @@
 """The leaderboard: every record in one table, made from the records themselves.
 
-    python benchmarks/leaderboard.py
+    python tools/leaderboard.py
 
 Writes `records/README.md`; a test compares it with the records. Operations count a product and a
 sum as two, backward as twice forward; a teacher's are not in them.
@@ -18,7 +18,7 @@ from fmnist.scoring.figures import wilson_interval
 RECORDS = Path(__file__).parents[1] / "records"
 HEAD = """# Recorded results
 
-The best first. Made by `python benchmarks/leaderboard.py` from the folders beside it; each has its
+The best first. Made by `python tools/leaderboard.py` from the folders beside it; each has its
 recipe, environment, learning curve, a line a seed and what there is to say about it. Test accuracy
 is the mean over seeds, ± their standard deviation; the interval is Wilson's 95 % for its images.
 Operations are forward for one image, and of a whole training run (60,000 images × epochs, backward
@@ -27,7 +27,7 @@ named. `LOG.md` has what was tried.
 
 ![Test accuracy against parameters and against the operations of training](pareto.png)
 
-`python benchmarks/pareto.py --out records/pareto.png` draws it, with what is published.
+`python tools/pareto.py --out records/pareto.png` draws it, with what is published.
 
 | recipe | parameters | test accuracy | 95 % interval | seeds | forward, MFLOP | training, PFLOP | \
 seconds | device | date | command | record |
