@@ -87,12 +87,12 @@ def by_fit(name: str, data: Data, turns: Turns) -> None:
     import keras
 
     from fmnist.engine import augment, networks
-    from fmnist.recipes import shipped as shipped_module
+    from fmnist.recipes import shipped
 
     if name == "seed":
         # Ours takes its draws from the update's number, which fit alone does not give it.
         model = keras.models.clone_model(
-            networks.build(shipped_module.recipe("seed", precision="float32", flip=False)),
+            networks.build(shipped.recipe("seed", precision="float32", flip=False)),
             clone_function=lambda layer: (
                 keras.layers.Dropout(layer.rate)
                 if isinstance(layer, augment.Dropout)
@@ -216,7 +216,7 @@ def by_pytorch(data: Data, turns: Turns) -> None:
 
 def by_recipe(name: str, data: Data) -> None:
     """One of our recipes, as `fmnist train NAME --test` runs it."""
-    from fmnist.recipes import shipped as shipped_module
+    from fmnist.recipes import shipped
     from fmnist.scoring.evaluate import evaluate
     from fmnist.training.progress import Progress
     from fmnist.training.train import train
@@ -232,7 +232,7 @@ def by_recipe(name: str, data: Data) -> None:
             if waits:
                 sys.stdin.readline()
 
-    recipe = shipped_module.recipe(name)
+    recipe = shipped.recipe(name)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         run = train(recipe, data, folder, progress=Hand("none"))

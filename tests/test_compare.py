@@ -9,7 +9,7 @@ from scipy import stats
 
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.shipped import recipe
-from fmnist.runs import run as run_module
+from fmnist.runs import run as runs
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import (
     compare,
@@ -183,6 +183,6 @@ def test_what_cannot_be_compared_is_refused(make, trio, tmp_path):
 
 
 def test_logits_that_unpack_without_end_are_refused(trio, monkeypatch):
-    monkeypatch.setattr(run_module, "LARGEST_LOGITS", 100)
+    monkeypatch.setattr(runs, "LARGEST_LOGITS", 100)
     with pytest.raises(RunError, match="unpacked"):
         open_subject([trio[0]], "val")

@@ -203,7 +203,7 @@ def out_of_sample(
 
 def train_fold(folder: Path, k: int, recipe: Recipe, part: Data, progress: Progress) -> Run:
     """The finished run of a fold: taken as it is, gone on with, or trained."""
-    from fmnist.training import train as train_module
+    from fmnist.training import train as training
 
     path = folder / "folds" / str(k + 1)
     if not (path / "recipe.json").exists():
@@ -216,8 +216,8 @@ def train_fold(folder: Path, k: int, recipe: Recipe, part: Data, progress: Progr
             return run
     try:
         if path.exists():
-            return train_module.resume(run, part, progress=progress)
-        return train_module.train(recipe, part, path, progress=progress)
+            return training.resume(run, part, progress=progress)
+        return training.train(recipe, part, path, progress=progress)
     except Interrupted as stop:
         how = command("audit", "--resume", folder)
         raise Interrupted(stop.exit_code - 128, f"stopped; go on by: {how}") from None

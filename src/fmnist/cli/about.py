@@ -94,28 +94,26 @@ def recipes(
     """List the recipes with their recorded results, or every field of one."""
     import inspect
 
-    from fmnist.recipes import shipped as shipped_module
+    from fmnist.recipes import shipped
 
     if name is None:
         if settings:
             raise UsageError("--set: expected the name of a recipe before it, received none")
-        cards = {key: inspect.getdoc(make) or "" for key, make in shipped_module.RECIPES.items()}
+        cards = {key: inspect.getdoc(make) or "" for key, make in shipped.RECIPES.items()}
         if as_json:
-            print_json(
-                {k: shipped_module.RECIPES[k]().to_json() | {"card": c} for k, c in cards.items()}
-            )
+            print_json({k: shipped.RECIPES[k]().to_json() | {"card": c} for k, c in cards.items()})
             return
         for key, card in cards.items():
             print(f"{key}\n" + "\n".join(f"    {line}".rstrip() for line in card.splitlines()))
         print("\nfmnist recipes NAME prints every field; fmnist train NAME trains it")
         return
-    recipe = shipped_module.recipe(name, **shipped_module.parse_settings(settings or []))
+    recipe = shipped.recipe(name, **shipped.parse_settings(settings or []))
     if as_json:
         print_json(recipe.to_json())
         return
 
-    if name in shipped_module.RECIPES:
-        print(inspect.getdoc(shipped_module.RECIPES[name]), end="\n\n")
+    if name in shipped.RECIPES:
+        print(inspect.getdoc(shipped.RECIPES[name]), end="\n\n")
     show_recipe(recipe)
 
 

@@ -135,12 +135,12 @@ def train(
     from fmnist.recipes.text import VIEWS
     from fmnist.scoring.evaluate import evaluate as score_run
     from fmnist.scoring.figures import headline
-    from fmnist.training import train as train_module
+    from fmnist.training import train as training
     from fmnist.training.progress import Progress
 
     progress = Progress("none" if quiet or not first else "auto")
     if resume:
-        result = train_module.resume(
+        result = training.resume(
             resume,
             loaded,
             checkpoint_seconds=checkpoint_seconds,
@@ -148,7 +148,7 @@ def train(
             progress=progress,
         )
     else:
-        result = train_module.train(
+        result = training.train(
             chosen,
             loaded,
             run,
