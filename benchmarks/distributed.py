@@ -24,10 +24,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "standard": {},
     # Little arithmetic for 7.9 million parameters: gradients of 32 MB.
     "seed": {
-        "model.filters": (4, 8), "model.pool_after": (1, 2), "model.dense_units": 19_600,
-        "crop": 0, "flip": False,
+        "model.filters": (4, 8),
+        "model.pool_after": (1, 2),
+        "model.dense_units": 19_600,
+        "crop": 0,
+        "flip": False,
     },
-}  # fmt: skip
+}
 BATCH = 128
 
 
@@ -49,9 +52,13 @@ def work(name: str, batch: int, count: int, number: int, port: int, updates: int
     random = np.random.RandomState(0)
     images = random.randint(0, 256, (batch * 8, 28, 28, 1), dtype=np.uint8)
     env = {
-        "precision": "float32", "shape": [28, 28, 1], "classes": list(range(10)),
-        "mean": 0.5, "deviation": 0.3, "micro_batch": batch,
-    }  # fmt: skip
+        "precision": "float32",
+        "shape": [28, 28, 1],
+        "classes": list(range(10)),
+        "mean": 0.5,
+        "deviation": 0.3,
+        "micro_batch": batch,
+    }
     labels = random.randint(0, 10, len(images), dtype=np.int32)
     session = Trainer(made, env, Split(images, labels))
     session.updater = session.make_updater(batch)
@@ -72,12 +79,19 @@ def measure(name: str, batch: int, count: int, updates: int) -> tuple[float, int
         port = free.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, "--work", name,
-             *map(str, (batch, count, number, port, updates))],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                __file__,
+                "--work",
+                name,
+                *map(str, (batch, count, number, port, updates)),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
     texts = [process.communicate() for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit("\n".join(errors[-2000:] for _, errors in texts))

@@ -66,8 +66,10 @@ def main() -> None:
     for precision in (env["precision"], "float32"):
         done = subprocess.run(
             [sys.executable, "-c", FIT, str(options.updates), precision],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         rows.append((f"model.fit, {precision}", 128, int(done.stdout.split()[-1])))
     print(f"{'what':<36} {'at once':>8} {'peak':>9}   (seed, batch 128, {env['device']})")
     for what, size, peak in dict.fromkeys(rows):

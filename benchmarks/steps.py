@@ -81,9 +81,13 @@ class Subject:
         self.precision = resolve_precision(chosen.precision)
         size = chosen.micro_batch or chosen.batch_size
         env = {
-            "precision": self.precision, "shape": [28, 28, 1], "classes": list(range(10)),
-            "mean": 0.5, "deviation": 0.3, "micro_batch": size,
-        }  # fmt: skip
+            "precision": self.precision,
+            "shape": [28, 28, 1],
+            "classes": list(range(10)),
+            "mean": 0.5,
+            "deviation": 0.3,
+            "micro_batch": size,
+        }
         self.session = Trainer(chosen, env, split)
         self.session.updater = self.session.make_updater(size)
         self.update, self.times, self.input, self.apply = 0, [], [], []
@@ -140,9 +144,11 @@ class Subject:
             space.ParseFromString(trace.read_bytes())
         spans = sorted(
             (begin := 1000 * line.timestamp_ns + event.offset_ps, begin + event.duration_ps)
-            for plane in space.planes for line in plane.lines for event in line.events
+            for plane in space.planes
+            for line in plane.lines
+            for event in line.events
             if "Conv2D" in plane.event_metadata[event.metadata_id].name.rpartition(":")[2]
-        )  # fmt: skip
+        )
         busy = until = 0
         for begin, end in spans:
             busy += max(0, end - max(begin, until))
@@ -230,9 +236,12 @@ def main() -> None:
             if name not in fits:
                 continue
             done = subprocess.run(
-                [sys.executable, __file__, "--fit", name], check=True, capture_output=True,
-                text=True, env=os.environ | {"KERAS_BACKEND": "tensorflow"},
-            )  # fmt: skip
+                [sys.executable, __file__, "--fit", name],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+            )
             fits[name].append(json.loads(done.stdout.splitlines()[-1]))
     for precision, values in rates.items():
         print(f"matrix product, {precision}: {statistics.median(values) / 1e9:.0f} GFLOP/s")
@@ -245,9 +254,10 @@ def main() -> None:
         batch = subject.recipe.batch_size
         rate = 3 * batch * operations(subject.recipe) / seconds
         parts = [
-            subject.convolutions() / seconds, statistics.median(subject.input) / seconds,
+            subject.convolutions() / seconds,
+            statistics.median(subject.input) / seconds,
             statistics.median(subject.apply) / seconds,
-        ]  # fmt: skip
+        ]
         fit = f"{'':>10}{'':>7}"
         if name in fits:
             images = statistics.median(fits[name])

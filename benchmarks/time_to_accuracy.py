@@ -101,13 +101,18 @@ def by_fit(name: str, data: Data, turns: Turns) -> None:
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     else:
-        model = keras.Sequential([
-            keras.layers.Input((28, 28, 1)),
-            keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.MaxPooling2D(2),
-            keras.layers.Conv2D(64, 3, activation="relu"), keras.layers.MaxPooling2D(2),
-            keras.layers.Flatten(), keras.layers.Dropout(0.5),
-            keras.layers.Dense(10, activation="softmax"),
-        ])  # fmt: skip
+        model = keras.Sequential(
+            [
+                keras.layers.Input((28, 28, 1)),
+                keras.layers.Conv2D(32, 3, activation="relu"),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Conv2D(64, 3, activation="relu"),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Flatten(),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(10, activation="softmax"),
+            ]
+        )
         loss = keras.losses.SparseCategoricalCrossentropy()
 
     def predict(images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -135,8 +140,10 @@ def by_pytorch(data: Data, turns: Turns) -> None:
 
     def block(before: int, after: int, pool: bool = False) -> Any:
         layers = [
-            nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
-        ]  # fmt: skip
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
         return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
     class Residual(nn.Module):  # type: ignore[misc]
@@ -148,10 +155,16 @@ def by_pytorch(data: Data, turns: Turns) -> None:
             return x + self.body(x)
 
     model = nn.Sequential(
-        block(1, 64), block(64, 128, True), Residual(128), block(128, 256, True),
-        block(256, 512, True), Residual(512), nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+        block(1, 64),
+        block(64, 128, True),
+        Residual(128),
+        block(128, 256, True),
+        block(256, 512, True),
+        Residual(512),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
         nn.Linear(512, 10, bias=False),
-    ).to(memory_format=torch.channels_last)  # fmt: skip
+    ).to(memory_format=torch.channels_last)
     mean, deviation = 0.286, 0.353
 
     def standard(images: NDArray[np.uint8]) -> Any:
@@ -196,9 +209,10 @@ def by_pytorch(data: Data, turns: Turns) -> None:
             times[mixed] = time.process_time() - begin
     mixed = times[True] < times[False]
     tell(
-        True, parameters=sum(p.numel() for p in model.parameters()),
+        True,
+        parameters=sum(p.numel() for p in model.parameters()),
         precision="bfloat16" if mixed else "float32",
-    )  # fmt: skip
+    )
     turns.start()
     while True:
         order = random.permutation(len(labels))
@@ -261,9 +275,12 @@ class Contender:
         self.complaints = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--contender", name, "--seconds", str(seconds)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.complaints,
+            text=True,
             env=os.environ | {"KERAS_BACKEND": "tensorflow"},
-        )  # fmt: skip
+        )
         self.listen()  # until it is ready
 
     def listen(self) -> None:
@@ -308,16 +325,22 @@ def picture(contenders: list[Contender], path: Path) -> None:
         ours = contender.name in OURS
         seconds, val = zip(*contender.points, strict=True)
         (curve,) = axes.plot(
-            seconds, [100 * v for v in val], "-" if ours else "--", marker=".",
+            seconds,
+            [100 * v for v in val],
+            "-" if ours else "--",
+            marker=".",
             label=f"{contender.name}: test {contender.facts['test']:.2%}",
-        )  # fmt: skip
+        )
         test = 100 * contender.facts["test"]
         axes.plot(seconds[-1], test, "o", color=curve.get_color(), markersize=8)
     axes.set(
-        xscale="log", xlabel="seconds of training on two cores", ylabel="accuracy, %",
-        ylim=(78, 96.5), xticks=(30, 60, 120, 300, 600, 1200),
+        xscale="log",
+        xlabel="seconds of training on two cores",
+        ylabel="accuracy, %",
+        ylim=(78, 96.5),
+        xticks=(30, 60, 120, 300, 600, 1200),
         title="Val accuracy while training, and test (dot) at the end",
-    )  # fmt: skip
+    )
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.grid(alpha=0.3)

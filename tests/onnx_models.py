@@ -8,9 +8,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 CLASSES = ("top", "bottom", "left")
 ABOUT = {
-    "schema": 1, "name": "tiny", "classes": [*CLASSES], "shape": [28, 28, 1], "temperature": 2.0,
+    "schema": 1,
+    "name": "tiny",
+    "classes": [*CLASSES],
+    "shape": [28, 28, 1],
+    "temperature": 2.0,
     "outlier": {"score": "centred energy", "threshold": 1.5},
-}  # fmt: skip
+}
 
 
 def weights(height: int = 28, width: int = 28) -> np.ndarray:

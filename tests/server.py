@@ -30,15 +30,26 @@ class Server:
             for name, value in (limits or {}).items()
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code + "from fmnist.cli.main import main\nmain()",
-             "serve", *(["--model", str(model)] if model else []), "--port", "0", "--json",
-             *options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-c",
+                code + "from fmnist.cli.main import main\nmain()",
+                "serve",
+                *(["--model", str(model)] if model else []),
+                "--port",
+                "0",
+                "--json",
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             # A test runner in the background ignores Ctrl-C, or under nohup SIGHUP, and so would
             # what it starts.
-            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL)
-                                for each in (signal.SIGINT, signal.SIGHUP)],
-        )  # fmt: skip
+            preexec_fn=lambda: [
+                signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)
+            ],
+        )
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(self.process.communicate()[1])

@@ -34,14 +34,23 @@ EXACT = {
     "XLA_FLAGS": "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0",
 }
 SMALL = [
-    "quick", *("--set", "model.filters=8,16"), *("--set", "model.pool_after=1,2"),
-    *("--set", "crop=2"), *("--set", "cutout=6"), *("--set", "batch_size=64"),
-    *("--set", "epochs=4"), *("--set", "precision=float32"),
-]  # fmt: skip
+    "quick",
+    *("--set", "model.filters=8,16"),
+    *("--set", "model.pool_after=1,2"),
+    *("--set", "crop=2"),
+    *("--set", "cutout=6"),
+    *("--set", "batch_size=64"),
+    *("--set", "epochs=4"),
+    *("--set", "precision=float32"),
+]
 PLAIN = [
-    "seed", *("--set", "model.filters=8,16"), *("--set", "model.pool_after=1,2"),
-    *("--set", "model.dense_units=32"), *("--set", "epochs=2"), *("--set", "precision=float32"),
-]  # fmt: skip
+    "seed",
+    *("--set", "model.filters=8,16"),
+    *("--set", "model.pool_after=1,2"),
+    *("--set", "model.dense_units=32"),
+    *("--set", "epochs=2"),
+    *("--set", "precision=float32"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +68,12 @@ def fmnist(data):
         command = [sys.executable, "-m", "fmnist", "train", "--data", data, "--quiet"]
         command += arguments if "--resume" in arguments else [*arguments, "--run", folder]
         process = subprocess.Popen(
-            [*map(str, command)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*map(str, command)],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=os.environ | {"KERAS_BACKEND": "jax"} | EXACT | environment,
-        )  # fmt: skip
+        )
         if stop:
             while process.poll() is None and not [*folder.glob("checkpoint/*.json")]:
                 time.sleep(0.01)

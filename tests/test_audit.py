@@ -22,10 +22,16 @@ from fmnist.training.progress import Progress
 
 QUIET = Progress("none")
 TINY = recipe(
-    "quick", epochs=10, batch_size=32, precision="float32", learning_rate=0.2, label_smoothing=0,
-    flip=False, views="one",
+    "quick",
+    epochs=10,
+    batch_size=32,
+    precision="float32",
+    learning_rate=0.2,
+    label_smoothing=0,
+    flip=False,
+    views="one",
     **{"model.filters": "8,16", "model.pool_after": "1,2"},
-)  # fmt: skip
+)
 FLIPPED = {7: 3, 40: 1, 101: 1, 150: 2, 222: 3}  # image: how many classes its label is moved on
 CLASSES = 4
 
@@ -44,9 +50,11 @@ def spoilt(tmp_path_factory):
     labels[21] = labels[20]
     test_images[5] = images[30]
     for name, values in {
-        "train-images-idx3-ubyte.gz": images, "train-labels-idx1-ubyte.gz": labels,
-        "t10k-images-idx3-ubyte.gz": test_images, "t10k-labels-idx1-ubyte.gz": test_labels,
-    }.items():  # fmt: skip
+        "train-images-idx3-ubyte.gz": images,
+        "train-labels-idx1-ubyte.gz": labels,
+        "t10k-images-idx3-ubyte.gz": test_images,
+        "t10k-labels-idx1-ubyte.gz": test_labels,
+    }.items():
         write_idx(folder / name, values)
     (folder / "classes.txt").write_text("<script>alert(1)</script>\nb&b\nc\nd\n")
     return load_data(folder)
@@ -106,8 +114,13 @@ def test_audit_json_is_what_was_returned(audited, spoilt):
     assert Recipe.from_json(kept["recipe"]) == TINY
     assert kept["data"]["hash"] == spoilt.hash
     assert {path.name for path in folder.iterdir()} == {
-        "audit.json", "duplicates.jsonl", "folds", "index.html", "labels.jsonl", "lock",
-    }  # fmt: skip
+        "audit.json",
+        "duplicates.jsonl",
+        "folds",
+        "index.html",
+        "labels.jsonl",
+        "lock",
+    }
 
 
 def test_the_page_is_whole_and_escapes_what_it_quotes(audited):

@@ -139,7 +139,7 @@ def test_a_part_is_its_bytes_whatever_they_are():
         ("image/svg+xml", b'<svg xmlns="http://www.w3.org/2000/svg"/>', 422),
     ],
     ids=map(str, range(17)),  # the boundaries are drawn: two processes would see other tests
-)  # fmt: skip
+)
 def test_what_holds_no_photos_is_refused(content_type, body, status):
     assert status_of(content_type, body) == status
 

@@ -47,9 +47,12 @@ COMMANDS = [
     "doctor",
 ]
 SMALL = [
-    *("--set", "model.filters=4,4"), *("--set", "model.dense_units=8"),
-    *("--set", "precision=float32"), *("--set", "epochs=1"), *("--set", "batch_size=64"),
-]  # fmt: skip
+    *("--set", "model.filters=4,4"),
+    *("--set", "model.dense_units=8"),
+    *("--set", "precision=float32"),
+    *("--set", "epochs=1"),
+    *("--set", "batch_size=64"),
+]
 
 
 class Done(NamedTuple):
@@ -83,10 +86,13 @@ def own_process(*arguments, **options):
     """`fmnist ARGUMENTS` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "fmnist", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         # A test runner in the background ignores Ctrl-C, and its children would too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
-    )  # fmt: skip
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
+    )
 
 
 def refused(done, code):
@@ -210,7 +216,7 @@ def test_audit_makes_a_folder_once_and_says_what_it_found(folder, tmp_path):
     out = tmp_path / "audit"
     found = call(
         "audit", "seed", *SMALL, "--folds", 2, "--data", folder, "--out", out, "--json"
-    ).json  # fmt: skip
+    ).json
     assert found["labels"]["n"] == 480
     assert found["duplicates"]["n"] == 540
     assert "exists already" in refused(call("audit", "--out", out), 5)
@@ -233,13 +239,19 @@ def test_an_unfinished_run_is_not_scored(tmp_path):
         (["summary", "seed", "--set", "model.filters=8,0"], "from 1 to 8192"),
         (["train", "seed", "--set", "model.pool_after=7"], "the number of convolutions"),
         (
-            ["summary", "seed", "--set", "model.filters=4,4,4,4,4",
-             "--set", "model.pool_after=1,2,3,4,5"],
+            [
+                "summary",
+                "seed",
+                "--set",
+                "model.filters=4,4,4,4,4",
+                "--set",
+                "model.pool_after=1,2,3,4,5",
+            ],
             "at least 32 pixels a side",
         ),
         (["train", "seed", "--data", "DATA", "--set", "crop=40"], "less than the image's side"),
     ],
-)  # fmt: skip
+)
 def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expected, folder):
     code = (
         "import sys\n"
@@ -259,8 +271,11 @@ def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expec
 def test_another_engine_than_the_two_is_refused():
     done = subprocess.run(
         [sys.executable, "-m", "fmnist", "summary", "seed"],
-        capture_output=True, text=True, timeout=60, env=os.environ | {"KERAS_BACKEND": "torch"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+    )
     assert (done.returncode, done.stdout) == (2, "")
     expected = "error: KERAS_BACKEND: expected tensorflow or jax, received 'torch'"
     assert done.stderr.startswith(expected)
@@ -303,8 +318,10 @@ def test_a_recipe_can_be_changed_kept_in_a_file_and_used(tmp_path):
 def test_data_describes_and_draws(folder, tmp_path):
     about = call("data", "--data", folder, "--json").json
     assert {name: split["images"] for name, split in about["splits"].items()} == {
-        "train": 440, "val": 40, "test": 60,
-    }  # fmt: skip
+        "train": 440,
+        "val": 40,
+        "test": 60,
+    }
     picture = tmp_path / "samples.png"
     done = call("data", "--data", folder, "--show", picture)
     assert done.code == 0
@@ -341,9 +358,11 @@ def test_a_reader_that_went_away_gives_no_traceback():
 
 def test_a_terminal_without_the_characters_gets_others():
     done = subprocess.run(
-        [sys.executable, "-m", "fmnist", "recipes", "seed"], capture_output=True, timeout=60,
+        [sys.executable, "-m", "fmnist", "recipes", "seed"],
+        capture_output=True,
+        timeout=60,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"3?3" in done.stdout
 
@@ -779,8 +798,19 @@ def test_other_data_is_refused(trained, tmp_path):
 
 def test_trained_on_all_a_run_has_no_val_score(tmp_path, folder):
     path = tmp_path / "run"
-    done = call("train", "seed", *SMALL, "--data", folder, "--run", path, "--fit-on", "all",
-                "--quiet", "--test")  # fmt: skip
+    done = call(
+        "train",
+        "seed",
+        *SMALL,
+        "--data",
+        folder,
+        "--run",
+        path,
+        "--fit-on",
+        "all",
+        "--quiet",
+        "--test",
+    )
     assert (done.code, done.err) == (0, "")
     assert re.search(r"^ACCURACY: .*n=60.*test opened 1×", done.out, re.MULTILINE)
     assert "val accuracy" not in done.out
@@ -790,9 +820,28 @@ def test_trained_on_all_a_run_has_no_val_score(tmp_path, folder):
 
 
 def test_a_loss_that_is_no_number_is_exit_4(tmp_path, folder):
-    done = call("train", "seed", *SMALL, "--data", folder, "--run", tmp_path / "run", "--quiet",
-                "--set", "optimizer=sgd", "--set", "learning_rate=1000", "--set", "warmup=0",
-                "--set", "clip_norm=0", "--set", "epochs=9", "--set", "batch_size=8")  # fmt: skip
+    done = call(
+        "train",
+        "seed",
+        *SMALL,
+        "--data",
+        folder,
+        "--run",
+        tmp_path / "run",
+        "--quiet",
+        "--set",
+        "optimizer=sgd",
+        "--set",
+        "learning_rate=1000",
+        "--set",
+        "warmup=0",
+        "--set",
+        "clip_norm=0",
+        "--set",
+        "epochs=9",
+        "--set",
+        "batch_size=8",
+    )
     line = refused(done, 4)
     assert re.match(r"error: update \d+: expected a finite loss", line)
     assert str(tmp_path / "run") in line

@@ -77,7 +77,7 @@ def test_a_run_folder_comes_back_as_it_was(tmp_path):
         (archive(("lock", b"abc")).replace(b"abc", b"abd"), "CRC"),
         (archive(("lock", b"abc"))[:-30], "not a zip"),
     ],
-)  # fmt: skip
+)
 def test_a_hostile_archive_is_refused(content, why):
     with pytest.raises(RunError, match=why):
         cluster.unpack(content)
@@ -112,8 +112,11 @@ def test_as_many_trials_at_once_as_the_nodes_have_room_for():
 def run_cli(*words, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "fmnist", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed here")
@@ -252,9 +255,12 @@ def test_a_sweep_on_a_cluster_is_the_local_one_also_when_a_node_is_lost(ray_clus
     rows = outcome(there)
     assert rows == outcome(local)
     assert [(row["trial"], row["state"], len(row["history"])) for row in rows] == [
-        (0, "complete", EPOCHS), (1, "complete", EPOCHS), (2, "failed", 0), (3, "failed", 0),
+        (0, "complete", EPOCHS),
+        (1, "complete", EPOCHS),
+        (2, "failed", 0),
+        (3, "failed", 0),
         (4, "complete", EPOCHS),
-    ]  # fmt: skip
+    ]
     for row in rows:
         if row["state"] == "complete":
             run = Run(there / "trials" / row["run"])

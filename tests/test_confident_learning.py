@@ -34,9 +34,12 @@ def test_the_same_as_cleanlab(seed):
     assert np.abs(estimated - compute_confident_joint(labels, chance)).max() < 1
     assert estimated.sum() == pytest.approx(len(labels))
     theirs = find_label_issues(
-        labels, chance, filter_by="confident_learning",
-        return_indices_ranked_by="self_confidence", n_jobs=1,
-    )  # fmt: skip
+        labels,
+        chance,
+        filter_by="confident_learning",
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
+    )
     found, suggested = confident_learning.suspicious(chance, labels)
     assert len(found) > 100
     assert np.array_equal(found, theirs)

@@ -89,16 +89,24 @@ def test_teachers_see_the_images_that_the_student_sees(data, teacher, other, pre
 def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
     """And the student comes to agree with the teacher."""
     env = {
-        "precision": "float32", "shape": [28, 28, 1], "classes": list(data.classes),
-        "mean": 0.3, "deviation": 0.35, "micro_batch": 50,
+        "precision": "float32",
+        "shape": [28, 28, 1],
+        "classes": list(data.classes),
+        "mean": 0.3,
+        "deviation": 0.35,
+        "micro_batch": 50,
         "teachers": teachers.describe([teacher], small(), data),
-    }  # fmt: skip
+    }
     results = []
     for turn in (0, 1):
         chosen = small(
-            **{"model.filters": "8,16"}, distillation=1, epochs=20, crop=0, cutout=0,
+            **{"model.filters": "8,16"},
+            distillation=1,
+            epochs=20,
+            crop=0,
+            cutout=0,
             learning_rate=0.2,
-        )  # fmt: skip
+        )
         session = Trainer(chosen, env, data.train)
         session.labels = np.roll(data.train.labels, turn)
         session.updater = session.make_updater(50)
@@ -124,9 +132,13 @@ def test_division_does_not_change_what_is_taught(data, teacher, tmp_path):
     weights = []
     for name, size in (("whole", None), ("parts", 24)):
         run = train(
-            plain(precision="float32", crop=2, flip=True), data, tmp_path / name,
-            teachers=[teacher.path], micro_batch=size, progress=QUIET,
-        )  # fmt: skip
+            plain(precision="float32", crop=2, flip=True),
+            data,
+            tmp_path / name,
+            teachers=[teacher.path],
+            micro_batch=size,
+            progress=QUIET,
+        )
         weights.append(run.load_weights())
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)

@@ -15,9 +15,13 @@ from fmnist.engine import distributed
 from fmnist.runs.run import Run
 
 SMALL = [
-    *("--set", "model.filters=4,8"), *("--set", "model.pool_after=1,2"), *("--set", "crop=2"),
-    *("--set", "cutout=6"), *("--set", "batch_size=52"), *("--set", "epochs=3"),
-]  # fmt: skip
+    *("--set", "model.filters=4,8"),
+    *("--set", "model.pool_after=1,2"),
+    *("--set", "crop=2"),
+    *("--set", "cutout=6"),
+    *("--set", "batch_size=52"),
+    *("--set", "epochs=3"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +40,28 @@ def start(cache, count, *arguments):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = os.environ | {
-        "KERAS_BACKEND": "jax", "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "KERAS_BACKEND": "jax",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }  # fmt: skip
+    }
     hand = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count)]
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "fmnist", "train", *map(str, arguments),
-             *((*hand, "--process-id", str(number)) if count > 1 else ())],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+            [
+                sys.executable,
+                "-m",
+                "fmnist",
+                "train",
+                *map(str, arguments),
+                *((*hand, "--process-id", str(number)) if count > 1 else ()),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def finish(processes):

@@ -137,21 +137,34 @@ def made_up(place, name, version, *requires):
 
 def test_packages_that_do_not_fit(tmp_path, monkeypatch):
     train = 'extra == "train"'
-    made_up(tmp_path, "fmnist", "0.1.0", "numpy>=2", f"keras==3.15.*; {train}",
-            f"jax>=0.10; {train}", 'ray>=2; extra == "cluster"')  # fmt: skip
+    made_up(
+        tmp_path,
+        "fmnist",
+        "0.1.0",
+        "numpy>=2",
+        f"keras==3.15.*; {train}",
+        f"jax>=0.10; {train}",
+        'ray>=2; extra == "cluster"',
+    )
     made_up(tmp_path, "numpy", "1.26.0")
     made_up(tmp_path, "keras", "3.15.1", "namex")
     made_up(tmp_path, "jax", "0.10.2", "jaxlib<=0.10.2,>=0.10.1", 'libtpu; extra == "tpu"')
     made_up(tmp_path, "jaxlib", "0.9.0")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     installed = {
-        "fmnist": "0.1.0", "numpy": "1.26.0", "keras": "3.15.1", "jax": "0.10.2", "jaxlib": "0.9.0",
-    }  # fmt: skip
+        "fmnist": "0.1.0",
+        "numpy": "1.26.0",
+        "keras": "3.15.1",
+        "jax": "0.10.2",
+        "jaxlib": "0.9.0",
+    }
     found = {each.found: each for each in check_packages(installed)}
     assert {each.level for each in found.values()} == {"wrong"}
     assert {each.mend for each in found.values()} == {
-        'pip install "numpy>=2"', 'pip install "namex"', 'pip install "jaxlib<=0.10.2,>=0.10.1"',
-    }  # fmt: skip
+        'pip install "numpy>=2"',
+        'pip install "namex"',
+        'pip install "jaxlib<=0.10.2,>=0.10.1"',
+    }
     assert "jaxlib 0.9.0, and jax needs <=0.10.2,>=0.10.1" in found
     assert "namex is missing, which keras needs" in found
 
@@ -199,13 +212,18 @@ def write(path, text=""):
     [
         ("580.65.06", CUDA, "ok", ""),
         ("595.10", {}, "note", 'pip install "fmnist[cuda]"'),
-        ("535.104.05", CUDA, "wrong", 'pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt && '
-         'pip install "fmnist[train]" "jax[cuda12]"'),
+        (
+            "535.104.05",
+            CUDA,
+            "wrong",
+            "pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt && "
+            'pip install "fmnist[train]" "jax[cuda12]"',
+        ),
         ("535.104.05", {}, "note", 'pip install "fmnist[train]" "jax[cuda12]"'),
         ("470.57.02", CUDA, "wrong", gpus.NEW_DRIVER),
         ("535.104.05", {"jaxlib": "0.10.2", "jax-cuda12-plugin": "0.10.2"}, "ok", ""),
     ],
-)  # fmt: skip
+)
 def test_nvidia_driver_against_the_plugin(nvidia_smi, root, driver, installed, level, mend):
     nvidia_smi(f"echo 'NVIDIA H100 80GB HBM3, {driver}'")
     findings, expects_gpu = gpus.check(installed, root)
@@ -229,11 +247,12 @@ def test_command_tells_of_all_that_is_broken(nvidia_smi, tmp_path):
     made_up(tmp_path / "fake", "jax-cuda13-plugin", "0.10.2")
     (tmp_path / "data").mkdir()
     done, findings = run_doctor(
-        "--time-limit", "1",
+        "--time-limit",
+        "1",
         PYTHONPATH=f"{tmp_path / 'fake'}{os.pathsep}{SOURCE}",
         KERAS_BACKEND="torch",
         FMNIST_DATA=str(tmp_path / "data"),
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: broken: ")
@@ -271,10 +290,15 @@ def test_nvidia_card_without_a_driver(root):
     assert (found.level, found.mend) == ("wrong", "docker run --gpus all …")
 
 
-@pytest.mark.parametrize("kernel", [
-    "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n",
-    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  Release Build  (dvs)\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  "
+        "Sat Aug 19 01:15:15 UTC 2023\n",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.104.05  "
+        "Release Build  (dvs)\n",
+    ],
+)
 def test_nvidia_driver_by_the_kernel_where_there_is_no_program(root, kernel):
     write(root / "dev/nvidia0")
     write(root / "proc/driver/nvidia/version", kernel)
@@ -303,8 +327,9 @@ def test_plugins_of_both_makers(root):
 def test_plugin_of_another_version_than_jaxlib(root):
     found = only(gpus.check(CUDA | {"jax-cuda13-plugin": "0.9.1"}, root)[0], "plugins")
     assert (found.level, found.mend) == (
-        "wrong", 'pip install "jax-cuda13-plugin[with-cuda]==0.10.2" "jax-cuda13-pjrt==0.10.2"',
-    )  # fmt: skip
+        "wrong",
+        'pip install "jax-cuda13-plugin[with-cuda]==0.10.2" "jax-cuda13-pjrt==0.10.2"',
+    )
 
 
 def test_jax_that_sees_no_gpu_although_all_fits(tmp_path, monkeypatch):
@@ -355,9 +380,11 @@ def test_amd_device_that_is_closed_to_this_user():
         write(root / "dev/kfd")
         (root / "dev/kfd").chmod(0)
         done = subprocess.run(
-            [sys.executable, "-c", code, folder], capture_output=True, text=True,
+            [sys.executable, "-c", code, folder],
+            capture_output=True,
+            text=True,
             env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        )  # fmt: skip
+        )
     assert done.stdout.startswith("AMD wrong sudo usermod --append --groups render,video"), (
         done.stderr
     )

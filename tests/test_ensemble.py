@@ -27,9 +27,12 @@ from fmnist.training.progress import Progress
 from fmnist.training.train import resume, train
 
 SMALL = {
-    "model.filters": "6", "model.pool_after": "1", "batch_size": 50, "precision": "float32",
+    "model.filters": "6",
+    "model.pool_after": "1",
+    "batch_size": 50,
+    "precision": "float32",
     "epochs": 2,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,7 @@ def members(data, tmp_path_factory):
         recipe("quick", **SMALL, views="shift"),
         recipe("seed", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
     )
-    return [
-        train(r, data, folder / r.name, progress=quiet) for r in recipes
-    ]  # fmt: skip
+    return [train(r, data, folder / r.name, progress=quiet) for r in recipes]
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,9 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     assert named == [run.name for run in members]  # a stranger has no use for this machine's paths
     assert exported.accuracy == pytest.approx(made.scores["val"]["accuracy"], abs=0.1)
     assert training_command(made).split()[1:] == [
-        "ensemble", *(str(run.path.resolve()) for run in members),
-    ]  # fmt: skip
+        "ensemble",
+        *(str(run.path.resolve()) for run in members),
+    ]
     written = write_report([made], "val", data, tmp_path / "page.html")
     assert written["runs"][0]["accuracy"] == made.scores["val"]["accuracy"]
     about = open_subject([made], "val").describe()
@@ -115,8 +117,14 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
 def test_it_is_described_without_a_training_that_it_never_had(members, made, capsys):
     fields = [name for name, *_ in Recipe.from_json(made.recipe).describe()]
     assert fields == [
-        "name", "model", "model.members", "model.weights", "views", "fit_on", "precision",
-    ]  # fmt: skip
+        "name",
+        "model",
+        "model.members",
+        "model.weights",
+        "views",
+        "fit_on",
+        "precision",
+    ]
     show_run(made)
     said = capsys.readouterr().out
     assert "2 members trained in" in said
@@ -181,11 +189,17 @@ def test_half_an_ensemble_is_no_run_and_is_not_trained(members, made, data, tmp_
 @pytest.mark.parametrize(
     "altered",
     [
-        {"members": []}, {"members": "ab"}, {"members": [1, 2]}, {"weights": [0.5]},
-        {"weights": [2, -1]}, {"weights": [0, 0]}, {"weights": [1, 1e9]},
-        {"weights": ["a", "b"]}, {"weights": None},
+        {"members": []},
+        {"members": "ab"},
+        {"members": [1, 2]},
+        {"weights": [0.5]},
+        {"weights": [2, -1]},
+        {"weights": [0, 0]},
+        {"weights": [1, 1e9]},
+        {"weights": ["a", "b"]},
+        {"weights": None},
     ],
-)  # fmt: skip
+)
 def test_a_strangers_recipe_is_checked(made, altered):
     kept = made.recipe
     with pytest.raises(UsageError):

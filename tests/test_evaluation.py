@@ -41,8 +41,11 @@ def some_logits(seed, n, classes, sharpness=2.0):
 
 problems = st.builds(
     some_logits,
-    st.integers(0, 2**32 - 1), st.integers(1, 200), st.integers(2, 12), st.floats(0.01, 50),
-)  # fmt: skip
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 200),
+    st.integers(2, 12),
+    st.floats(0.01, 50),
+)
 
 
 # intervals
@@ -66,9 +69,11 @@ def test_the_wilson_interval_solves_its_equation(case):
 def test_the_wilson_interval_of_known_cases():
     # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29
     for case, interval in {
-        (81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605),
-        (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718),
-    }.items():  # fmt: skip
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
         assert wilson_interval(*case) == pytest.approx(interval, abs=5e-5)
     assert wilson_interval(10, 10)[1] == pytest.approx(1, abs=1e-12)
 
@@ -175,9 +180,14 @@ def test_huge_logits_give_finite_figures():
 
 @pytest.mark.parametrize(
     ("shape", "labels", "classes"),
-    [((3, 2), [0, 1], 2), ((2, 3), [0, 1], 2), ((0, 2), [], 2), ((2, 2), [0, 2], 2),
-     ((2, 2), [0, -1], 2)],
-)  # fmt: skip
+    [
+        ((3, 2), [0, 1], 2),
+        ((2, 3), [0, 1], 2),
+        ((0, 2), [], 2),
+        ((2, 2), [0, 2], 2),
+        ((2, 2), [0, -1], 2),
+    ],
+)
 def test_what_does_not_fit_together_is_refused(shape, labels, classes):
     names = tuple(map(str, range(classes)))
     with pytest.raises(UsageError, match="val: expected"):
@@ -324,7 +334,11 @@ def test_a_split_of_ones_own_is_scored_and_not_kept(make_run):
 
 def test_weights_of_another_model_are_refused(make_run):
     run = make_run()
-    files.write_json(run.path / "recipe.json", recipe("seed", **SMALL, **{"model.pool_after": "1"})
-                    .changed(**{"model.filters": "4,5"}).to_json())  # fmt: skip
+    files.write_json(
+        run.path / "recipe.json",
+        recipe("seed", **SMALL, **{"model.pool_after": "1"})
+        .changed(**{"model.filters": "4,5"})
+        .to_json(),
+    )
     with pytest.raises(RunError, match=r"the arrays of recipe\.json's model"):
         load_model(run)

@@ -35,9 +35,12 @@ from fmnist.training.progress import Progress
 from fmnist.training.train import train
 
 SMALL = {
-    "model.filters": "6,6,8,8", "model.pool_after": "2,3", "batch_size": 50,
-    "precision": "float32", "epochs": 3,
-}  # fmt: skip
+    "model.filters": "6,6,8,8",
+    "model.pool_after": "2,3",
+    "batch_size": 50,
+    "precision": "float32",
+    "epochs": 3,
+}
 SIDES = 13, 12  # odd and not square, so that no axis passes for another
 
 
@@ -341,8 +344,11 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(run, data, tmp_path):
         tmp_path / "model.onnx"
     )
     assert {path.name for path in tmp_path.iterdir()} == {
-        "notes.txt", "card.json", "card.html", "model.onnx",
-    }  # fmt: skip
+        "notes.txt",
+        "card.json",
+        "card.html",
+        "model.onnx",
+    }
 
 
 def test_a_folder_that_cannot_be_is_refused_in_a_line(run, data, tmp_path):

@@ -133,13 +133,17 @@ def test_any_recipe_json_is_a_recipe_or_refused(tmp_path_factory, value):
     st.sampled_from(["recipe.json", "env.json", "score.json", "metrics.jsonl"]).flatmap(
         lambda name: st.tuples(
             st.just(name),
-            altered({
-                "recipe.json": recipe("quick").to_json(), "env.json": ENV,
-                "score.json": {"val": SCORE}, "metrics.jsonl": LINE,
-            }[name]),
+            altered(
+                {
+                    "recipe.json": recipe("quick").to_json(),
+                    "env.json": ENV,
+                    "score.json": {"val": SCORE},
+                    "metrics.jsonl": LINE,
+                }[name]
+            ),
         )
     )
-)  # fmt: skip
+)
 @example(("score.json", {"val": SCORE | {"views": "none such"}}))
 @example(("score.json", {"val": SCORE | {"confusion": [[1]]}}))
 @example(("score.json", {"val": SCORE | {"interval": [0.1]}}))
@@ -188,10 +192,13 @@ def test_any_bytes_are_an_object_or_refused(content):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ('{"schema": 1, "schema": 1}', "a key is there twice"), ('{"epochs": NaN}', "NaN is no"),
-        ("[]", "found list"), ("{", "Expecting"), ("[" * 10_000, "JSON object"),
+        ('{"schema": 1, "schema": 1}', "a key is there twice"),
+        ('{"epochs": NaN}', "NaN is no"),
+        ("[]", "found list"),
+        ("{", "Expecting"),
+        ("[" * 10_000, "JSON object"),
     ],
-)  # fmt: skip
+)
 def test_json_that_is_ambiguous_is_refused(tmp_path, content, why):
     path = tmp_path / "recipe.json"
     path.write_text(content)
@@ -224,10 +231,15 @@ def huge(shape):
     """A safetensors file of zeros that takes no room on disk, as a function that writes it."""
 
     def write(path):
-        about = json.dumps({
-            "mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"],
-            "update": 8,
-        })  # fmt: skip
+        about = json.dumps(
+            {
+                "mean": 0.5,
+                "deviation": 0.3,
+                "shape": [12, 12, 1],
+                "classes": ["a", "b", "c"],
+                "update": 8,
+            }
+        )
         size = 4 * int(np.prod(shape))
         entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
         header = json.dumps({"__metadata__": {"about": about}, "conv2d/kernel": entry}).encode()
@@ -249,8 +261,10 @@ def test_weights_of_another_model_are_refused_before_they_are_read(run):
 def test_weights_that_promise_what_is_not_there_are_refused(run):
     header = b'{"conv2d/kernel":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}'
     for content in (
-        struct.pack("<Q", 2**62) + b"{", struct.pack("<Q", len(header)) + header, b"\x80\x04."
-    ):  # fmt: skip
+        struct.pack("<Q", 2**62) + b"{",
+        struct.pack("<Q", len(header)) + header,
+        b"\x80\x04.",
+    ):
         run.weights_path.write_bytes(content)
         with pytest.raises(RunError, match=r"weights\.safetensors"):
             load_model(run)
@@ -265,9 +279,16 @@ def test_a_checkpoint_of_another_model_is_passed_over(run):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"shape": [12, 12]}, {"shape": [10**9, 10**9, 1]}, {"shape": [0, 0, 1]}, {"deviation": 0},
-     {"classes": "abc"}, {"classes": [1, 2, 3]}, {"mean": "0.5"}],
-)  # fmt: skip
+    [
+        {"shape": [12, 12]},
+        {"shape": [10**9, 10**9, 1]},
+        {"shape": [0, 0, 1]},
+        {"deviation": 0},
+        {"classes": "abc"},
+        {"classes": [1, 2, 3]},
+        {"mean": "0.5"},
+    ],
+)
 def test_weights_that_describe_themselves_oddly_are_refused(run, changed):
     about, arrays = run.about_weights(), run.load_weights()
     run.save_weights(arrays, about | changed)
@@ -299,10 +320,21 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "drop_checkpoints", lambda self: None)
         done = call(
-            "train", "quick", "--set", "model.filters=2,3", "--set", "model.pool_after=1,2",
-            "--set", "epochs=2", "--data", data, "--run", place / "run",
-            "--checkpoint-updates", "1",
-        )  # fmt: skip
+            "train",
+            "quick",
+            "--set",
+            "model.filters=2,3",
+            "--set",
+            "model.pool_after=1,2",
+            "--set",
+            "epochs=2",
+            "--data",
+            data,
+            "--run",
+            place / "run",
+            "--checkpoint-updates",
+            "1",
+        )
     assert done.code == 0, done.err
     return Run(place / "run"), data
 
@@ -318,13 +350,24 @@ def commands(run, place):
     """What reads a stranger's run folder, by name."""
     folder, run = run.env["data"]["folder"], run.path
     return {
-        "show": ("runs", "show", run), "evaluate": ("evaluate", run), "verify": ("verify", run),
-        "compare": ("compare", run, run), "export": ("export", run, "--out", place / "export"),
-        "resume": ("train", "--resume", run), "delete": ("runs", "delete", run, "--yes"),
+        "show": ("runs", "show", run),
+        "evaluate": ("evaluate", run),
+        "verify": ("verify", run),
+        "compare": ("compare", run, run),
+        "export": ("export", run, "--out", place / "export"),
+        "resume": ("train", "--resume", run),
+        "delete": ("runs", "delete", run, "--yes"),
         "teacher": (
-            "train", "quick", "--teacher", run, "--data", folder, "--run", place / "student",
+            "train",
+            "quick",
+            "--teacher",
+            run,
+            "--data",
+            folder,
+            "--run",
+            place / "student",
         ),
-    }  # fmt: skip
+    }
 
 
 def rewrite(name, **changed):
@@ -439,7 +482,7 @@ SCORING = ("evaluate", "verify", "export", "teacher")
         (archive(npy("(1000000, 300)"), 513 << 20), ("compare", "export"), "bytes unpacked"),
         (archive("__import__('os').abort()"), ("compare", "export"), "expected logits and labels"),
     ],
-)  # fmt: skip
+)
 def test_a_hostile_run_folder_is_one_line_for_each_command(
     theirs, trained, tmp_path, harm, names, expected
 ):

@@ -119,9 +119,12 @@ def test_standard_input(model, photos, tmp_path, monkeypatch):
 def test_what_is_bad_is_refused_one_by_one_and_the_rest_goes_on(model, photos):
     whole = (photos / "b.jpg").read_bytes()
     bad = {
-        "bad-0.png": b"", "bad-1.jpg": whole[: len(whole) // 2], "bad-2.png": b"<html>",
-        "bad-3.png": (photos / "a.png").read_bytes()[:70], "bad-4.gif": b"GIF89a\xff\xff\xff\xff",
-    }  # fmt: skip
+        "bad-0.png": b"",
+        "bad-1.jpg": whole[: len(whole) // 2],
+        "bad-2.png": b"<html>",
+        "bad-3.png": (photos / "a.png").read_bytes()[:70],
+        "bad-4.gif": b"GIF89a\xff\xff\xff\xff",
+    }
     for name, content in bad.items():
         (photos / name).write_bytes(content)
     os.mkfifo(photos / "bad-5.png")
@@ -167,8 +170,11 @@ def test_show_writes_what_the_model_saw_beside_the_photo(model, photos, tmp_path
     out = tmp_path / "seen"
     assert call("predict", photos, photos / "a.png", "--model", model, "--show", out).code == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "a.png.2.seen.png", "a.png.seen.png", "b.jpg.seen.png", "c.webp.seen.png",
-    ]  # fmt: skip
+        "a.png.2.seen.png",
+        "a.png.seen.png",
+        "b.jpg.seen.png",
+        "c.webp.seen.png",
+    ]
     with Image.open(out / "a.png.seen.png") as image:
         picture = np.asarray(image)
     side = inputs.KEPT

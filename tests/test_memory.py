@@ -21,10 +21,18 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's acco
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("4GB", 4 * 10**9), ("4gb", 4 * 10**9), ("4 G", 4 * 10**9), ("1.5GiB", 3 * 2**29),
-        ("512MiB", 2**29), ("512Mi", 2**29), ("100k", 10**5), ("7", 7), ("7B", 7), (" 2KiB ", 2048),
+        ("4GB", 4 * 10**9),
+        ("4gb", 4 * 10**9),
+        ("4 G", 4 * 10**9),
+        ("1.5GiB", 3 * 2**29),
+        ("512MiB", 2**29),
+        ("512Mi", 2**29),
+        ("100k", 10**5),
+        ("7", 7),
+        ("7B", 7),
+        (" 2KiB ", 2048),
     ],
-)  # fmt: skip
+)
 def test_sizes_as_people_write_them(text, size):
     assert parse_size(text) == size
 
@@ -97,9 +105,11 @@ def test_the_largest_micro_batch_fits_and_is_not_much_too_small(batch):
 
 
 @given(
-    fixed=st.integers(0, 10**9), image=st.integers(1, 10**8), batch=st.integers(1, 4096),
+    fixed=st.integers(0, 10**9),
+    image=st.integers(1, 10**8),
+    batch=st.integers(1, 4096),
     room=st.integers(0, 10**11),
-)  # fmt: skip
+)
 def test_it_fits_whatever_an_image_takes(fixed, image, batch, room):
     measured = []
 

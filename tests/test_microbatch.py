@@ -27,10 +27,18 @@ AVERAGE = 0.8  # decay of the moving average of the weights, which Keras' optimi
 
 def small(**changes):
     changes = {
-        "model.filters": (4, 6), "model.pool_after": (1,), "model.dense_units": 8, "crop": 2,
-        "model.dropout": 0.4, "precision": "float32", "seed": 3, "warmup": 0.3,
-        "weight_decay": 0.1, "learning_rate": 0.02, **changes,
-    }  # fmt: skip
+        "model.filters": (4, 6),
+        "model.pool_after": (1,),
+        "model.dense_units": 8,
+        "crop": 2,
+        "model.dropout": 0.4,
+        "precision": "float32",
+        "seed": 3,
+        "warmup": 0.3,
+        "weight_decay": 0.1,
+        "learning_rate": 0.02,
+        **changes,
+    }
     return recipe("seed", **changes)
 
 
@@ -79,9 +87,11 @@ def plain_training(chosen, updates):
             speed[i] = 0.9 * speed[i] - rate * g
             variable.assign(value + 0.9 * speed[i] - rate * g)
         now = [ops.convert_to_numpy(v) for v in model.trainable_variables]
-        average = now if average is None else [
-            AVERAGE * a + (1 - AVERAGE) * b for a, b in zip(average, now, strict=True)
-        ]  # fmt: skip
+        average = (
+            now
+            if average is None
+            else [AVERAGE * a + (1 - AVERAGE) * b for a, b in zip(average, now, strict=True)]
+        )
     return now, average, sum(losses) / sum(SIZES)
 
 
@@ -90,9 +100,10 @@ def our_training(chosen, micro_batch, updates):
     optimizer = optimizers.build(chosen, updates)
     optimizer.use_ema, optimizer.ema_momentum = True, AVERAGE
     model.compile(
-        optimizer=optimizer, loss=cross_entropy(0.1),
+        optimizer=optimizer,
+        loss=cross_entropy(0.1),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-    )  # fmt: skip
+    )
     images, labels = IMAGES.reshape(-1, 12, 12, 1), LABELS.reshape(-1)
     updater = Updater(model, images, labels, MEAN, DEVIATION)
     for update in range(updates):
@@ -126,12 +137,17 @@ def test_divisions_agree_for_other_optimisers(optimizer):
 
 
 def regularised():
-    return keras.Sequential([
-        keras.layers.Input((6,)),
-        keras.layers.Dense(5, kernel_regularizer=keras.regularizers.L2(0.3),
-                           kernel_initializer=keras.initializers.HeNormal(seed=1)),
-        keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
-    ])  # fmt: skip
+    return keras.Sequential(
+        [
+            keras.layers.Input((6,)),
+            keras.layers.Dense(
+                5,
+                kernel_regularizer=keras.regularizers.L2(0.3),
+                kernel_initializer=keras.initializers.HeNormal(seed=1),
+            ),
+            keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
+        ]
+    )
 
 
 def test_regularisers_count_once_and_sample_weights_as_in_keras():
@@ -161,8 +177,9 @@ def test_fit_with_callbacks_and_a_short_last_batch():
     schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 6, 0.01)
     model.compile(
         optimizer=keras.optimizers.SGD(schedule),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"],
-    )  # fmt: skip
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
 
     def note_rate(batch, logs):
         if backend.name() == "jax":  # where fit keeps the state to itself until asked
@@ -231,12 +248,17 @@ def test_pooling_and_batch_norm_have_the_gradients_of_keras():
         (MaxPooling2D(2), BatchNorm()),
         (keras.layers.MaxPooling2D(2), keras.layers.BatchNormalization()),
     ):
-        model = keras.Sequential([
-            keras.layers.Input(x.shape[1:]),
-            keras.layers.Conv2D(6, 3, kernel_initializer=keras.initializers.HeNormal(seed=1)), pool,
-            norm, keras.layers.ReLU(), keras.layers.Flatten(),
-            keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
-        ])  # fmt: skip
+        model = keras.Sequential(
+            [
+                keras.layers.Input(x.shape[1:]),
+                keras.layers.Conv2D(6, 3, kernel_initializer=keras.initializers.HeNormal(seed=1)),
+                pool,
+                norm,
+                keras.layers.ReLU(),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(seed=2)),
+            ]
+        )
         norm.gamma.assign(np.linspace(0.5, 2, 6))
         norm.beta.assign(np.linspace(-1, 1, 6))
         found.append(gradients(model, x, y, cross_entropy(0.1))[1])

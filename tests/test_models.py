@@ -75,13 +75,16 @@ def test_weights_follow_the_seed():
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("seed", {}), ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
-        ("quick", {}), ("standard", {}), ("tiny", {}),
+        ("seed", {}),
+        ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
+        ("quick", {}),
+        ("standard", {}),
+        ("tiny", {}),
         ("quick", {"model.filters": "7,2", "model.pool_after": 1}),
         ("strong-gpu", {"model.depth": "16", "model.width": "2", "cutout": "4"}),
         ("strong-gpu", {"model.depth": "10", "model.width": "1", "cutout": "4"}),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize(("shape", "classes"), [((28, 28, 1), 10), ((9, 14, 1), 3)])
 def test_parameters_and_operations_are_counted_before_a_network_is_made(
     name, changes, shape, classes
@@ -164,9 +167,9 @@ def test_a_shortcut_adds_a_convolutions_input_to_its_normalised_output():
     changes = {"model.filters": "4,4", "model.pool_after": "none", "precision": "float32"}
     model = networks.build(recipe("quick", **changes, **{"model.shortcuts": "2"}))
     x = np.random.RandomState(0).normal(size=(3, 28, 28, 1)).astype("float32")
-    normed = keras.Model(model.input, [
-        model.get_layer(name).output for name in ("re_lu", "batch_norm_1", "re_lu_1")
-    ])  # fmt: skip
+    normed = keras.Model(
+        model.input, [model.get_layer(name).output for name in ("re_lu", "batch_norm_1", "re_lu_1")]
+    )
     before, branch, after = map(ops.convert_to_numpy, normed(x, training=False))
     np.testing.assert_allclose(after, np.maximum(before + branch, 0), atol=1e-6)
     assert (after > branch + 0.01).any()
@@ -253,10 +256,12 @@ np.savez(sys.argv[1], *map(np.asarray, gradient(weights)))
     found = []
     for name, flags in (("fused", ""), ("apart", "fusion,cpu-instruction-fusion")):
         subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / f"{name}.npz")], timeout=120, check=True,
+            [sys.executable, "-c", code, str(tmp_path / f"{name}.npz")],
+            timeout=120,
+            check=True,
             env=os.environ
             | {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_disable_hlo_passes={flags}"},
-        )  # fmt: skip
+        )
         with np.load(tmp_path / f"{name}.npz") as arrays:
             found.append([arrays[key] for key in arrays.files])
     for fused, apart in zip(*found, strict=True):

@@ -25,14 +25,16 @@ def softmax(logits):
 
 
 @given(
-    height=st.integers(1, 9), width=st.integers(1, 9), patch=st.integers(1, 12),
-    stride=st.integers(1, 4), label=st.integers(0, 2), batch=st.integers(1, 7),
-)  # fmt: skip
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    patch=st.integers(1, 12),
+    stride=st.integers(1, 4),
+    label=st.integers(0, 2),
+    batch=st.integers(1, 7),
+)
 def test_each_pixel_has_what_its_square_costs(height, width, patch, stride, label, batch):
     forward, image = linear(height, width), image_of(height, width)
-    found = occlusion_map(
-        forward, image, 70, label=label, patch=patch, stride=stride, batch=batch
-    )  # fmt: skip
+    found = occlusion_map(forward, image, 70, label=label, patch=patch, stride=stride, batch=batch)
     assert found.shape == (height, width)
     assert found.dtype == np.float32
     whole = softmax(forward(image[None])[0])[label]

@@ -54,12 +54,20 @@ def colours():
 @pytest.mark.parametrize(
     ("mode", "kind", "options"),
     [
-        ("RGB", "PNG", {}), ("RGB", "JPEG", {"quality": 95, "subsampling": 0}), ("RGB", "BMP", {}),
-        ("RGB", "WEBP", {"lossless": True}), ("RGB", "TIFF", {}), ("RGB", "GIF", {}),
-        ("RGB", "PPM", {}), ("CMYK", "JPEG", {"quality": 95, "subsampling": 0}),
-        ("CMYK", "TIFF", {}), ("P", "PNG", {}), ("RGBA", "PNG", {}), ("YCbCr", "TIFF", {}),
+        ("RGB", "PNG", {}),
+        ("RGB", "JPEG", {"quality": 95, "subsampling": 0}),
+        ("RGB", "BMP", {}),
+        ("RGB", "WEBP", {"lossless": True}),
+        ("RGB", "TIFF", {}),
+        ("RGB", "GIF", {}),
+        ("RGB", "PPM", {}),
+        ("CMYK", "JPEG", {"quality": 95, "subsampling": 0}),
+        ("CMYK", "TIFF", {}),
+        ("P", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("YCbCr", "TIFF", {}),
     ],
-)  # fmt: skip
+)
 def test_every_mode_gives_its_colours(mode, kind, options):
     picture = colours().quantize(8) if mode == "P" else colours().convert(mode)
     read = decode(packed(picture, kind, **options))
@@ -94,10 +102,14 @@ def test_a_transparent_palette_is_transparent():
 def test_every_orientation_is_undone(orientation):
     # What a camera stores for each value: the upright picture, turned the other way.
     stored = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
-    }.get(orientation)  # fmt: skip
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }.get(orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = colours() if stored is None else colours().transpose(stored)
@@ -173,8 +185,11 @@ def test_a_limit_of_ones_own():
         decode(packed(colours()), largest=40 * 24 - 1)
 
 
-HEADS = [packed(colours(), kind)[:n] for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
-         for n in (12, 60, 200)]  # fmt: skip
+HEADS = [
+    packed(colours(), kind)[:n]
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
+    for n in (12, 60, 200)
+]
 
 
 @given(st.sampled_from([b"", *HEADS]), st.binary(max_size=300))
@@ -236,12 +251,13 @@ GROUNDS = {
     "red": flat(200, 50, 40),
     "gradient": np.linspace(180, 250, 100)[np.newaxis, :, np.newaxis] * np.ones((120, 1, 3)),
     "vignette": (
-        240 - 60 * (np.linspace(-1, 1, 100)[np.newaxis, :, np.newaxis] ** 2)
+        240
+        - 60 * (np.linspace(-1, 1, 100)[np.newaxis, :, np.newaxis] ** 2)
         - 40 * (np.linspace(-1, 1, 120)[:, np.newaxis, np.newaxis] ** 2) * np.ones(3)
     ),
     "noise": 225 + np.random.default_rng(0).normal(0, 6, (120, 100, 3)),
     "wall and floor": np.repeat([235.0, 190.0], [85, 35])[:, None, None] * np.ones((1, 100, 3)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GROUNDS)

@@ -20,8 +20,10 @@ def pixels_of(uri):
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (1, 1)])
 def test_a_png_holds_every_pixel(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(pixels_of(pictures.png_uri(pixels)), pixels.reshape(shape[:2] + shape[3:])
-                          if shape[2:] == (1,) else pixels)  # fmt: skip
+    assert np.array_equal(
+        pixels_of(pictures.png_uri(pixels)),
+        pixels.reshape(shape[:2] + shape[3:]) if shape[2:] == (1,) else pixels,
+    )
     flipped = pixels[:, ::-1]  # which lies in memory another way round
     assert np.array_equal(pixels_of(pictures.png_uri(flipped)).reshape(shape), flipped)
 

@@ -8,15 +8,26 @@ import pytest
 from fmnist.report import plots
 
 EPOCHS = [
-    {"epoch": i, "loss": 2 / i, "accuracy": 1 - 0.5 / i, "val_loss": 1 / i,
-     "val_accuracy": 1 - 0.4 / i, "seconds": 10.0 * i}
+    {
+        "epoch": i,
+        "loss": 2 / i,
+        "accuracy": 1 - 0.5 / i,
+        "val_loss": 1 / i,
+        "val_accuracy": 1 - 0.4 / i,
+        "seconds": 10.0 * i,
+    }
     for i in (1, 2, 3)
-]  # fmt: skip
+]
 BINS = [
-    {"low": i / 15, "high": (i + 1) / 15, "n": n, "confidence": (i + 0.4) / 15 if n else None,
-     "accuracy": 1.0 if n else None}
+    {
+        "low": i / 15,
+        "high": (i + 1) / 15,
+        "n": n,
+        "confidence": (i + 0.4) / 15 if n else None,
+        "accuracy": 1.0 if n else None,
+    }
     for i, n in enumerate([0] * 5 + [3, 0, 9, 1, 0, 0, 5, 8, 13, 21])
-]  # fmt: skip
+]
 SUBJECTS = [
     {"accuracy": a, "interval": (a - 0.01, a + 0.01), "parameters": p, "seconds": s}
     for a, p, s in ((0.9, 1000, 5.0), (0.95, 20_000, None), (0.94, 3e6, 80.0))
@@ -32,13 +43,14 @@ def texts(svg):
     [
         *plots.learning_curves(EPOCHS),
         *plots.learning_curves(EPOCHS[:1]),
-        *plots.learning_curves([{k: EPOCHS[0][k] for k in ("epoch", "loss", "accuracy")}
-                                | {"seconds": 0.0}]),
+        *plots.learning_curves(
+            [{k: EPOCHS[0][k] for k in ("epoch", "loss", "accuracy")} | {"seconds": 0.0}]
+        ),
         plots.reliability(BINS),
         plots.pareto(SUBJECTS, "parameters", "parameters"),
         plots.pareto(SUBJECTS[1:2], "seconds", "seconds"),
     ],
-)  # fmt: skip
+)
 def test_plots_take_the_pages_colours_and_nothing_from_elsewhere(svg):
     assert svg.startswith("<svg")
     root = ElementTree.fromstring(svg)

@@ -16,14 +16,25 @@ from fmnist.runs.run import Run
 from fmnist.training.progress import Progress, clock
 
 ENV = {
-    "data": {"n": 1000, "name": "some"}, "parameters": 57_288_202, "precision": "bfloat16",
-    "device": "cpu: some", "micro_batch": 64,
-}  # fmt: skip
+    "data": {"n": 1000, "name": "some"},
+    "parameters": 57_288_202,
+    "precision": "bfloat16",
+    "device": "cpu: some",
+    "micro_batch": 64,
+}
 EPOCHS = [
-    {"epoch": i, "update": 8 * i, "loss": 0.5 / i, "accuracy": 0.8 + i / 100,
-     "val_accuracy": 0.9 + i / 100, "seconds": 10.0 * i, "scoring_seconds": 1.0 * i,
-     "images_per_second": 1234.5} for i in (1, 2, 3, 4)
-]  # fmt: skip
+    {
+        "epoch": i,
+        "update": 8 * i,
+        "loss": 0.5 / i,
+        "accuracy": 0.8 + i / 100,
+        "val_accuracy": 0.9 + i / 100,
+        "seconds": 10.0 * i,
+        "scoring_seconds": 1.0 * i,
+        "images_per_second": 1234.5,
+    }
+    for i in (1, 2, 3, 4)
+]
 
 
 @pytest.fixture
@@ -57,8 +68,12 @@ def test_clock_can_be_read_back(seconds):
 
 def test_clock_of_known_times():
     assert [clock(s) for s in (0, 59.6, 245, 3599.6, 3723)] == [
-        "0:00", "1:00", "4:05", "1:00:00", "1:02:03"
-    ]  # fmt: skip
+        "0:00",
+        "1:00",
+        "4:05",
+        "1:00:00",
+        "1:02:03",
+    ]
 
 
 @pytest.mark.parametrize("mode", ["auto", "lines"])

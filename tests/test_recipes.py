@@ -18,32 +18,34 @@ from fmnist.recipes.shipped import RECIPES, parse_settings, recipe
 FIELDS = [field for field in dataclasses.fields(Recipe) if field.name != "options"]
 SETTABLE = [name for name, *_ in recipe("seed").describe() if name != "name"]
 
-plain_options = (
-    st.lists(st.integers(1, 8192), min_size=1, max_size=64)
-    .flatmap(
-        lambda filters: st.fixed_dictionaries({
+plain_options = st.lists(st.integers(1, 8192), min_size=1, max_size=64).flatmap(
+    lambda filters: st.fixed_dictionaries(
+        {
             "model.filters": st.just(tuple(filters)),
             "model.pool_after": st.sets(st.integers(1, len(filters))).map(sorted).map(tuple),
             "model.dense_units": st.integers(0, 65536),
             "model.dropout": st.floats(0, 1, exclude_max=True),
-        })
+        }
     )
-)  # fmt: skip
+)
 changes = st.builds(
     lambda options, rest: options | rest,
     plain_options,
-    st.fixed_dictionaries({}, optional={
-        "epochs": st.integers(1, 100_000),
-        "batch_size": st.integers(1, 65_536),
-        "optimizer": st.sampled_from(["sgd", "adamw"]),
-        "learning_rate": st.floats(0, 1000),
-        "schedule": st.sampled_from(["linear", "cosine"]),
-        "label_smoothing": st.floats(0, 0.99),
-        "flip": st.booleans(),
-        "fit_on": st.sampled_from(["train", "all"]),
-        "seed": st.integers(0, 2**31 - 1),
-    }),
-)  # fmt: skip
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(1, 100_000),
+            "batch_size": st.integers(1, 65_536),
+            "optimizer": st.sampled_from(["sgd", "adamw"]),
+            "learning_rate": st.floats(0, 1000),
+            "schedule": st.sampled_from(["linear", "cosine"]),
+            "label_smoothing": st.floats(0, 0.99),
+            "flip": st.booleans(),
+            "fit_on": st.sampled_from(["train", "all"]),
+            "seed": st.integers(0, 2**31 - 1),
+        },
+    ),
+)
 
 
 def as_setting(value):
@@ -89,8 +91,9 @@ def test_every_option_of_every_model_is_documented():
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_describe_shows_can_be_set(name):
     made = recipe(name)
-    settings = [f"{field}={as_setting(value)}" for field, value, *_ in made.describe()
-                if field != "name"]  # fmt: skip
+    settings = [
+        f"{field}={as_setting(value)}" for field, value, *_ in made.describe() if field != "name"
+    ]
     assert recipe("seed", **parse_settings(settings)) == dataclasses.replace(made, name="seed")
 
 
@@ -120,18 +123,23 @@ json_values = st.recursive(
 field_names = st.sampled_from([name for name in SETTABLE if "." not in name] + ["name", "schema"])
 
 
-@given(json_values | st.dictionaries(field_names | st.text(), json_values).map(
-    lambda values: {"schema": SCHEMA, "model": {"name": "plain"}} | values
-))  # fmt: skip
+@given(
+    json_values
+    | st.dictionaries(field_names | st.text(), json_values).map(
+        lambda values: {"schema": SCHEMA, "model": {"name": "plain"}} | values
+    )
+)
 def test_a_strangers_json_gives_a_recipe_or_a_usage_error(values):
     with contextlib.suppress(UsageError):
         made = Recipe.from_json(values)
         assert Recipe.from_json(made.to_json()) == made
 
 
-@given(st.dictionaries(
-    st.sampled_from([n.removeprefix("model.") for n in SETTABLE if "." in n]), json_values
-))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from([n.removeprefix("model.") for n in SETTABLE if "." in n]), json_values
+    )
+)
 def test_a_strangers_model_options_give_a_recipe_or_a_usage_error(options):
     values = {"schema": SCHEMA, "model": {"name": "plain"} | options}
     with contextlib.suppress(UsageError):
@@ -171,17 +179,27 @@ def test_what_is_no_setting_cannot_be_set(field):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("epochs=0", "1 to"), ("epochs=two", "a whole number"), ("epochs=1.5", "a whole number"),
-        ("learning_rate=nan", "a number"), ("learning_rate=-1", "0 to"),
-        ("learning_rate=inf", "0 to"), ("flip=perhaps", "yes or no"), ("warmup=1.1", "0 to 1"),
-        ("optimizer=sgdd", "did you mean sgd"), ("model=plane", "did you mean plain"),
-        ("model.filters=", "1 to 64 numbers"), ("model.filters=0", "from 1 to 8192"),
+        ("epochs=0", "1 to"),
+        ("epochs=two", "a whole number"),
+        ("epochs=1.5", "a whole number"),
+        ("learning_rate=nan", "a number"),
+        ("learning_rate=-1", "0 to"),
+        ("learning_rate=inf", "0 to"),
+        ("flip=perhaps", "yes or no"),
+        ("warmup=1.1", "0 to 1"),
+        ("optimizer=sgdd", "did you mean sgd"),
+        ("model=plane", "did you mean plain"),
+        ("model.filters=", "1 to 64 numbers"),
+        ("model.filters=0", "from 1 to 8192"),
         ("model.filters=8,,8", "whole numbers separated by commas"),
-        ("model.pool_after=5", "the number of convolutions"), ("model.pool_after=2,1", "rising"),
-        ("model.dropout=1", r"\[0, 1\)"), ("model.dense_units=-1", "0 to 65536"),
-        ("micro_batch=8", "no batch statistics"), ("seed=-1", "0 to"),
+        ("model.pool_after=5", "the number of convolutions"),
+        ("model.pool_after=2,1", "rising"),
+        ("model.dropout=1", r"\[0, 1\)"),
+        ("model.dense_units=-1", "0 to 65536"),
+        ("micro_batch=8", "no batch statistics"),
+        ("seed=-1", "0 to"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_cannot_be_is_refused_with_what_was_expected(setting, expected):
     name, _, value = setting.partition("=")
     with pytest.raises(UsageError, match=expected) as caught:

@@ -30,9 +30,13 @@ from fmnist.scoring.figures import probabilities
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "$\\frac{", "{{ 7*7 }}"]
 SMALL = {
-    "model.filters": "4,4", "model.dense_units": 8, "precision": "float32", "epochs": 2,
-    "batch_size": 64, "learning_rate": 3e-3,
-}  # fmt: skip
+    "model.filters": "4,4",
+    "model.dense_units": 8,
+    "precision": "float32",
+    "epochs": 2,
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+}
 
 
 class Page(HTMLParser):
@@ -146,8 +150,11 @@ def test_pictures_are_the_images_named_beneath_them(page, data, trained):
 
 def test_filters_are_those_of_the_weights(page, trained):
     kernel = next(v for v in trained[0].load_weights().values() if v.ndim == 4)
-    tiles = [pixels_of(at["src"]) for tag, at in page.elements
-             if tag == "img" and at["alt"].startswith("filter ")]  # fmt: skip
+    tiles = [
+        pixels_of(at["src"])
+        for tag, at in page.elements
+        if tag == "img" and at["alt"].startswith("filter ")
+    ]
     assert len(tiles) == kernel.shape[3] == 4
     for i, tile in enumerate(tiles):
         each = kernel[:, :, 0, i]

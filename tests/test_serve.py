@@ -14,17 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx_models import ABOUT, CLASSES, weights, write_model
-from server import (
-    LINUX,
-    Server,
-    bomb_of_pixels,
-    drip,
-    head,
-    photo,
-    received,
-    slow_photos,
-    status,
-)  # fmt: skip
+from server import LINUX, Server, bomb_of_pixels, drip, head, photo, received, slow_photos, status
 
 from fmnist.files import sha256
 from fmnist.inference import photos
@@ -36,10 +26,11 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
 LARGE = 2**24
 QUICK = {
     "serving.app.WEB": Path("none"),
-    "serving.limits.HEAD_SECONDS": 1.0, "serving.limits.BODY_SECONDS": 1.5,
+    "serving.limits.HEAD_SECONDS": 1.0,
+    "serving.limits.BODY_SECONDS": 1.5,
     "serving.readers.READ_SECONDS": 3.0,
     "serving.limits.BODY_BYTES": 2**20,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +127,15 @@ def test_health_card_and_model(server, model):
 def other(tmp_path_factory):
     """A server for everyone, with a page and a card; and the folder around both."""
     folder = tmp_path_factory.mktemp("other")
-    for name in ("page/index.html", "page/a.mjs", "page/a.wasm", "page/a.js", "page/a.css",
-                 "page/vendor/b.wasm", "secret.txt"):  # fmt: skip
+    for name in (
+        "page/index.html",
+        "page/a.mjs",
+        "page/a.wasm",
+        "page/a.js",
+        "page/a.css",
+        "page/vendor/b.wasm",
+        "secret.txt",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("content of " + name)
     (folder / "page" / "link.txt").symlink_to(folder / "secret.txt")
@@ -164,9 +162,11 @@ def test_the_page_is_hosted_with_its_types(other):
     assert page.text == "content of page/index.html"
     assert page.headers["content-type"].startswith("text/html")
     for name, kind in (
-        ("a.mjs", "text/javascript"), ("a.js", "text/javascript"), ("a.css", "text/css"),
+        ("a.mjs", "text/javascript"),
+        ("a.js", "text/javascript"),
+        ("a.css", "text/css"),
         ("vendor/b.wasm", "application/wasm"),
-    ):  # fmt: skip
+    ):
         answer = other.client.get(name)
         assert answer.text == "content of page/" + name
         assert answer.headers["content-type"].startswith(kind)
@@ -177,10 +177,20 @@ def test_the_page_is_hosted_with_its_types(other):
 
 @pytest.mark.parametrize(
     "path",
-    ["/no.js", "/link.txt", "/../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt",
-     "//../secret.txt", "/a%00.js", "//etc/passwd", "/vendor", "/" + "x" * 5_000],
+    [
+        "/no.js",
+        "/link.txt",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "//../secret.txt",
+        "/a%00.js",
+        "//etc/passwd",
+        "/vendor",
+        "/" + "x" * 5_000,
+    ],
     ids=range(10),
-)  # fmt: skip
+)
 def test_what_is_not_in_the_page_is_not_there(other, path):
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = other.send(request.encode())
@@ -214,9 +224,12 @@ def test_every_answer_has_the_headers_that_guard_a_browser(server):
 
 def test_methods(server):
     for method, path, allowed in (
-        ("GET", "v1/predict", "POST"), ("PUT", "v1/predict", "POST"), ("HEAD", "healthz", "GET"),
-        ("POST", "healthz", "GET"), ("DELETE", "v1/model", "GET"),
-    ):  # fmt: skip
+        ("GET", "v1/predict", "POST"),
+        ("PUT", "v1/predict", "POST"),
+        ("HEAD", "healthz", "GET"),
+        ("POST", "healthz", "GET"),
+        ("DELETE", "v1/model", "GET"),
+    ):
         answer = server.client.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
@@ -250,12 +263,27 @@ def test_what_the_openapi_allows_and_forbids_is_answered_as_it_says(server, tmp_
     (tmp_path / "hooks.py").write_text(HOOKS)
     paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent), str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}openapi.json",
-         "--max-examples", "3", "--phases", "coverage,fuzzing", "--seed", "1",
-         "--generation-database", "none"],
+        [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            f"{server.address}openapi.json",
+            "--max-examples",
+            "3",
+            "--phases",
+            "coverage,fuzzing",
+            "--seed",
+            "1",
+            "--generation-database",
+            "none",
+        ],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": os.pathsep.join(paths)},
-        cwd=tmp_path, capture_output=True, text=True, timeout=150,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
     assert done.returncode == 0, done.stdout[-5000:]
     assert "Tested: 3" in done.stdout
 
@@ -383,10 +411,11 @@ def test_memory_stays_bounded(model):
         expect_answers(server)
         before = server.memory()[0]
         for body, kind in (
-            (lists, "application/json"), (bomb_of_pixels(), "image/png"),
+            (lists, "application/json"),
+            (bomb_of_pixels(), "image/png"),
             (photo(5_000, 4_999, compress_level=1), "image/png"),
             (b"x" * 2**24, "multipart/form-data; boundary=x"),
-        ):  # fmt: skip
+        ):
             answer = server.post(body, kind)
             assert answer.status_code in CODES, answer.text
         expect_answers(server)
@@ -402,10 +431,12 @@ def test_memory_stays_bounded(model):
 def tight(model):
     """A server with room for little."""
     limits = {
-        "serving.limits.QUEUE": 2, "serving.readers.WAIT_SECONDS": 1.0,
+        "serving.limits.QUEUE": 2,
+        "serving.readers.WAIT_SECONDS": 1.0,
         "serving.readers.READ_SECONDS": 3.0,
-        "serving.limits.ALL_BODIES": 2_500_000, "serving.limits.CONNECTIONS": 8,
-    }  # fmt: skip
+        "serving.limits.ALL_BODIES": 2_500_000,
+        "serving.limits.CONNECTIONS": 8,
+    }
     with Server(model, limits, ["--threads", "1"]) as server:
         yield server
 

@@ -74,11 +74,7 @@ def test_what_is_written_is_read(
 
 
 @in_any_folder
-@given(
-    data=st.data(),
-    rank=st.sampled_from([1, 3]),
-    gzipped=st.booleans(),
-)
+@given(data=st.data(), rank=st.sampled_from([1, 3]), gzipped=st.booleans())
 def test_a_mutated_file_is_read_exactly_or_refused(
     tmp_path: Path, data: st.DataObject, rank: int, gzipped: bool
 ) -> None:

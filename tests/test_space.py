@@ -12,9 +12,12 @@ QUICK = recipe("quick")
 
 def test_values_are_choices_or_ranges():
     terms = [
-        "model.filters=8,16/16,32", "model.pool_after=none", "epochs=2..5", "momentum=0.5..0.9",
+        "model.filters=8,16/16,32",
+        "model.pool_after=none",
+        "epochs=2..5",
+        "momentum=0.5..0.9",
         "learning_rate = log:1e-3..1",
-    ]  # fmt: skip
+    ]
     terms[1] = "model.pool_after=none/1,2"
     assert parse_over(terms, QUICK) == {
         "model.filters": CategoricalDistribution(["8,16", "16,32"]),

@@ -20,9 +20,7 @@ from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
 
 SEED = 2  # its third proposal cannot be built, and its second learning rate is the low one
-SMALL = {
-    "model.filters": "4", "model.pool_after": "1", "batch_size": 50, "precision": "float32",
-}  # fmt: skip
+SMALL = {"model.filters": "4", "model.pool_after": "1", "batch_size": 50, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +39,10 @@ def start(folder, data):
 def run_cli(*words):
     return subprocess.Popen(
         [sys.executable, "-m", "fmnist", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def wait_for_epoch(process, folder):
@@ -99,8 +99,10 @@ def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     rows = outcome(whole)
     assert outcome(cut) == rows
     assert [(row["trial"], row["state"], len(row["history"])) for row in rows] == [
-        (0, "complete", 60), (1, "complete", 60), (2, "failed", 0),
-    ]  # fmt: skip
+        (0, "complete", 60),
+        (1, "complete", 60),
+        (2, "failed", 0),
+    ]
     assert rows[0]["values"]["model.filters"] == "4"  # the recipe's own come first
     assert "model.pool_after: expected" in rows[2]["reason"]
     best = max(rows[:2], key=lambda row: row["val"])
@@ -121,8 +123,10 @@ def test_a_trial_that_is_behind_is_pruned(data, tmp_path, monkeypatch):
     sweep.search(2)
     first, second = sweep.rows()
     assert (first["values"], first["state"], first["epochs"]) == (
-        {"learning_rate": "0.05"}, "complete", 8,
-    )  # fmt: skip
+        {"learning_rate": "0.05"},
+        "complete",
+        8,
+    )
     assert (second["values"], second["state"]) == ({"learning_rate": "1e-9"}, "pruned")
     assert second["epochs"] in (2, 4)  # the rungs, of which the first may be a tie
     assert sweep.best() == first
@@ -218,9 +222,13 @@ def test_trials_that_all_fail_end_the_sweep(tmp_path):
     """Also one that names a seed for which NumPy has none, and by the command with exit code 1."""
     (tmp_path / "nowhere").mkdir()
     process = run_cli(
-        "sweep", "--over=momentum=0.1/0.2", f"--data={tmp_path / 'nowhere'}", "--seed=-50000",
-        "--trials=2", f"--out={tmp_path / 's'}",
-    )  # fmt: skip
+        "sweep",
+        "--over=momentum=0.1/0.2",
+        f"--data={tmp_path / 'nowhere'}",
+        "--seed=-50000",
+        "--trials=2",
+        f"--out={tmp_path / 's'}",
+    )
     out, said = process.communicate()
     assert process.returncode == 1, said
     assert "failed because" in out

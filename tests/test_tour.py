@@ -27,9 +27,13 @@ def test_it_runs(tmp_path):
     write_idx_set(tmp_path / "data", train=300, test=20)
     code = "\n".join("".join(cell["source"]) for cell in cells("code"))
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"FMNIST_DATA": str(tmp_path / "data"), "MPLBACKEND": "Agg"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "points (95% CI" in done.stdout or "right equally often" in done.stdout
     assert len(list((tmp_path / "runs").glob("*/weights.safetensors"))) == 2

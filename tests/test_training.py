@@ -23,9 +23,14 @@ from fmnist.training.train import resume, train
 
 QUIET = Progress("none")
 EVERYTHING_ON = {
-    "model.filters": "4,8", "model.pool_after": "1,2", "crop": 2, "cutout": 6,
-    "epochs": 3, "batch_size": 50, "learning_rate": 0.05,
-}  # fmt: skip
+    "model.filters": "4,8",
+    "model.pool_after": "1,2",
+    "crop": 2,
+    "cutout": 6,
+    "epochs": 3,
+    "batch_size": 50,
+    "learning_rate": 0.05,
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +94,14 @@ def whole(data, tmp_path_factory):
 def test_a_run_folder_holds_everything(whole, data):
     names = {path.name for path in whole.path.iterdir()}
     assert names == {
-        "recipe.json", "env.json", "metrics.jsonl", "weights.safetensors", "val_logits.npz",
-        "score.json", "lock",
-    }  # fmt: skip
+        "recipe.json",
+        "env.json",
+        "metrics.jsonl",
+        "weights.safetensors",
+        "val_logits.npz",
+        "score.json",
+        "lock",
+    }
     lines = whole.metrics()
     updates = 6  # ⌈280 training images / 50⌉
     assert [line["update"] for line in lines] == [updates, 2 * updates, 3 * updates, 3 * updates]
@@ -109,8 +119,10 @@ def test_a_run_folder_holds_everything(whole, data):
 def test_it_learns(data, tmp_path):
     run = train(
         small(**{"model.filters": "8,16"}, epochs=10, crop=0, cutout=0, learning_rate=0.2),
-        data, tmp_path / "run", progress=QUIET,
-    )  # fmt: skip
+        data,
+        tmp_path / "run",
+        progress=QUIET,
+    )
     assert run.scores["val"]["accuracy"] > 0.7
 
 
@@ -251,9 +263,16 @@ def test_non_finite_loss_names_the_update_and_keeps_the_checkpoint(data, tmp_pat
 def test_weights_that_are_no_numbers_are_no_result(data, tmp_path):
     """One update, after whose finite loss the weights are not: with nothing to score them on."""
     chosen = plain(
-        optimizer="sgd", learning_rate=1000, weight_decay=10, clip_norm=0, warmup=0, epochs=40,
-        batch_size=300, fit_on="all", momentum=0.99,
-    )  # fmt: skip
+        optimizer="sgd",
+        learning_rate=1000,
+        weight_decay=10,
+        clip_norm=0,
+        warmup=0,
+        epochs=40,
+        batch_size=300,
+        fit_on="all",
+        momentum=0.99,
+    )
     with pytest.raises(NonFiniteLossError):
         train(chosen, data, tmp_path / "run", progress=QUIET)
     assert not Run(tmp_path / "run").finished

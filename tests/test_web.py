@@ -196,13 +196,20 @@ def test_the_occlusion_map_is_pythons(tmp_path):
 def test_doubts_are_told_where_there_are_any(tmp_path):
     """Energy and temperature as Python has them; sentences only where they are true."""
     card = {
-        "classes": ["Shirt", "Coat", "Bag"], "temperature": 0.5,
+        "classes": ["Shirt", "Coat", "Bag"],
+        "temperature": 0.5,
         "outlier": {"score": "centred energy", "threshold": 3.0, "test_false_alarm": 0.01},
-        "scores": {"test": {"accuracy": 0.95, "by_class": [
-            {"class": "Shirt", "precision": 0.85}, {"class": "Coat", "precision": 0.95},
-            {"class": "Bag", "precision": 0.99},
-        ]}},
-    }  # fmt: skip
+        "scores": {
+            "test": {
+                "accuracy": 0.95,
+                "by_class": [
+                    {"class": "Shirt", "precision": 0.85},
+                    {"class": "Coat", "precision": 0.95},
+                    {"class": "Bag", "precision": 0.99},
+                ],
+            }
+        },
+    }
     rows = [[0, 0, 9], [5, 4.9, -9], [-9, -9, -5], [9, 0, 0]]
     found = json.loads(
         in_node(
@@ -316,9 +323,10 @@ def visit(chromium):
 
     def go(address, *, camera=True, card=None, missing=None, wait=answered, **options):
         context = chromium.new_context(
-            viewport=options.pop("viewport", WIDE), **options,
+            viewport=options.pop("viewport", WIDE),
+            **options,
             permissions=["camera"] if camera else [],
-        )  # fmt: skip
+        )
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -428,7 +436,7 @@ def test_a_photo(visit, host, tmp_path, way):
             f"document.body.dispatchEvent(new ClipboardEvent('paste', "
             f"{{ clipboardData: {carry}, bubbles: true, cancelable: true }}))"
         ),
-    }  # fmt: skip
+    }
     assert asked(page, actions[way]) == "T-shirt/top"
     assert page.get_by_alt_text("The photo you chose").is_visible()
     assert "Not one of its own pictures" in page.inner_text("#reasons")

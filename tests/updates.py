@@ -16,14 +16,20 @@ from fmnist.training.trainer import Trainer
 UPDATES = 20
 CHANGES = {
     "standard": {
-        "model.filters": (8, 12, 12), "model.pool_after": (1, 2), "model.shortcuts": (3,),
-        "batch_size": 64, "cutout": 4,
+        "model.filters": (8, 12, 12),
+        "model.pool_after": (1, 2),
+        "model.shortcuts": (3,),
+        "batch_size": 64,
+        "cutout": 4,
     },
     "seed": {
-        "model.filters": (6, 8), "model.pool_after": (1, 2), "model.dense_units": 16,
-        "batch_size": 64, "crop": 2,
+        "model.filters": (6, 8),
+        "model.pool_after": (1, 2),
+        "model.dense_units": 16,
+        "batch_size": 64,
+        "crop": 2,
     },
-}  # fmt: skip
+}
 
 
 def begin(name):
@@ -35,10 +41,13 @@ def begin(name):
     for image, label in zip(images, labels, strict=True):
         image[label : label + 4] += 127
     env = {
-        "precision": "float32", "shape": [14, 14, 1], "classes": list("0123456789"),
-        "mean": 0.5, "deviation": 0.3,
+        "precision": "float32",
+        "shape": [14, 14, 1],
+        "classes": list("0123456789"),
+        "mean": 0.5,
+        "deviation": 0.3,
         "micro_batch": 64 if made.batch_statistics else 17,
-    }  # fmt: skip
+    }
     session = Trainer(made, env, Split(images, labels))
     session.updater = session.make_updater(env["micro_batch"])
     return session

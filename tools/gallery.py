@@ -21,10 +21,12 @@ def main() -> None:
     data = fmnist.load_data()
     test = data.test.open()
     generator = np.random.default_rng(SEED)
-    drawn = np.concatenate([
-        generator.choice(np.flatnonzero(test.labels == label), PER_CLASS, replace=False)
-        for label in range(len(data.classes))
-    ])  # fmt: skip
+    drawn = np.concatenate(
+        [
+            generator.choice(np.flatnonzero(test.labels == label), PER_CLASS, replace=False)
+            for label in range(len(data.classes))
+        ]
+    )
     generator.shuffle(drawn)
     rows = test.images[drawn, :, :, 0].reshape(-1, ACROSS, 28, 28)
     sprite = rows.swapaxes(1, 2).reshape(len(rows) * 28, ACROSS * 28)

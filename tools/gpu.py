@@ -61,10 +61,13 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
     for name, settings in SMALL.items():
         chosen = recipe(name, **parse_settings(settings if asked.small else []))
         env = {
-            "precision": precision.resolve_precision(chosen.precision), "shape": [28, 28, 1],
-            "classes": list(range(10)), "mean": mean, "deviation": deviation,
+            "precision": precision.resolve_precision(chosen.precision),
+            "shape": [28, 28, 1],
+            "classes": list(range(10)),
+            "mean": mean,
+            "deviation": deviation,
             "micro_batch": chosen.batch_size,
-        }  # fmt: skip
+        }
         session = training.Trainer(chosen, env, split)
         session.updater = session.make_updater(chosen.batch_size)
         subjects[name] = session
@@ -83,9 +86,10 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
             seconds[name].append((time.perf_counter() - begin) / updates)
     product = statistics.median(products)
     measured: dict[str, Any] = {
-        "device": backend.device(), "versions": backend.versions(),
+        "device": backend.device(),
+        "versions": backend.versions(),
         "bfloat16_products_per_second": product,
-    }  # fmt: skip
+    }
     print(f"{backend.device()}: matrix products in bfloat16 at {product / 1e12:.1f} TFLOP/s")
     for name, session in subjects.items():
         each = statistics.median(seconds[name][1:])  # the first compiles

@@ -50,12 +50,19 @@ def row(record: Path) -> tuple[float, str]:
     teachers = "".join(f" --teacher {teacher['run']}" for teacher in env.get("teachers", []))
     engine = "" if env["backend"] == "tensorflow" else f"KERAS_BACKEND={env['backend']} "
     cells = (
-        f"`{recipe.name}`", f"{lines[0]['parameters']:,}", f"{100 * mean:.2f} %{spread}",
-        f"{100 * low:.2f}–{100 * high:.2f}", f"{len(lines)}", f"{forward / 1e6:.1f}",
-        f"{training / 1e15:.3g}", f"{seconds:,.0f}", env["device"],
-        record.name[:10], f"`{engine}fmnist train {recipe.name} --fit-on all --test{teachers}`",
+        f"`{recipe.name}`",
+        f"{lines[0]['parameters']:,}",
+        f"{100 * mean:.2f} %{spread}",
+        f"{100 * low:.2f}–{100 * high:.2f}",
+        f"{len(lines)}",
+        f"{forward / 1e6:.1f}",
+        f"{training / 1e15:.3g}",
+        f"{seconds:,.0f}",
+        env["device"],
+        record.name[:10],
+        f"`{engine}fmnist train {recipe.name} --fit-on all --test{teachers}`",
         f"[{record.name}]({record.name})",
-    )  # fmt: skip
+    )
     return mean, "| " + " | ".join(cells) + " |\n"
 
 

@@ -49,9 +49,12 @@ def recorded(folder: Path) -> Point:
     accuracy = [100 * line["accuracy"] for line in lines]
     each = 3 * recipe.options.operations((28, 28, 1), 10)
     return Point(
-        recipe.name, lines[0]["parameters"], each * 60_000 * recipe.epochs,
-        statistics.mean(accuracy), statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,
-    )  # fmt: skip
+        recipe.name,
+        lines[0]["parameters"],
+        each * 60_000 * recipe.epochs,
+        statistics.mean(accuracy),
+        statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,
+    )
 
 
 def draw(ours: list[Point], path: Path) -> None:
@@ -70,19 +73,26 @@ def draw(ours: list[Point], path: Path) -> None:
         ):
             shown = [p for p in points if p[column]]
             panel.errorbar(
-                [p[column] for p in shown], [p.accuracy for p in shown],
-                [p.spread for p in shown], fmt=style, capsize=3, label=label,
-            )  # fmt: skip
+                [p[column] for p in shown],
+                [p.accuracy for p in shown],
+                [p.spread for p in shown],
+                fmt=style,
+                capsize=3,
+                label=label,
+            )
             for p in shown:
                 # Ours above their points, the others below, and to the side where there is room.
                 crowded = p.name in ("quick", "ResNet-20, cutout")
                 side = -1 if crowded or p[column] > (3e7 if column == 1 else 1e16) else 1
                 panel.annotate(
-                    p.name, (p[column], p.accuracy), textcoords="offset points", fontsize=8,
+                    p.name,
+                    (p[column], p.accuracy),
+                    textcoords="offset points",
+                    fontsize=8,
                     xytext=(7 * side, 5 if style == "o" else -11),
                     ha="left" if side > 0 else "right",
                     fontweight="bold" if style == "o" else "normal",
-                )  # fmt: skip
+                )
         panel.set(xscale="log", xlabel=title)
         panel.margins(x=0.25, y=0.1)
         panel.grid(which="major", alpha=0.3)

@@ -34,9 +34,13 @@ class Trainer:
     """Trains seeds of a recipe into `place`; stops before `minutes` are over."""
 
     def __init__(
-        self, recipe: str, teachers: Sequence[str] = (), settings: Sequence[str] = (),
-        place: Path = Path("runs"), minutes: float = 10**6,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: str,
+        teachers: Sequence[str] = (),
+        settings: Sequence[str] = (),
+        place: Path = Path("runs"),
+        minutes: float = 10**6,
+    ) -> None:
         self.recipe, self.place, self.end = recipe, place, time.monotonic() + 60 * minutes
         self.options = [word for setting in settings for word in ("--set", setting)]
         self.options += [word for teacher in teachers for word in ("--teacher", teacher)]
@@ -46,9 +50,19 @@ class Trainer:
         folder = self.place / f"record-{self.recipe}-seed{seed}"
         if not folder.exists():
             self.fmnist(
-                "train", self.recipe, *self.options, "--set", f"seed={seed}",
-                "--fit-on", "all", "--test", "--run", folder, "--checkpoint-seconds", 120,
-            )  # fmt: skip
+                "train",
+                self.recipe,
+                *self.options,
+                "--set",
+                f"seed={seed}",
+                "--fit-on",
+                "all",
+                "--test",
+                "--run",
+                folder,
+                "--checkpoint-seconds",
+                120,
+            )
         run = Run(folder)
         if not run.weights_path.exists():
             self.fmnist("train", "--resume", folder, "--test", "--checkpoint-seconds", 120)
@@ -74,13 +88,17 @@ def result(run: Run) -> dict[str, Any]:
     score, last = run.scores["test"], run.metrics()[-1]
     kept = ("n", "correct", "accuracy", "loss", "expected_calibration_error", "views")
     return {
-        "seed": run.recipe["seed"], **{key: score[key] for key in kept},
-        "interval": [round(x, 5) for x in score["interval"]], "times_opened": run.times_opened(),
+        "seed": run.recipe["seed"],
+        **{key: score[key] for key in kept},
+        "interval": [round(x, 5) for x in score["interval"]],
+        "times_opened": run.times_opened(),
         "seconds": last["seconds"],
         **{key: value for key, value in last.items() if key.startswith("peak_")},
-        "parameters": run.env["parameters"], "commit": run.env["commit"],
-        "dirty": run.env["dirty"], "weights_sha256": files.sha256(run.weights_path),
-    }  # fmt: skip
+        "parameters": run.env["parameters"],
+        "commit": run.env["commit"],
+        "dirty": run.env["dirty"],
+        "weights_sha256": files.sha256(run.weights_path),
+    }
 
 
 def copy(run: Run, out: Path) -> None:

@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 LARGEST_JSON = 16 * 2**20  # bytes; a recipe is a thousand, a score with its confusions a few
 KINDS = {
-    dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number",
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
     bool: "true or false",
-}  # fmt: skip
+}
 LARGEST_LINES = 64 * 2**20  # bytes of a ledger or a learning curve
 MOST_LINES = 250_000
 
@@ -127,8 +131,9 @@ def save_arrays(path: Path, arrays: "Mapping[str, NDArray[Any]]", metadata: dict
         try:
             save_file(
                 {k: np.ascontiguousarray(v) if v.ndim else v for k, v in arrays.items()},
-                temporary, metadata=metadata,
-            )  # fmt: skip
+                temporary,
+                metadata=metadata,
+            )
         except SafetensorError as error:
             raise OSError(str(error)) from error
 

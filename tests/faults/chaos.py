@@ -294,11 +294,18 @@ def out_of_memory(lab: Lab) -> int:
 
 
 BAD = {
-    "absent": "HTTP status 404", "page": "a web page", "short": "broke off|connection lost",
-    "shorter": "cut short", "reset": "broke off|connection lost", "endless": "sends more than",
-    "drip": "too slow", "silent": "too slow", "loop": "redirects without end",
-    "changed": "unknown content", "other": "expected at most",
-}  # fmt: skip
+    "absent": "HTTP status 404",
+    "page": "a web page",
+    "short": "broke off|connection lost",
+    "shorter": "cut short",
+    "reset": "broke off|connection lost",
+    "endless": "sends more than",
+    "drip": "too slow",
+    "silent": "too slow",
+    "loop": "redirects without end",
+    "changed": "unknown content",
+    "other": "expected at most",
+}
 
 
 class Downloads:

@@ -122,10 +122,12 @@ def misdirect():
 
     where = fault["data"]
     places = {
-        "cache": Path(where["cache"]), "system": Path(where["cache"]) / "absent", "apt": False,
+        "cache": Path(where["cache"]),
+        "system": Path(where["cache"]) / "absent",
+        "apt": False,
         "mirrors": where["mirrors"],
         "pins": {name: Pin(*values) for name, values in where["pins"].items()},
-    }  # fmt: skip
+    }
     sources.FIRST_BYTE_SECONDS = sources.PATIENCE_SECONDS = 3
     sources.SLOWEST = 1_000_000
     sources.obtain_set = functools.partial(sources.obtain_set, **places)

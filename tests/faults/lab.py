@@ -26,16 +26,34 @@ from fmnist.runs.run import Run  # noqa: E402
 # statistics, crop, flip and cutout with Muon, and dropout and micro-batches too with AdamW, each in
 # both precisions.
 COMPACT = [
-    "quick", "--set", "model.filters=4,4,8", "--set", "model.pool_after=1,3",
-    "--set", "model.shortcuts=2",
-]  # fmt: skip
-PLAIN = [
-    "seed", "--set", "model.filters=4,6", "--set", "model.dense_units=8", "--micro-batch", "20",
-]  # fmt: skip
-SHORT = [
-    "--set", "crop=2", "--set", "cutout=6", "--set", "epochs=20", "--set", "batch_size=50",
+    "quick",
     "--set",
-]  # fmt: skip
+    "model.filters=4,4,8",
+    "--set",
+    "model.pool_after=1,3",
+    "--set",
+    "model.shortcuts=2",
+]
+PLAIN = [
+    "seed",
+    "--set",
+    "model.filters=4,6",
+    "--set",
+    "model.dense_units=8",
+    "--micro-batch",
+    "20",
+]
+SHORT = [
+    "--set",
+    "crop=2",
+    "--set",
+    "cutout=6",
+    "--set",
+    "epochs=20",
+    "--set",
+    "batch_size=50",
+    "--set",
+]
 KINDS = {
     "compact": [*COMPACT, *SHORT, "precision=float32"],
     "compact, bfloat16": [*COMPACT, *SHORT, "precision=bfloat16"],
@@ -116,10 +134,13 @@ class Lab:
         with said.open("w", encoding="utf-8") as file:
             return Process(
                 [sys.executable, HERE / "child.py", *map(str, arguments)],
-                stdout=subprocess.DEVNULL, stderr=file, cwd=self.place, said=said,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                cwd=self.place,
+                said=said,
                 env=os.environ | {"FAULT": json.dumps(fault)},
                 preexec_fn=in_the_foreground,
-            )  # fmt: skip
+            )
 
     def new(self, kind: str, folder: Path, **fault: object) -> "Process":
         """Begin a run."""

@@ -40,9 +40,11 @@ ENV = (
     "versions",
 )
 SETTINGS = {
-    "schema": int, "recipe": {}, "folds": int,
+    "schema": int,
+    "recipe": {},
+    "folds": int,
     "data": {"name": str, "hash": str, "val_index_hash": str},
-}  # fmt: skip
+}
 
 
 def fold_numbers(labels: NDArray[np.int32], folds: int) -> NDArray[np.int64]:
@@ -65,9 +67,12 @@ def fold_data(data: Data, known: Split, held_out: NDArray[np.int64], name: str) 
     """
     index_hash = hashlib.sha256(held_out.astype("<i8").tobytes()).hexdigest()
     made = dataclasses.replace(
-        data, name=f"{data.name}, {name}", hashes={**data.hashes, "held out": index_hash},
-        val_indices=held_out, val_index_hash=index_hash,
-    )  # fmt: skip
+        data,
+        name=f"{data.name}, {name}",
+        hashes={**data.hashes, "held out": index_hash},
+        val_indices=held_out,
+        val_index_hash=index_hash,
+    )
     rest = np.delete(np.arange(len(known)), held_out)
     train, val = (
         Split(known.images[rows], known.labels[rows], split, made.hash)
@@ -85,9 +90,13 @@ def check(recipe: Recipe, folds: int, n: int = MOST_FOLDS) -> None:
 
 
 def audit(
-    recipe: Recipe, data: Data, folder: Path | None = None, *, folds: int = FOLDS,
+    recipe: Recipe,
+    data: Data,
+    folder: Path | None = None,
+    *,
+    folds: int = FOLDS,
     progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Audit a data set into a new folder; returns what `audit.json` says, with "folder".
 
     Args:
@@ -113,13 +122,23 @@ def audit(
         raise _exists(folder) from None
     except OSError as error:
         raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
-    files.write_json(folder / "audit.json", {
-        "schema": SCHEMA, "created": now(), "command": sys.argv, "recipe": recipe.to_json(),
-        "folds": folds, "data": {
-            "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash,
-            "n": len(data.train) + len(data.val), "val_index_hash": data.val_index_hash,
+    files.write_json(
+        folder / "audit.json",
+        {
+            "schema": SCHEMA,
+            "created": now(),
+            "command": sys.argv,
+            "recipe": recipe.to_json(),
+            "folds": folds,
+            "data": {
+                "name": data.name,
+                "folder": str(data.folder.resolve()),
+                "hash": data.hash,
+                "n": len(data.train) + len(data.val),
+                "val_index_hash": data.val_index_hash,
+            },
         },
-    })  # fmt: skip
+    )
     return resume(folder, data, progress=progress)
 
 
@@ -168,12 +187,14 @@ def resume(folder: Path, data: Data, *, progress: Progress | None = None) -> dic
         settings |= {
             "recipe": Recipe.from_json(settings["recipe"]).to_json(),
             "env": {key: env.get(key) for key in ENV},
-            "labels": labels, "duplicates": repeats, "finished": now(),
+            "labels": labels,
+            "duplicates": repeats,
+            "finished": now(),
             "seconds": {
                 "training": sum(lines[-1]["seconds"] for run in runs if (lines := run.metrics())),
                 "duplicates": round(time.perf_counter() - begin, 3),
             },
-        }  # fmt: skip
+        }
         write_lines(folder / "labels.jsonl", suspects)
         write_lines(folder / "duplicates.jsonl", pairs)
         page = render(settings, suspects, pairs, known, data)

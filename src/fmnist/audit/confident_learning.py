@@ -21,10 +21,12 @@ def thresholds(probabilities: Probabilities, labels: Labels) -> NDArray[np.float
 
     Infinity for a class without images, of which nothing is then taken.
     """
-    return np.array([
-        probabilities[labels == k, k].mean() if (labels == k).any() else np.inf
-        for k in range(probabilities.shape[1])
-    ])  # fmt: skip
+    return np.array(
+        [
+            probabilities[labels == k, k].mean() if (labels == k).any() else np.inf
+            for k in range(probabilities.shape[1])
+        ]
+    )
 
 
 def confident_class(probabilities: Probabilities, labels: Labels) -> NDArray[np.int64]:

@@ -16,19 +16,28 @@ MOST_OF_A_CLUSTER = 12
 
 
 def render(
-    audit: dict[str, Any], suspects: list[dict[str, Any]], pairs: list[dict[str, Any]],
-    known: Split, data: Data,
-) -> str:  # fmt: skip
+    audit: dict[str, Any],
+    suspects: list[dict[str, Any]],
+    pairs: list[dict[str, Any]],
+    known: Split,
+    data: Data,
+) -> str:
     """The page's HTML, of what `audit.json`, `labels.jsonl` and `duplicates.jsonl` say."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in suspects[:MOST_SUSPECTS]:
         group = groups.setdefault((row["given"], row["suggested"]), [])
         group.append(row | {"picture": png_uri(known.images[row["image"]])})
-    return environment(Path(__file__).parent).get_template("audit.html.jinja").render(
-        audit=audit, shown=min(len(suspects), MOST_SUSPECTS),
-        groups=sorted(groups.items(), key=lambda group: -len(group[1])),
-        clusters=_clusters(pairs, known, data), total=audit["duplicates"]["clusters"],
-    )  # fmt: skip
+    return (
+        environment(Path(__file__).parent)
+        .get_template("audit.html.jinja")
+        .render(
+            audit=audit,
+            shown=min(len(suspects), MOST_SUSPECTS),
+            groups=sorted(groups.items(), key=lambda group: -len(group[1])),
+            clusters=_clusters(pairs, known, data),
+            total=audit["duplicates"]["clusters"],
+        )
+    )
 
 
 def _clusters(pairs: list[dict[str, Any]], known: Split, data: Data) -> list[dict[str, Any]]:
@@ -36,10 +45,16 @@ def _clusters(pairs: list[dict[str, Any]], known: Split, data: Data) -> list[dic
     test = data.test.open()
     found: dict[int, dict[str, Any]] = {}
     for pair in pairs:
-        cluster = found.setdefault(pair["cluster"], {
-            "images": {}, "closest": 0.0, "furthest": 1.0, "labels_differ": False,
-            "across_splits": False,
-        })  # fmt: skip
+        cluster = found.setdefault(
+            pair["cluster"],
+            {
+                "images": {},
+                "closest": 0.0,
+                "furthest": 1.0,
+                "labels_differ": False,
+                "across_splits": False,
+            },
+        )
         for split, image, label in zip(pair["splits"], pair["images"], pair["labels"], strict=True):
             cluster["images"][split, image] = label
         cluster["closest"] = max(cluster["closest"], pair["correlation"])
@@ -55,9 +70,11 @@ def _clusters(pairs: list[dict[str, Any]], known: Split, data: Data) -> list[dic
         cluster["more"] = max(0, len(images) - MOST_OF_A_CLUSTER)
         cluster["images"] = [
             {
-                "split": split, "image": image, "label": label,
+                "split": split,
+                "image": image,
+                "label": label,
                 "picture": png_uri((test if split == "test" else known).images[image]),
             }
             for (split, image), label in images[:MOST_OF_A_CLUSTER]
-        ]  # fmt: skip
+        ]
     return clusters

@@ -29,34 +29,42 @@ def audit_labels(
     is_val = np.isin(images, data.val_indices)
     rows = [
         {
-            "rank": rank + 1, "image": int(i), "split": "val" if is_val[rank] else "train",
-            "given": names[given[i]], "suggested": names[to],
+            "rank": rank + 1,
+            "image": int(i),
+            "split": "val" if is_val[rank] else "train",
+            "given": names[given[i]],
+            "suggested": names[to],
             "self_confidence": round(float(chance[i, given[i]]), 6),
             "suggested_probability": round(float(chance[i, to]), 6),
             "margin": round(float(margin[i]), 6),
         }
         for rank, (i, to) in enumerate(zip(images, suggested, strict=True))
-    ]  # fmt: skip
+    ]
     counts = np.zeros_like(joint)
     np.add.at(counts, (given[images], suggested), 1)
     pairs = [
         {
-            "given": names[i], "suggested": names[j], "suspicious": int(counts[i, j]),
+            "given": names[i],
+            "suggested": names[j],
+            "suspicious": int(counts[i, j]),
             "estimated": round(float(estimated[i, j]), 1),
         }
         for i, j in zip(*np.nonzero((estimated > 0) & ~np.eye(len(names), dtype=bool)), strict=True)
-    ]  # fmt: skip
+    ]
     wrong = float(estimated.sum() - np.trace(estimated))
     about = {
-        "n": n, "right": int((chance.argmax(axis=1) == given).sum()), "suspicious": len(rows),
-        "estimated_wrong": round(wrong, 1), "estimated_share": wrong / n,
+        "n": n,
+        "right": int((chance.argmax(axis=1) == given).sum()),
+        "suspicious": len(rows),
+        "estimated_wrong": round(wrong, 1),
+        "estimated_share": wrong / n,
         "thresholds": [
             None if np.isinf(value) else float(value)
             for value in confident_learning.thresholds(chance, given)
         ],
         "confident_joint": joint.tolist(),
         "pairs": sorted(pairs, key=lambda pair: (-pair["suspicious"], -pair["estimated"])),
-    }  # fmt: skip
+    }
     return about, rows
 
 
@@ -76,29 +84,37 @@ def audit_duplicates(known: Split, data: Data) -> tuple[dict[str, Any], list[dic
     rows = []
     for k, pair in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
         splits, images = zip(*map(place, pair), strict=True)
-        rows.append({
-            "splits": list(splits), "images": list(images),
-            "labels": [data.classes[labels[i]] for i in pair],
-            "labels_differ": bool(labels[pair[0]] != labels[pair[1]]),
-            "across_splits": splits[0] != splits[1],
-            "correlation": round(float(found.correlation[k]), 6), "exact": bool(found.exact[k]),
-            "cluster": int(found.cluster[k]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "splits": list(splits),
+                "images": list(images),
+                "labels": [data.classes[labels[i]] for i in pair],
+                "labels_differ": bool(labels[pair[0]] != labels[pair[1]]),
+                "across_splits": splits[0] != splits[1],
+                "correlation": round(float(found.correlation[k]), 6),
+                "exact": bool(found.exact[k]),
+                "cluster": int(found.cluster[k]),
+            }
+        )
     by_splits = {}
     for kind in ("train", "val", "test", "train-val", "train-test", "val-test"):
         here = [row for row in rows if set(row["splits"]) == set(kind.split("-"))]
         if here:
             by_splits[kind] = {
-                "pairs": len(here), "exact": sum(row["exact"] for row in here),
+                "pairs": len(here),
+                "exact": sum(row["exact"] for row in here),
                 "labels_differ": sum(row["labels_differ"] for row in here),
-            }  # fmt: skip
+            }
     about = {
-        "n": len(labels), "threshold": found.threshold, "pairs": len(rows),
-        "exact": int(found.exact.sum()), "clusters": len(set(found.cluster.tolist())),
+        "n": len(labels),
+        "threshold": found.threshold,
+        "pairs": len(rows),
+        "exact": int(found.exact.sum()),
+        "clusters": len(set(found.cluster.tolist())),
         "images": len(np.union1d(found.first, found.second)),
         "labels_differ": sum(row["labels_differ"] for row in rows),
         "by_splits": by_splits,
-    }  # fmt: skip
+    }
     return about, sorted(rows, key=lambda row: not row["labels_differ"])
 
 

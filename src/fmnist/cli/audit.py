@@ -50,9 +50,7 @@ def audit(
     folds: Annotated[
         int | None,
         typer.Option(
-            "--folds",
-            metavar="N",
-            help="Parts, each judged by a model of the others [default: 5].",
+            "--folds", metavar="N", help="Parts, each judged by a model of the others [default: 5]."
         ),
     ] = None,
     data: Folder = None,

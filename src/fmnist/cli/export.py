@@ -28,8 +28,7 @@ def show_export(made: "Export") -> None:
 def export(
     run: RunFolder,
     form: Annotated[
-        str,
-        typer.Option("--format", metavar="FORMAT", help="safetensors, onnx, litert or keras."),
+        str, typer.Option("--format", metavar="FORMAT", help="safetensors, onnx, litert or keras.")
     ] = "safetensors",
     storage: Annotated[
         list[str] | None,

@@ -131,8 +131,7 @@ Distributed = Annotated[
     ),
 ]
 Coordinator = Annotated[
-    str | None,
-    typer.Option("--coordinator", metavar="HOST:PORT", help="Where process 0 listens."),
+    str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Where process 0 listens.")
 ]
 NumProcesses = Annotated[
     int | None, typer.Option("--num-processes", metavar="N", min=1, help="How many there are.")

@@ -49,14 +49,19 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
     for each in (subject.describe() for subject in subjects):
         low, high = each["interval"]
         seconds = each["seconds"]
-        rows.append([
-            each["name"], str(len(each["runs"])), f"{100 * each['accuracy']:.2f}",
-            f"{100 * low:.2f}–{100 * high:.2f}",
-            "–" if each["deviation"] is None else f"{100 * each['deviation']:.2f}",
-            f"{each['parameters']:,}", f"{each['operations'] / 1e6:,.0f}",
-            "–" if seconds is None else f"{seconds:,.0f}",
-            "–" if each["latency"] is None else f"{each['latency']:.2f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                each["name"],
+                str(len(each["runs"])),
+                f"{100 * each['accuracy']:.2f}",
+                f"{100 * low:.2f}–{100 * high:.2f}",
+                "–" if each["deviation"] is None else f"{100 * each['deviation']:.2f}",
+                f"{each['parameters']:,}",
+                f"{each['operations'] / 1e6:,.0f}",
+                "–" if seconds is None else f"{seconds:,.0f}",
+                "–" if each["latency"] is None else f"{each['latency']:.2f}",
+            ]
+        )
     costs = ["parameters", "MFLOP", "training s", "ms an image"]
     table(["", "runs", f"{split} %", "95% CI", "between seeds", *costs], rows)
     for pair in pairs:
@@ -68,23 +73,29 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
             ["class", "n", pair.first, pair.second, "only first", "only second"],
             [
                 [
-                    r["class"], f"{r['n']:,}", f"{r['first']:.2%}", f"{r['second']:.2%}",
-                    f"{r['only_first']:,.4g}", f"{r['only_second']:,.4g}",
+                    r["class"],
+                    f"{r['n']:,}",
+                    f"{r['first']:.2%}",
+                    f"{r['second']:.2%}",
+                    f"{r['only_first']:,.4g}",
+                    f"{r['only_second']:,.4g}",
                 ]
                 for r in pair.per_class
             ],
-        )  # fmt: skip
+        )
         print("furthest apart, by the probability of the label:")
         table(
             ["image", "label", pair.first, pair.second],
             [
-                [str(r["image"]), r["label"], *(
-                    f"{r[k]['class']} {r[k]['probability']:.0%}" for k in ("first", "second")
-                )]
+                [
+                    str(r["image"]),
+                    r["label"],
+                    *(f"{r[k]['class']} {r[k]['probability']:.0%}" for k in ("first", "second")),
+                ]
                 for r in pair.images[:5]
             ],
             left=4,
-        )  # fmt: skip
+        )
 
 
 def evaluate(
@@ -150,11 +161,15 @@ def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> 
         opened.append(open_subject([find_run(m) for m in members.split(",")], split, name))
     pairs = compare_all(opened)
     if as_json:
-        print_json({
-            "split": split, "n": len(opened[0].labels), "sentence": sentence(opened, pairs),
-            "subjects": [each.describe() for each in opened],
-            "pairs": [dataclasses.asdict(pair) for pair in pairs],
-        })  # fmt: skip
+        print_json(
+            {
+                "split": split,
+                "n": len(opened[0].labels),
+                "sentence": sentence(opened, pairs),
+                "subjects": [each.describe() for each in opened],
+                "pairs": [dataclasses.asdict(pair) for pair in pairs],
+            }
+        )
     else:
         show_comparison(opened, pairs, split)
 

@@ -107,8 +107,7 @@ def ranked(rows: Rows) -> Rows:
 
 def sweep(
     recipe: Annotated[
-        str | None,
-        typer.Argument(metavar="RECIPE", help="Where it starts from [default: quick]."),
+        str | None, typer.Argument(metavar="RECIPE", help="Where it starts from [default: quick].")
     ] = None,
     over: Annotated[
         list[str] | None,
@@ -193,9 +192,14 @@ def sweep(
     else:
         folder = folder_named(data)
         opened = Sweep.create(
-            out, chosen, over or [], data=folder, storage=storage, seed=seed,
+            out,
+            chosen,
+            over or [],
+            data=folder,
+            storage=storage,
+            seed=seed,
             prune=not (no_prune or ray),
-        )  # fmt: skip
+        )
     if not quiet:
         say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)}, into {opened.path}")
     with SweepProgress(quiet) as progress:

@@ -56,11 +56,7 @@ def show_score(score: "Score") -> None:
     table(
         ["class", "precision", "recall", "F1", "n"],
         [
-            [
-                r["class"],
-                *(f"{r[k]:.2%}" for k in ("precision", "recall", "f1")),
-                f"{r['n']:,}",
-            ]
+            [r["class"], *(f"{r[k]:.2%}" for k in ("precision", "recall", "f1")), f"{r['n']:,}"]
             for r in score.per_class
         ],
     )

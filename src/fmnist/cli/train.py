@@ -46,11 +46,16 @@ def show_ensemble(members: Sequence["Run"], made: "Run") -> None:
     table(
         ["member", "weight", "parameters", "val %", "test %"],
         [
-            [run.name, f"{part:.3f}", f"{run.env['parameters']:,}",
-             short_score(run.scores.get("val")), short_score(run.scores.get("test"))]
+            [
+                run.name,
+                f"{part:.3f}",
+                f"{run.env['parameters']:,}",
+                short_score(run.scores.get("val")),
+                short_score(run.scores.get("test")),
+            ]
             for run, part in zip(members, weights, strict=True)
         ],
-    )  # fmt: skip
+    )
     if useless := [run.name for run, part in zip(members, weights, strict=True) if not part]:
         print(f"of weight 0, which costs time for nothing; leave out: {', '.join(useless)}")
     for split in ("val", "test"):

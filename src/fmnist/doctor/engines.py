@@ -21,9 +21,16 @@ ENGINES = {  # what to install anew where one does not even load
 }
 # Variables by which a shell or a batch system sends an engine to the wrong libraries or devices.
 MISLEADING = (
-    "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH", "PYTHONHOME", "XLA_FLAGS", "JAX_PLATFORMS",
-    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-)  # fmt: skip
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "XLA_FLAGS",
+    "JAX_PLATFORMS",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+)
 
 
 def check_backend(installed: Mapping[str, str], expects_gpu: bool, seconds: float) -> list[Finding]:
@@ -74,8 +81,14 @@ def _engine(
         clean = {name: value for name, value in environment.items() if name not in suspects}
         clean["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         if not attempt(clean)[1]:
-            return [_broken(engine, f"{fault}; works without {', '.join(suspects)}",
-                            f"unset {' '.join(suspects)}", result)]  # fmt: skip
+            return [
+                _broken(
+                    engine,
+                    f"{fault}; works without {', '.join(suspects)}",
+                    f"unset {' '.join(suspects)}",
+                    result,
+                )
+            ]
     plugged = any(gpus.plugins(installed, kind) for kind in ("cuda", "rocm"))
     if engine == "jax" and plugged and not result:
         result = attempt({**environment, "JAX_PLATFORMS": "cpu"})[0]

@@ -45,9 +45,13 @@ def ask(command: list[str], seconds: float, environment: Mapping[str, str] | Non
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         except OSError as error:
             return Answer(127, "", f"{command[0]}: {error.strerror or error}")
         code: int | None = None

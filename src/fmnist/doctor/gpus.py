@@ -46,17 +46,26 @@ def _clashes(installed: Mapping[str, str], root: Path) -> list[Finding]:
         go = [name for name in names if name != keep]
         words = " ".join(f"{name} {name.replace('plugin', 'pjrt')}" for name in go)
         findings.append(
-            Finding("plugins", "wrong", f"{' and '.join(names)} are installed, which exclude each "
-                    "other", f"pip uninstall --yes {words}")
-        )  # fmt: skip
+            Finding(
+                "plugins",
+                "wrong",
+                f"{' and '.join(names)} are installed, which exclude each other",
+                f"pip uninstall --yes {words}",
+            )
+        )
     jaxlib = installed.get("jaxlib", "")
     for name, _ in cuda:  # those for ROCm have versions of their own
         if jaxlib and _numbers(installed[name]) != _numbers(jaxlib):
             pins = f'"{name}[with-cuda]=={jaxlib}" "{name.replace("plugin", "pjrt")}=={jaxlib}"'
             findings.append(
-                Finding("plugins", "wrong", f"{name} {installed[name]} with jaxlib {jaxlib}: JAX "
-                        "does not use a plugin of another version", f"pip install {pins}")
-            )  # fmt: skip
+                Finding(
+                    "plugins",
+                    "wrong",
+                    f"{name} {installed[name]} with jaxlib {jaxlib}: JAX "
+                    "does not use a plugin of another version",
+                    f"pip install {pins}",
+                )
+            )
     return findings
 
 

@@ -13,8 +13,11 @@ from fmnist.doctor.findings import Finding
 
 # Each extra, and the package that shows that it is wanted here.
 EXTRAS = {
-    "train": "keras", "cuda": "jax-cuda13-plugin", "rocm": "jax-rocm7-plugin", "cluster": "ray",
-}  # fmt: skip
+    "train": "keras",
+    "cuda": "jax-cuda13-plugin",
+    "rocm": "jax-rocm7-plugin",
+    "cluster": "ray",
+}
 
 
 def check_python() -> Finding:

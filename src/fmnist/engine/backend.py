@@ -54,15 +54,21 @@ def devices() -> list[dict[str, Any]]:
     """
     if BACKEND == "jax":
         return [
-            {"platform": each.platform, "kind": each.device_kind,
-             "bytes": (each.memory_stats() or {}).get("bytes_limit")}
+            {
+                "platform": each.platform,
+                "kind": each.device_kind,
+                "bytes": (each.memory_stats() or {}).get("bytes_limit"),
+            }
             for each in jax.local_devices()
-        ]  # fmt: skip
+        ]
     return [
-        {"platform": each.device_type.lower(), "bytes": None,
-         "kind": tf.config.experimental.get_device_details(each).get("device_name", "")}
+        {
+            "platform": each.device_type.lower(),
+            "bytes": None,
+            "kind": tf.config.experimental.get_device_details(each).get("device_name", ""),
+        }
         for each in tf.config.list_physical_devices()
-    ]  # fmt: skip
+    ]
 
 
 def accelerator_memory() -> tuple[int | None, int | None]:
@@ -96,9 +102,12 @@ def versions() -> dict[str, str]:
     """Versions of what the result can depend on."""
     engine = tf.__version__ if BACKEND == "tensorflow" else jax.__version__
     return {
-        "python": platform.python_version(), "platform": platform.platform(),
-        "keras": keras.__version__, BACKEND: engine, "numpy": np.__version__,
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "keras": keras.__version__,
+        BACKEND: engine,
+        "numpy": np.__version__,
+    }
 
 
 def view(variable: keras.Variable) -> Any:

@@ -75,10 +75,13 @@ def initialise(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # type: ignore[no-untyped-call]
     try:
         jax.distributed.initialize(
-            coordinator, processes, process,
+            coordinator,
+            processes,
+            process,
             cluster_detection_method="deactivate" if all(given) else None,
-            initialization_timeout=START_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )  # fmt: skip
+            initialization_timeout=START_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
     except ValueError as error:
         if "should be defined" not in str(error) and "must be defined" not in str(error):
             raise

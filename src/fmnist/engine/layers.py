@@ -25,9 +25,13 @@ class BatchNorm(layers.Layer):
 
         def weight(name: str, initial: str, trainable: bool) -> Any:
             return self.add_weight(
-                name=name, shape=width, initializer=initial, dtype="float32",
-                trainable=trainable, autocast=False,
-            )  # fmt: skip
+                name=name,
+                shape=width,
+                initializer=initial,
+                dtype="float32",
+                trainable=trainable,
+                autocast=False,
+            )
 
         self.gamma, self.beta = weight("gamma", "ones", True), weight("beta", "zeros", True)
         self.mean, self.variance = weight("mean", "zeros", False), weight("variance", "ones", False)

@@ -47,19 +47,29 @@ def plain(options: Plain, shape: Shape, classes: int, recipe: Recipe) -> keras.M
     )
     pools = 0
     for i, filters in enumerate(options.filters):
-        model.add(layers.Conv2D(
-            filters, 3, padding="same", activation="relu", name=_numbered("conv2d", i),
-            kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, i)),
-        ))  # fmt: skip
+        model.add(
+            layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                name=_numbered("conv2d", i),
+                kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, i)),
+            )
+        )
         if i + 1 in options.pool_after:
             model.add(MaxPooling2D(2, name=_numbered("max_pooling2d", pools)))
             pools += 1
     model.add(layers.Flatten(name="flatten"))
     if options.dense_units:
-        model.add(layers.Dense(
-            options.dense_units, activation="relu", name="dense",
-            kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, 900)),
-        ))  # fmt: skip
+        model.add(
+            layers.Dense(
+                options.dense_units,
+                activation="relu",
+                name="dense",
+                kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, 900)),
+            )
+        )
     model.add(augment.Dropout(options.dropout, name="dropout"))
     head = _numbered("dense", 1 if options.dense_units else 0)
     model.add(layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name=head))
@@ -79,9 +89,13 @@ def compact(options: Compact, shape: Shape, classes: int, recipe: Recipe) -> ker
     pools = 0
     for i, filters in enumerate(options.filters):
         y = layers.Conv2D(
-            filters, 3, padding="same", use_bias=False, name=_numbered("conv2d", i),
+            filters,
+            3,
+            padding="same",
+            use_bias=False,
+            name=_numbered("conv2d", i),
             kernel_initializer=keras.initializers.HeNormal(seed=_seed_of(recipe, i)),
-        )(x)  # fmt: skip
+        )(x)
         if i + 1 in options.pool_after:
             y = MaxPooling2D(2, name=_numbered("max_pooling2d", pools))(y)
             pools += 1
@@ -114,9 +128,14 @@ def wide(options: Wide, shape: Shape, classes: int, recipe: Recipe) -> keras.Mod
         made = name("conv2d")
         seed = _seed_of(recipe, count["conv2d"])
         return layers.Conv2D(
-            filters, size, stride, padding="same", use_bias=False, name=made,
+            filters,
+            size,
+            stride,
+            padding="same",
+            use_bias=False,
+            name=made,
             kernel_initializer=keras.initializers.HeNormal(seed=seed),
-        )(x)  # fmt: skip
+        )(x)
 
     def active(x: Any) -> Any:
         return layers.ReLU(name=name("re_lu"))(BatchNorm(name=name("batch_norm"))(x))

@@ -34,8 +34,11 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "peak": self.peak, "updates": self.updates, "warmup": self.warmup, "shape": self.shape,
-        }  # fmt: skip
+            "peak": self.peak,
+            "updates": self.updates,
+            "warmup": self.warmup,
+            "shape": self.shape,
+        }
 
 
 class Muon(keras.optimizers.Muon):
@@ -92,10 +95,16 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
     elif recipe.optimizer == "muon":
         # The AdamW half takes steps of its own size; three iterations do where momentum is short.
         optimizer = Muon(
-            momentum=recipe.momentum, ns_steps=3, rms_rate=None, keep_norm=recipe.batch_statistics,
-            adam_lr_ratio=recipe.adam_ratio, adam_weight_decay=recipe.weight_decay,
-            adam_beta_2=0.95, exclude_layers=[head], **common,
-        )  # fmt: skip
+            momentum=recipe.momentum,
+            ns_steps=3,
+            rms_rate=None,
+            keep_norm=recipe.batch_statistics,
+            adam_lr_ratio=recipe.adam_ratio,
+            adam_weight_decay=recipe.weight_decay,
+            adam_beta_2=0.95,
+            exclude_layers=[head],
+            **common,
+        )
     else:
         # 0.95 forgets faster than the usual 0.999, which lags behind in runs of few updates.
         optimizer = keras.optimizers.AdamW(beta_2=0.95, **common)

@@ -24,11 +24,21 @@ FILES = ("card.json", "card.html")
 
 
 def write(
-    folder: Path, run: Run, path: Path, score: Score, logits: NDArray[Any],
-    labels: NDArray[Any], *, form: str, storage: str, runtime: str, calibrated_on: str,
-    temperature: float = 1.0, outlier: Mapping[str, Any] | None = None,
+    folder: Path,
+    run: Run,
+    path: Path,
+    score: Score,
+    logits: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    form: str,
+    storage: str,
+    runtime: str,
+    calibrated_on: str,
+    temperature: float = 1.0,
+    outlier: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write both cards of the file `path`, made from `run`, into `folder`.
 
     `score` is of the raw `logits` divided by the `temperature`; `outlier` and `latency` are as they
@@ -36,22 +46,43 @@ def write(
     """
     env = run.env
     values: dict[str, Any] = {
-        "schema": SCHEMA, "name": run.recipe["name"], "format": form, "file": path.name,
-        "sha256": files.sha256(path), "bytes": path.stat().st_size, "classes": env["classes"],
-        "shape": env["shape"], "storage": storage, "parameters": env["parameters"],
-        "temperature": temperature, "calibrated_on": calibrated_on, "outlier": outlier,
-        "recipe": run.recipe, "teachers": [Path(t["run"]).name for t in env.get("teachers") or []],
+        "schema": SCHEMA,
+        "name": run.recipe["name"],
+        "format": form,
+        "file": path.name,
+        "sha256": files.sha256(path),
+        "bytes": path.stat().st_size,
+        "classes": env["classes"],
+        "shape": env["shape"],
+        "storage": storage,
+        "parameters": env["parameters"],
+        "temperature": temperature,
+        "calibrated_on": calibrated_on,
+        "outlier": outlier,
+        "recipe": run.recipe,
+        "teachers": [Path(t["run"]).name for t in env.get("teachers") or []],
         "data": {"name": env["data"]["name"], "hash": env["data"]["hash"]},
-        "scores": {score.split: {
-            "n": score.n, "correct": score.correct, "accuracy": score.accuracy,
-            "interval": list(score.interval), "views": score.views,
-            "expected_calibration_error": score.expected_calibration_error,
-            "uncalibrated_error": expected_calibration_error(logits, labels),
-            "times_opened": score.times_opened, "by_class": score.per_class, "runtime": runtime,
-        }},
-        "latency": latency, **_words(run, score), "licence": _licence(env),
-        "created": now(), "fmnist": __version__, "commit": system.commit()["commit"],
-    }  # fmt: skip
+        "scores": {
+            score.split: {
+                "n": score.n,
+                "correct": score.correct,
+                "accuracy": score.accuracy,
+                "interval": list(score.interval),
+                "views": score.views,
+                "expected_calibration_error": score.expected_calibration_error,
+                "uncalibrated_error": expected_calibration_error(logits, labels),
+                "times_opened": score.times_opened,
+                "by_class": score.per_class,
+                "runtime": runtime,
+            }
+        },
+        "latency": latency,
+        **_words(run, score),
+        "licence": _licence(env),
+        "created": now(),
+        "fmnist": __version__,
+        "commit": system.commit()["commit"],
+    }
     files.write_json(folder / "card.json", values)
     text = _render(values, logits, labels)
     files.write_whole(folder / "card.html", lambda p: p.write_text(text, "utf-8", "replace"))
@@ -72,7 +103,7 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
         f"{weakest['class']} is the class that it finds least: {weakest['recall']:.1%} of "
         f"{weakest['n']:,}.",
         "Its probabilities are of images as frequent by class as those that it was scored on.",
-    ]  # fmt: skip
+    ]
     if recipe.fit_on == "all":
         limits.append("It was trained on all training images, so that none but test were left.")
     elif score.split == "val":
@@ -104,7 +135,10 @@ def _render(values: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any
     ]
     recipe = Recipe.from_json(values["recipe"])
     return page.get_template("card.html.jinja").render(
-        card=values, split=split, score=score, views=VIEWS[score["views"]],
+        card=values,
+        split=split,
+        score=score,
+        views=VIEWS[score["views"]],
         fields=[(name, plain(value), meaning) for name, value, _, meaning in recipe.describe()],
         plots=[Markup(plots.reliability(each)) for each in bins],
-    )  # fmt: skip
+    )

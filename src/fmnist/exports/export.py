@@ -34,9 +34,11 @@ from fmnist.scoring.views import BATCH, predict_logits
 Format = Literal["safetensors", "onnx", "litert", "keras"]
 Storage = Literal["float32", "float16", "int8"]
 STORAGES = {
-    "safetensors": ("float16", "float32", "int8"), "onnx": ("float16", "float32", "int8"),
-    "litert": ("float16", "float32", "int8"), "keras": ("float32",),
-}  # fmt: skip
+    "safetensors": ("float16", "float32", "int8"),
+    "onnx": ("float16", "float32", "int8"),
+    "litert": ("float16", "float32", "int8"),
+    "keras": ("float32",),
+}
 ALLOWED = 0.005  # share of the split's images by which an export may score less than the run
 SAMPLES = 1000  # training images that set the ranges of int8
 KNOWN = 5000  # training images that set the mark of outliers, where there is no val
@@ -71,10 +73,16 @@ class Export:
 
 
 def export(
-    run: Run | str, format: Format = "safetensors", data: Data | None = None, *,
-    storage: Storage | None = None, out: Path | str | None = None, part_size: int | None = None,
-    calibrate: Run | str | None = None, replace: bool = False,
-) -> Export:  # fmt: skip
+    run: Run | str,
+    format: Format = "safetensors",
+    data: Data | None = None,
+    *,
+    storage: Storage | None = None,
+    out: Path | str | None = None,
+    part_size: int | None = None,
+    calibrate: Run | str | None = None,
+    replace: bool = False,
+) -> Export:
     """Write a finished run in a form for elsewhere, with its card, and score it there.
 
     Args:
@@ -154,22 +162,44 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
         raise FmnistError(f"{run.path}: its logits are of other images than {split}")
     made.save_score(split, score.to_json())
     card.write(
-        folder, run, made.weights_path, score, logits, labels, form="safetensors", storage=storage,
+        folder,
+        run,
+        made.weights_path,
+        score,
+        logits,
+        labels,
+        form="safetensors",
+        storage=storage,
         runtime=f"Keras {backend.versions()['keras']} on {backend.name()}",
         calibrated_on="nothing: these are weights alone",
-    )  # fmt: skip
+    )
     size = made.weights_path.stat().st_size
     parts = cut(made.weights_path, part_size)
-    return _compared(before, logits, labels, Export(
-        str(folder), "safetensors", storage, size, parts, split, score.n, score.accuracy,
-        score.interval, 0.0, 0, 0.0, 1.0,
-    ))  # fmt: skip
+    return _compared(
+        before,
+        logits,
+        labels,
+        Export(
+            str(folder),
+            "safetensors",
+            storage,
+            size,
+            parts,
+            split,
+            score.n,
+            score.accuracy,
+            score.interval,
+            0.0,
+            0,
+            0.0,
+            1.0,
+        ),
+    )
 
 
 def _convert(
-    run: Run, data: Data, form: str, storage: str, folder: Path,
-    calibrate: Run | str | None,
-) -> Export:  # fmt: skip
+    run: Run, data: Data, form: str, storage: str, folder: Path, calibrate: Run | str | None
+) -> Export:
     """The file and its card in a new folder, scored in one view by the file's own runtime."""
     recipe, env = Recipe.from_json(run.recipe), run.env
     if env["data"]["hash"] != data.hash:
@@ -190,10 +220,17 @@ def _convert(
     threshold = float(np.quantile(familiar, UNLIKE))
     outlier = {"score": SCORE, "threshold": threshold}
     if form == "onnx":
-        onnx_graph.describe(path, {
-            "schema": SCHEMA, "name": recipe.name, "classes": about["classes"],
-            "shape": about["shape"], "temperature": temperature, "outlier": outlier,
-        })  # fmt: skip
+        onnx_graph.describe(
+            path,
+            {
+                "schema": SCHEMA,
+                "name": recipe.name,
+                "classes": about["classes"],
+                "shape": about["shape"],
+                "temperature": temperature,
+                "outlier": outlier,
+            },
+        )
         forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
     before = _own_logits(run, model, about, shown.images)
@@ -203,27 +240,61 @@ def _convert(
     times = None
     if split == "test":
         for what, each in (("keras", before), (f"{form}, {storage}", logits)):
-            times = run.enter_in_ledger({
-                "split": split, "form": what, "views": "one", "data": data.hash, "n": len(each),
-                "correct": int((each.argmax(axis=1) == shown.labels).sum()),
-            })  # fmt: skip
+            times = run.enter_in_ledger(
+                {
+                    "split": split,
+                    "form": what,
+                    "views": "one",
+                    "data": data.hash,
+                    "n": len(each),
+                    "correct": int((each.argmax(axis=1) == shown.labels).sum()),
+                }
+            )
     score = score_logits(
         logits / temperature, shown.labels, tuple(about["classes"]), split, times_opened=times
     )
-    made = _compared(before, logits, shown.labels, Export(
-        str(folder), form, storage, path.stat().st_size, [path.name], split, score.n,
-        score.accuracy, score.interval, 0.0, 0, 0.0, temperature,
-    ))  # fmt: skip
+    made = _compared(
+        before,
+        logits,
+        shown.labels,
+        Export(
+            str(folder),
+            form,
+            storage,
+            path.stat().st_size,
+            [path.name],
+            split,
+            score.n,
+            score.accuracy,
+            score.interval,
+            0.0,
+            0,
+            0.0,
+            temperature,
+        ),
+    )
     unlike = energy(logits) < threshold
     card.write(
-        folder, run, path, score, logits, shown.labels, form=form, storage=storage,
-        runtime=runtime_of(form), temperature=temperature, calibrated_on=calibrated_on,
-        outlier=outlier | {
-            "share": UNLIKE, "split": known.name, "n": len(familiar),
+        folder,
+        run,
+        path,
+        score,
+        logits,
+        shown.labels,
+        form=form,
+        storage=storage,
+        runtime=runtime_of(form),
+        temperature=temperature,
+        calibrated_on=calibrated_on,
+        outlier=outlier
+        | {
+            "share": UNLIKE,
+            "split": known.name,
+            "n": len(familiar),
             "test_false_alarm": float(unlike.mean()) if split == "test" else None,
         },
         latency=measure_latency(form, path, shown.images[:1, ..., 0]),
-    )  # fmt: skip
+    )
     return made
 
 
@@ -238,9 +309,11 @@ def _compared(
             f"{made.split}, found {made.accuracy:.2%}; nothing was exported"
         )
     return dataclasses.replace(
-        made, before=was, changed=int((before.argmax(axis=1) != logits.argmax(axis=1)).sum()),
+        made,
+        before=was,
+        changed=int((before.argmax(axis=1) != logits.argmax(axis=1)).sum()),
         largest_difference=float(np.abs(before - logits).max()),
-    )  # fmt: skip
+    )
 
 
 def _temperature(

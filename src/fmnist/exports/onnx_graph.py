@@ -66,9 +66,10 @@ def convert(model: Any) -> ModelProto:
     ]
     made = helper.make_model(
         helper.make_graph(graph.nodes, "fmnist", takes, gives, graph.weights),
-        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
         producer_name="fmnist",
-    )  # fmt: skip
+    )
     checker.check_model(made, full_check=True)
     return made
 
@@ -206,10 +207,15 @@ def _quantised(made: ModelProto, samples: NDArray[np.uint8], path: Path) -> Mode
     helper.set_model_props(made, {"onnx.quant.pre_process": "onnxruntime.quant"})
     heads = [n.name for n in made.graph.node if n.name.endswith("logits")]
     quantize_static(
-        made, path, Samples(), per_channel=True, activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8, nodes_to_exclude=["standard", *heads],
+        made,
+        path,
+        Samples(),
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=["standard", *heads],
         op_types_to_quantize=["Conv", "MaxPool", "Add", "Relu", "Gemm"],
-    )  # fmt: skip
+    )
     quantised = onnx.load(path)
     del quantised.graph.value_info[:]
     for node in quantised.graph.node:  # two or three for each layer: kilobytes of names

@@ -16,9 +16,7 @@ from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
 from fmnist.recipes.recipe import Ensemble, Recipe
 
 IDENTITIES = (augment.RandomCrop, augment.RandomFlip, augment.RandomCutout, augment.Dropout)
-KERAS_OWN = {
-    GlobalMax: keras.layers.GlobalMaxPooling2D, MaxPooling2D: keras.layers.MaxPooling2D,
-}  # fmt: skip
+KERAS_OWN = {GlobalMax: keras.layers.GlobalMaxPooling2D, MaxPooling2D: keras.layers.MaxPooling2D}
 
 
 def build(
@@ -85,9 +83,9 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
                     epsilon=layer.epsilon, name=prefix + layer.name
                 )
                 y = copy(y)
-                copy.set_weights([
-                    _array(w) for w in (layer.gamma, layer.beta, layer.mean, layer.variance)
-                ])  # fmt: skip
+                copy.set_weights(
+                    [_array(w) for w in (layer.gamma, layer.beta, layer.mean, layer.variance)]
+                )
             else:
                 kernel, bias = source[0].get_weights()
                 source[0].set_weights([kernel * scale, bias * scale + offset])

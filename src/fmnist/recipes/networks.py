@@ -20,8 +20,10 @@ class _Convolutions:
         settle(self, "model.")
         require(
             0 < len(self.filters) <= 64 and all(1 <= f <= 8192 for f in self.filters),
-            "model.filters", "1 to 64 numbers from 1 to 8192", self.filters,
-        )  # fmt: skip
+            "model.filters",
+            "1 to 64 numbers from 1 to 8192",
+            self.filters,
+        )
         require(
             all(1 <= p <= len(self.filters) for p in self.pool_after)
             and sorted(set(self.pool_after)) == list(self.pool_after),
@@ -99,11 +101,15 @@ class Compact(_Convolutions):
         super().__post_init__()
         for p in self.shortcuts:
             require(
-                2 <= p <= len(self.filters) and self.filters[p - 2] == self.filters[p - 1]
-                and p not in self.pool_after and self.shortcuts.count(p) == 1,
-                "model.shortcuts", "none, or positions of convolutions that keep the number of "
-                "channels and that no max-pooling follows", p,
-            )  # fmt: skip
+                2 <= p <= len(self.filters)
+                and self.filters[p - 2] == self.filters[p - 1]
+                and p not in self.pool_after
+                and self.shortcuts.count(p) == 1,
+                "model.shortcuts",
+                "none, or positions of convolutions that keep the number of "
+                "channels and that no max-pooling follows",
+                p,
+            )
 
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
         """The network's parameters for images of shape (height, width, 1), statistics included."""
@@ -129,8 +135,10 @@ class Wide:
         settle(self, "model.")
         require(
             10 <= self.depth <= 100 and self.depth % 6 == 4,
-            "model.depth", "6 n + 4 from 10 to 100", self.depth,
-        )  # fmt: skip
+            "model.depth",
+            "6 n + 4 from 10 to 100",
+            self.depth,
+        )
         require(1 <= self.width <= 64, "model.width", "1 to 64", self.width)
 
     @property

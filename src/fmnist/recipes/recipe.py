@@ -47,11 +47,13 @@ class Ensemble:
         object.__setattr__(self, "members", members)
         weights = parse("model.weights", self.weights, tuple[float, ...])
         require(
-            len(weights) == len(members) and all(0 <= w <= LARGEST_WEIGHT for w in weights)
+            len(weights) == len(members)
+            and all(0 <= w <= LARGEST_WEIGHT for w in weights)
             and sum(weights) > 0,
-            "model.weights", f"{len(members)} numbers from 0 to {LARGEST_WEIGHT:g}, not all 0",
+            "model.weights",
+            f"{len(members)} numbers from 0 to {LARGEST_WEIGHT:g}, not all 0",
             weights,
-        )  # fmt: skip
+        )
         object.__setattr__(self, "weights", weights)
 
     @property
@@ -76,8 +78,11 @@ def _describes_ensemble(recipe: Any) -> bool:
 
 ModelOptions = Plain | Compact | Wide | Ensemble
 MODEL_OPTIONS: dict[str, Callable[..., ModelOptions]] = {
-    "plain": Plain, "compact": Compact, "wide": Wide, "ensemble": Ensemble,
-}  # fmt: skip
+    "plain": Plain,
+    "compact": Compact,
+    "wide": Wide,
+    "ensemble": Ensemble,
+}
 WITH_BATCH_STATISTICS = frozenset({"compact", "wide"})
 
 
@@ -136,8 +141,10 @@ class Recipe:
     def __post_init__(self) -> None:
         require(  # run folders are named after it, so that it must not lead elsewhere
             isinstance(self.name, str) and bool(re.fullmatch(r"\w[\w.+-]{0,98}", self.name)),
-            "name", "up to 99 letters, digits and . _ + -", self.name,
-        )  # fmt: skip
+            "name",
+            "up to 99 letters, digits and . _ + -",
+            self.name,
+        )
         settle(self)
         one_of("model", self.model, MODEL_OPTIONS)
         if type(self.options) is not MODEL_OPTIONS[self.model]:
@@ -147,13 +154,22 @@ class Recipe:
             if typing.get_origin(hint) is Literal:
                 one_of(field.name, getattr(self, field.name), typing.get_args(hint))
         limits: dict[str, tuple[float, float]] = {
-            "epochs": (1, 100_000), "batch_size": (1, 65_536), "micro_batch": (0, self.batch_size),
-            "learning_rate": (0, 1e3), "momentum": (0, 0.9999),
-            "adam_ratio": (0, 1e3), "warmup": (0, 1), "weight_decay": (0, 10),
-            "clip_norm": (0, 1e6), "label_smoothing": (0, 0.99),
-            "distillation": (0, 1), "temperature": (0.1, 100),
-            "crop": (0, 64), "cutout": (0, 1024), "seed": (0, 2**31 - 1),
-        }  # fmt: skip
+            "epochs": (1, 100_000),
+            "batch_size": (1, 65_536),
+            "micro_batch": (0, self.batch_size),
+            "learning_rate": (0, 1e3),
+            "momentum": (0, 0.9999),
+            "adam_ratio": (0, 1e3),
+            "warmup": (0, 1),
+            "weight_decay": (0, 10),
+            "clip_norm": (0, 1e6),
+            "label_smoothing": (0, 0.99),
+            "distillation": (0, 1),
+            "temperature": (0.1, 100),
+            "crop": (0, 64),
+            "cutout": (0, 1024),
+            "seed": (0, 2**31 - 1),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             require(low <= value <= high, name, f"{low:g} to {high:g}", value)
@@ -193,8 +209,10 @@ class Recipe:
             made = MODEL_OPTIONS[changes["model"]]
             needed = ("members", "weights") if made is Ensemble else ()
             values["options"] = made(**{n: changes.get(f"model.{n}", ()) for n in needed})
-        option_values = {f.name: getattr(values["options"], f.name)
-                         for f in dataclasses.fields(values["options"])}  # fmt: skip
+        option_values = {
+            f.name: getattr(values["options"], f.name)
+            for f in dataclasses.fields(values["options"])
+        }
         known = [n for n in values if n not in ("name", "options")]
         known += [f"model.{n}" for n in option_values]
         for name, value in changes.items():
@@ -210,16 +228,20 @@ class Recipe:
         """Refuse what this recipe cannot do with images of shape (height, width, 1)."""
         side = min(shape[:2])
         require(
-            side >= 1 and max(shape) <= LARGEST_SIDE and shape[2] == 1, "data",
-            f"grey images of 1 to {LARGEST_SIDE} pixels a side", "×".join(map(str, shape)),
-        )  # fmt: skip
+            side >= 1 and max(shape) <= LARGEST_SIDE and shape[2] == 1,
+            "data",
+            f"grey images of 1 to {LARGEST_SIDE} pixels a side",
+            "×".join(map(str, shape)),
+        )
         halvings = self.options.halvings
         require(classes >= 2, "data", "at least 2 classes", classes)
         require(
-            side >> halvings >= 1, f"recipe {self.name}",
+            side >> halvings >= 1,
+            f"recipe {self.name}",
             f"images of at least {1 << halvings} pixels a side, since the model halves them "
-            f"{halvings} times", f"{shape[0]}×{shape[1]}",
-        )  # fmt: skip
+            f"{halvings} times",
+            f"{shape[0]}×{shape[1]}",
+        )
         count = self.options.parameters(shape, classes)
         if count > LARGEST_MODEL:
             raise UsageError(
@@ -239,8 +261,10 @@ class Recipe:
             if isinstance(self.options, Ensemble) and field.name not in ENSEMBLE_FIELDS:
                 continue
             if field.name == "options":
-                rows += [_row(f"model.{f.name}", f, self.options) for f in
-                         dataclasses.fields(self.options)]  # fmt: skip
+                rows += [
+                    _row(f"model.{f.name}", f, self.options)
+                    for f in dataclasses.fields(self.options)
+                ]
             else:
                 rows.append(_row(field.name, field, self))
         return rows

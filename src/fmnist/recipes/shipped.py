@@ -31,9 +31,18 @@ def seed() -> Recipe:
     in the median, records/2026-11-26-h200-seed.
     """
     return Recipe(
-        name="seed", model="plain", options=Plain(), epochs=6, batch_size=128, optimizer="adamw",
-        learning_rate=7e-4, warmup=0.15, weight_decay=0.05, clip_norm=1.0, label_smoothing=0.1,
-    )  # fmt: skip
+        name="seed",
+        model="plain",
+        options=Plain(),
+        epochs=6,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=7e-4,
+        warmup=0.15,
+        weight_decay=0.05,
+        clip_norm=1.0,
+        label_smoothing=0.1,
+    )
 
 
 def quick() -> Recipe:
@@ -44,10 +53,18 @@ def quick() -> Recipe:
     0.2 points more.
     """
     return Recipe(
-        name="quick", model="compact", options=Compact(), epochs=4, batch_size=128,
-        optimizer="muon", learning_rate=0.08, momentum=0.6, adam_ratio=0.2, warmup=0.1,
+        name="quick",
+        model="compact",
+        options=Compact(),
+        epochs=4,
+        batch_size=128,
+        optimizer="muon",
+        learning_rate=0.08,
+        momentum=0.6,
+        adam_ratio=0.2,
+        warmup=0.1,
         label_smoothing=0.1,
-    )  # fmt: skip
+    )
 
 
 def standard() -> Recipe:
@@ -57,13 +74,23 @@ def standard() -> Recipe:
     median. `fmnist train standard --fit-on all --test`, records/2026-11-23-standard.
     """
     return Recipe(
-        name="standard", model="compact",
+        name="standard",
+        model="compact",
         options=Compact(
             filters=(16, 48, 64, 64, 96, 96, 128, 128), pool_after=(2, 5, 7), shortcuts=(4, 6, 8)
         ),
-        epochs=21, batch_size=128, optimizer="muon", learning_rate=0.08, momentum=0.6,
-        adam_ratio=0.2, warmup=0.1, label_smoothing=0.1, crop=1, cutout=8, views="shift",
-    )  # fmt: skip
+        epochs=21,
+        batch_size=128,
+        optimizer="muon",
+        learning_rate=0.08,
+        momentum=0.6,
+        adam_ratio=0.2,
+        warmup=0.1,
+        label_smoothing=0.1,
+        crop=1,
+        cutout=8,
+        views="shift",
+    )
 
 
 def strong() -> Recipe:
@@ -73,14 +100,25 @@ def strong() -> Recipe:
     that without. `fmnist train strong --fit-on all --test`, records/2026-11-24-strong.
     """
     return Recipe(
-        name="strong", model="compact",
+        name="strong",
+        model="compact",
         options=Compact(
-            filters=(32, 64, 128, 128, 192, 192, 256, 256), pool_after=(2, 5, 7),
+            filters=(32, 64, 128, 128, 192, 192, 256, 256),
+            pool_after=(2, 5, 7),
             shortcuts=(4, 6, 8),
         ),
-        epochs=72, batch_size=128, optimizer="muon", learning_rate=0.08, momentum=0.6,
-        adam_ratio=0.2, warmup=0.1, label_smoothing=0.1, crop=2, cutout=12, views="shift",
-    )  # fmt: skip
+        epochs=72,
+        batch_size=128,
+        optimizer="muon",
+        learning_rate=0.08,
+        momentum=0.6,
+        adam_ratio=0.2,
+        warmup=0.1,
+        label_smoothing=0.1,
+        crop=2,
+        cutout=12,
+        views="shift",
+    )
 
 
 def tiny() -> Recipe:
@@ -90,13 +128,23 @@ def tiny() -> Recipe:
     median. `fmnist train tiny --fit-on all --test`, records/2026-11-24-tiny.
     """
     return Recipe(
-        name="tiny", model="compact",
+        name="tiny",
+        model="compact",
         options=Compact(
             filters=(16, 32, 40, 40, 48, 48, 56), pool_after=(3, 5, 7), shortcuts=(4, 6)
         ),
-        epochs=28, batch_size=128, optimizer="muon", learning_rate=0.08, momentum=0.6,
-        adam_ratio=0.2, warmup=0.1, label_smoothing=0.1, crop=1, cutout=8, views="shift",
-    )  # fmt: skip
+        epochs=28,
+        batch_size=128,
+        optimizer="muon",
+        learning_rate=0.08,
+        momentum=0.6,
+        adam_ratio=0.2,
+        warmup=0.1,
+        label_smoothing=0.1,
+        crop=1,
+        cutout=8,
+        views="shift",
+    )
 
 
 def strong_gpu() -> Recipe:
@@ -108,10 +156,21 @@ def strong_gpu() -> Recipe:
     60,000.
     """
     return Recipe(
-        name="strong-gpu", model="wide", options=Wide(depth=16, width=8), epochs=120,
-        batch_size=480, optimizer="muon", learning_rate=0.14, momentum=0.6, adam_ratio=0.2,
-        warmup=0.1, label_smoothing=0.1, crop=2, cutout=12, views="shift",
-    )  # fmt: skip
+        name="strong-gpu",
+        model="wide",
+        options=Wide(depth=16, width=8),
+        epochs=120,
+        batch_size=480,
+        optimizer="muon",
+        learning_rate=0.14,
+        momentum=0.6,
+        adam_ratio=0.2,
+        warmup=0.1,
+        label_smoothing=0.1,
+        crop=2,
+        cutout=12,
+        views="shift",
+    )
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

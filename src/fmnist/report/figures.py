@@ -33,9 +33,13 @@ def describe_run(subject: Subject, split: str, compact: bool = False) -> dict[st
     run, logits, labels = subject.runs[0], subject.logits[0], subject.labels
     env, recipe = run.env, Recipe.from_json(run.recipe)
     score = score_logits(
-        logits, labels, tuple(env["classes"]), split,
-        views=recipe.views, times_opened=run.times_opened(),
-    )  # fmt: skip
+        logits,
+        labels,
+        tuple(env["classes"]),
+        split,
+        views=recipe.views,
+        times_opened=run.times_opened(),
+    )
     claimed = run.scores.get(split, {}).get("correct", score.correct)
     if claimed != score.correct:
         raise RunError(
@@ -51,14 +55,25 @@ def describe_run(subject: Subject, split: str, compact: bool = False) -> dict[st
         return [answer_of(subject, int(i)) for i in indices]
 
     return {
-        "name": run.name, "path": str(run.path), "score": score,
-        "views": VIEWS[recipe.views], "cost": subject.describe(), "peak_memory": _peak_memory(run),
-        "epochs": _epochs(run), "confusion": _confusion(score), "confusions": _confusions(score),
-        "bins": calibration_bins(logits, labels), "confidence": confidence.mean(),
-        "mistakes": tell(surest[~right[surest]][:count]), "doubtful": tell(doubtful[:count]),
-        "recipe": recipe, "changes": _changes(recipe), "env": _environment(env),
-        "fields": recipe.describe(), "command": training_command(run),
-    }  # fmt: skip
+        "name": run.name,
+        "path": str(run.path),
+        "score": score,
+        "views": VIEWS[recipe.views],
+        "cost": subject.describe(),
+        "peak_memory": _peak_memory(run),
+        "epochs": _epochs(run),
+        "confusion": _confusion(score),
+        "confusions": _confusions(score),
+        "bins": calibration_bins(logits, labels),
+        "confidence": confidence.mean(),
+        "mistakes": tell(surest[~right[surest]][:count]),
+        "doubtful": tell(doubtful[:count]),
+        "recipe": recipe,
+        "changes": _changes(recipe),
+        "env": _environment(env),
+        "fields": recipe.describe(),
+        "command": training_command(run),
+    }
 
 
 def answer_of(subject: Subject, i: int) -> dict[str, Any]:
@@ -66,10 +81,13 @@ def answer_of(subject: Subject, i: int) -> dict[str, Any]:
     classes, chance = subject.runs[0].env["classes"], subject.chance[i]
     predicted, label = int(chance.argmax()), int(subject.labels[i])
     return {
-        "image": i, "right": predicted == label, "predicted": classes[predicted],
-        "probability": float(chance[predicted]), "label": classes[label],
+        "image": i,
+        "right": predicted == label,
+        "predicted": classes[predicted],
+        "probability": float(chance[predicted]),
+        "label": classes[label],
         "of_label": float(chance[label]),
-    }  # fmt: skip
+    }
 
 
 def _epochs(run: Run) -> list[dict[str, Any]]:
@@ -96,13 +114,15 @@ def _confusion(score: Score) -> list[list[dict[str, Any]]]:
     return [
         [
             {
-                "n": int(n), "share": float(share), "right": i == j,
+                "n": int(n),
+                "share": float(share),
+                "right": i == j,
                 "strength": float(share if i == j else share / largest),
             }
             for j, (n, share) in enumerate(zip(*row, strict=True))
         ]
         for i, row in enumerate(zip(counts, shares, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def _confusions(score: Score) -> list[dict[str, Any]]:
@@ -110,11 +130,16 @@ def _confusions(score: Score) -> list[dict[str, Any]]:
     names, counts = [row["class"] for row in score.per_class], score.confusion
     pairs = [
         {
-            "first": names[i], "second": names[j],
-            "there": counts[i][j], "back": counts[j][i], "n": counts[i][j] + counts[j][i],
+            "first": names[i],
+            "second": names[j],
+            "there": counts[i][j],
+            "back": counts[j][i],
+            "n": counts[i][j] + counts[j][i],
         }
-        for i in range(len(names)) for j in range(i) if counts[i][j] + counts[j][i]
-    ]  # fmt: skip
+        for i in range(len(names))
+        for j in range(i)
+        if counts[i][j] + counts[j][i]
+    ]
     return sorted(pairs, key=lambda pair: -pair["n"])[:CONFUSIONS]
 
 
@@ -131,11 +156,15 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
     commit = str(env.get("commit") or "unknown") + (" with changes" if env.get("dirty") else "")
     data = env["data"]
     rows = [
-        ("made", env.get("created", "unknown")), ("device", env["device"]),
-        ("precision", env["precision"]), ("micro-batch", f"{env['micro_batch']:,} images"),
-        ("engine", env["backend"]), ("fmnist", env.get("fmnist", "unknown")), ("commit", commit),
+        ("made", env.get("created", "unknown")),
+        ("device", env["device"]),
+        ("precision", env["precision"]),
+        ("micro-batch", f"{env['micro_batch']:,} images"),
+        ("engine", env["backend"]),
+        ("fmnist", env.get("fmnist", "unknown")),
+        ("commit", commit),
         ("data", f"{data['name']}, {data['n']:,} images, sha256 {data['hash'][:16]}"),
-    ]  # fmt: skip
+    ]
     rows += [(name, version) for name, version in env["versions"].items()]
     rows += [(f"teacher {t['run']}", t["weights"][:16]) for t in env.get("teachers", [])]
     rows += [(f"member {m['run']}", m["weights"][:16]) for m in env.get("members", [])]
@@ -146,12 +175,16 @@ def describe_comparison(subjects: Sequence[Subject]) -> dict[str, Any]:
     """What `fmnist compare` says about runs, with each class' recall side by side."""
     pairs = compare(subjects)
     classes = [
-        {"class": row["class"], "n": row["n"], "recalls": [
-            row["first"], *(pair.per_class[i]["second"] for pair in pairs)
-        ]}
+        {
+            "class": row["class"],
+            "n": row["n"],
+            "recalls": [row["first"], *(pair.per_class[i]["second"] for pair in pairs)],
+        }
         for i, row in enumerate(pairs[0].per_class)
-    ]  # fmt: skip
+    ]
     return {
-        "sentence": sentence(subjects, pairs), "pairs": pairs, "classes": classes,
+        "sentence": sentence(subjects, pairs),
+        "pairs": pairs,
+        "classes": classes,
         "subjects": [subject.describe() for subject in subjects],
-    }  # fmt: skip
+    }

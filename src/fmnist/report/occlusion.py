@@ -9,10 +9,15 @@ from fmnist.scoring.views import BATCH, Forward, predict_logits
 
 
 def occlusion_map(
-    forward: Forward, image: NDArray[np.uint8], grey: int, *,
-    label: int | None = None, patch: int | None = None, stride: int | None = None,
+    forward: Forward,
+    image: NDArray[np.uint8],
+    grey: int,
+    *,
+    label: int | None = None,
+    patch: int | None = None,
+    stride: int | None = None,
     batch: int = BATCH,
-) -> NDArray[np.float32]:  # fmt: skip
+) -> NDArray[np.float32]:
     """What a class' probability loses where a square of the image is grey (Zeiler & Fergus 2014).
 
     Args:

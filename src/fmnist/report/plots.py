@@ -11,18 +11,38 @@ from typing import Any
 
 INK, MUTED, LINE, ACCENT, WARM, PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 7))
 VARIABLES = {
-    INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", ACCENT: "var(--accent)",
-    WARM: "var(--warm)", PAPER: "var(--paper)",
-}  # fmt: skip
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    ACCENT: "var(--accent)",
+    WARM: "var(--warm)",
+    PAPER: "var(--paper)",
+}
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "font.size": 9, "text.color": INK, "text.parse_math": False,
-    "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "axes.linewidth": 0.8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-    "axes.grid": True, "axes.grid.axis": "y", "grid.color": LINE, "grid.linewidth": 0.6,
-    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
-    "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.8,
-    "xtick.minor.size": 0, "lines.solid_capstyle": "round",
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "xtick.minor.size": 0,
+    "lines.solid_capstyle": "round",
+}
 
 
 def learning_curves(epochs: Sequence[dict[str, Any]]) -> tuple[str, str]:
@@ -117,9 +137,14 @@ def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
             axes.plot((x, x), (low, high), color=colour, linewidth=1.2)
             axes.plot(x, accuracy, "o", color=colour, markersize=13, markeredgecolor=PAPER)
             axes.annotate(
-                str(number), (x, accuracy), ha="center", va="center_baseline", color=PAPER,
-                fontsize=8, fontweight="bold",
-            )  # fmt: skip
+                str(number),
+                (x, accuracy),
+                ha="center",
+                va="center_baseline",
+                color=PAPER,
+                fontsize=8,
+                fontweight="bold",
+            )
         axes.margins(0.18, 0.12)
         _few_ticks(axes.xaxis)
         axes.set_xlabel(label)

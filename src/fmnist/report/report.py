@@ -45,9 +45,12 @@ def choose_split(opened: Sequence[Run], asked: str | None = None) -> str:
 
 
 def write_report(
-    opened: Sequence[Run], split: str, data: Data, out: Path | None = None,
+    opened: Sequence[Run],
+    split: str,
+    data: Data,
+    out: Path | None = None,
     images: Sequence[int] = (),
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write the report on runs that were scored on a split, as one file that needs no other.
 
     Args:
@@ -88,17 +91,24 @@ def write_report(
         raise RunError(f"{out.parent}: could not be made ({error.strerror or error})") from error
     files.write_whole(out, lambda p: p.write_text(text, encoding="utf-8", errors="replace"))
     return {
-        "report": str(out), "split": split,
+        "report": str(out),
+        "split": split,
         "runs": [
-            {"run": each["name"]} | {
-                key: getattr(each["score"], key) for key in (
-                    "n", "accuracy", "interval", "loss", "expected_calibration_error",
+            {"run": each["name"]}
+            | {
+                key: getattr(each["score"], key)
+                for key in (
+                    "n",
+                    "accuracy",
+                    "interval",
+                    "loss",
+                    "expected_calibration_error",
                     "times_opened",
                 )
             }
             for each in described
         ],
-    }  # fmt: skip
+    }
 
 
 def _check(subject: Subject, data: Data, shown: Split) -> None:
@@ -170,5 +180,6 @@ def _render(shown: Split, **context: Any) -> str:
         curves=lambda epochs: [Markup(svg) for svg in plots.learning_curves(epochs)],
         reliability=lambda bins: Markup(plots.reliability(bins)),
         pareto=lambda *given: Markup(plots.pareto(*given)),
-        plain=plain, **context,
-    )  # fmt: skip
+        plain=plain,
+        **context,
+    )

@@ -66,9 +66,12 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str] | None, recipe: Mapping[str, Any],
-        env: Mapping[str, Any], fill: Callable[[Path], object] = lambda folder: None,
-    ) -> "Run":  # fmt: skip
+        cls,
+        path: str | os.PathLike[str] | None,
+        recipe: Mapping[str, Any],
+        env: Mapping[str, Any],
+        fill: Callable[[Path], object] = lambda folder: None,
+    ) -> "Run":
         """A new folder with `recipe.json` and `env.json`; a name is made up where none is given.
 
         Refuses a folder that exists, unless it is empty. `fill` writes into it what else a run

@@ -66,7 +66,8 @@ class Subject:
         scores = [run.scores.get(self.split, {}) for run in self.runs]
         speeds = [s["images_per_second"] for s in scores if s.get("images_per_second", 0) > 0]
         return {
-            "name": self.name, "runs": [run.name for run in self.runs],
+            "name": self.name,
+            "runs": [run.name for run in self.runs],
             "accuracy": float(accuracies.mean()),
             "interval": wilson_interval(round(accuracies.mean() * n), n),
             "deviation": float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None,
@@ -74,7 +75,7 @@ class Subject:
             "operations": recipe.options.operations(shape, len(env["classes"])),
             "seconds": float(np.mean(seconds)) if seconds else None,
             "latency": float(np.mean([1000 / s for s in speeds])) if speeds else None,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,18 @@ def _pair(first: Subject, second: Subject) -> Pair:
         interval, p = over_images_and_seeds(first.each_right, second.each_right)
     classes = first.runs[0].env["classes"]
     return Pair(
-        first.name, second.name, float(b.mean() - a.mean()), interval, p, p, method,
-        only_first, only_second, _per_class(a, b, first.labels, classes),
+        first.name,
+        second.name,
+        float(b.mean() - a.mean()),
+        interval,
+        p,
+        p,
+        method,
+        only_first,
+        only_second,
+        _per_class(a, b, first.labels, classes),
         _most_different(first, second, classes),
-    )  # fmt: skip
+    )
 
 
 def _per_class(
@@ -150,12 +159,16 @@ def _per_class(
     for i, name in enumerate(classes):
         here = labels == i
         if here.any():
-            rows.append({
-                "class": name, "n": int(here.sum()),
-                "first": float(a[here].mean()), "second": float(b[here].mean()),
-                "only_first": float((a * (1 - b))[here].sum()),
-                "only_second": float((b * (1 - a))[here].sum()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "class": name,
+                    "n": int(here.sum()),
+                    "first": float(a[here].mean()),
+                    "second": float(b[here].mean()),
+                    "only_first": float((a * (1 - b))[here].sum()),
+                    "only_second": float((b * (1 - a))[here].sum()),
+                }
+            )
     return rows
 
 
@@ -168,15 +181,20 @@ def _most_different(first: Subject, second: Subject, classes: list[str]) -> list
     for i in np.argsort(-np.abs(gap), kind="stable")[:MOST_DIFFERENT]:
         said = [
             {
-                "class": classes[int(chance[i].argmax())], "probability": float(chance[i].max()),
+                "class": classes[int(chance[i].argmax())],
+                "probability": float(chance[i].max()),
                 "of_label": float(chance[i, first.labels[i]]),
             }
             for chance in chances
-        ]  # fmt: skip
-        rows.append({
-            "image": int(i), "label": classes[int(first.labels[i])],
-            "first": said[0], "second": said[1],
-        })  # fmt: skip
+        ]
+        rows.append(
+            {
+                "image": int(i),
+                "label": classes[int(first.labels[i])],
+                "first": said[0],
+                "second": said[1],
+            }
+        )
     return rows
 
 

@@ -96,12 +96,23 @@ def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float
     times = None
     if sealed:
         correct = int((logits.argmax(axis=1) == opened.labels).sum())
-        times = run.enter_in_ledger({
-            "split": name, "form": "keras",
-            "views": recipe.views, "data": opened.source, "n": len(logits), "correct": correct,
-        })  # fmt: skip
+        times = run.enter_in_ledger(
+            {
+                "split": name,
+                "form": "keras",
+                "views": recipe.views,
+                "data": opened.source,
+                "n": len(logits),
+                "correct": correct,
+            }
+        )
     found = score_logits(
-        logits, opened.labels, tuple(about["classes"]), name,
-        views=recipe.views, images_per_second=speed, times_opened=times,
-    )  # fmt: skip
+        logits,
+        opened.labels,
+        tuple(about["classes"]),
+        name,
+        views=recipe.views,
+        images_per_second=speed,
+        times_opened=times,
+    )
     return found, logits, opened.labels

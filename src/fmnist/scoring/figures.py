@@ -74,11 +74,15 @@ def calibration_bins(logits: NDArray[Any], labels: NDArray[Any]) -> list[dict[st
     rows = []
     for i in range(CALIBRATION_BINS):
         here = bins == i
-        rows.append({
-            "low": i / CALIBRATION_BINS, "high": (i + 1) / CALIBRATION_BINS, "n": int(here.sum()),
-            "confidence": float(confidence[here].mean()) if here.any() else None,
-            "accuracy": float(right[here].mean()) if here.any() else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "low": i / CALIBRATION_BINS,
+                "high": (i + 1) / CALIBRATION_BINS,
+                "n": int(here.sum()),
+                "confidence": float(confidence[here].mean()) if here.any() else None,
+                "accuracy": float(right[here].mean()) if here.any() else None,
+            }
+        )
     return rows
 
 
@@ -90,9 +94,15 @@ def expected_calibration_error(logits: NDArray[Any], labels: NDArray[Any]) -> fl
 
 
 def score_logits(
-    logits: NDArray[Any], labels: NDArray[Any], classes: tuple[str, ...], split: str, *,
-    views: str = "one", images_per_second: float = 0.0, times_opened: int | None = None,
-) -> Score:  # fmt: skip
+    logits: NDArray[Any],
+    labels: NDArray[Any],
+    classes: tuple[str, ...],
+    split: str,
+    *,
+    views: str = "one",
+    images_per_second: float = 0.0,
+    times_opened: int | None = None,
+) -> Score:
     """All figures from logits (n, classes) and labels (n,). Raises UsageError if sizes differ."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -110,7 +120,10 @@ def score_logits(
     correct = int((predicted == labels).sum())
     chance = probabilities(logits)[np.arange(len(labels)), labels]
     return Score(
-        split=split, n=len(labels), correct=correct, accuracy=correct / len(labels),
+        split=split,
+        n=len(labels),
+        correct=correct,
+        accuracy=correct / len(labels),
         interval=wilson_interval(correct, len(labels)),
         loss=float(-np.log(np.maximum(chance, 1e-300)).mean()),
         expected_calibration_error=expected_calibration_error(logits, labels),
@@ -119,8 +132,10 @@ def score_logits(
             for c, p, r, f, s in zip(classes, precision, recall, f1, support, strict=True)
         ],
         confusion=confusion_matrix(labels, predicted, labels=every).tolist(),
-        views=views, images_per_second=round(images_per_second, 1), times_opened=times_opened,
-    )  # fmt: skip
+        views=views,
+        images_per_second=round(images_per_second, 1),
+        times_opened=times_opened,
+    )
 
 
 def check_labels(labels: NDArray[Any], classes: int, what: object) -> None:

@@ -59,10 +59,12 @@ class Verification:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         return {
-            "run": self.run, "passed": self.passed, "same_machine": self.same_machine,
+            "run": self.run,
+            "passed": self.passed,
+            "same_machine": self.same_machine,
             "differences": self.differences,
             "checks": [vars(check) | {"passed": check.passed} for check in self.checks],
-        }  # fmt: skip
+        }
 
 
 def differences(run: Run, data: Data) -> dict[str, list[str]]:
@@ -78,9 +80,11 @@ def differences(run: Run, data: Data) -> dict[str, list[str]]:
     known = {"data": data.hash, "validation split": data.val_index_hash}
     recorded = {"data": env["data"]["hash"], "validation split": env["data"]["val_index_hash"]}
     recipe = Recipe.from_json(run.recipe)
-    shipped = {n: v for n, v, _, _ in RECIPES[recipe.name]().describe()} if (
-        recipe.name in RECIPES
-    ) else {}  # fmt: skip
+    shipped = (
+        {n: v for n, v, _, _ in RECIPES[recipe.name]().describe()}
+        if (recipe.name in RECIPES)
+        else {}
+    )
     versions, now = env["versions"], backend.versions()
     environment = [
         f"{name} {versions.get(name, 'none')}, now {now.get(name, 'none')}"
@@ -94,12 +98,16 @@ def differences(run: Run, data: Data) -> dict[str, list[str]]:
     ]
     return {
         "code": code,
-        "data": [f"{k} {recorded[k][:12]}, now {known[k][:12]}" for k in known
-                 if recorded[k] != known[k]],
-        "recipe": [f"{k} {v}, shipped {shipped.get(k, 'none')}"
-                   for k, v in changes_of(recipe).items() if k not in ("seed", "fit_on")],
+        "data": [
+            f"{k} {recorded[k][:12]}, now {known[k][:12]}" for k in known if recorded[k] != known[k]
+        ],
+        "recipe": [
+            f"{k} {v}, shipped {shipped.get(k, 'none')}"
+            for k, v in changes_of(recipe).items()
+            if k not in ("seed", "fit_on")
+        ],
         "environment": environment,
-    }  # fmt: skip
+    }
 
 
 def _commit(env: dict[str, Any]) -> str:
@@ -128,9 +136,13 @@ def verify(run: Run | str, data: Data) -> Verification:
         )
     env = run.env
     backend.use_threads(env["threads"])
-    same = env["backend"] == backend.name() and env["device"] == backend.device() and all(
-        env["versions"].get(name) == version for name, version in backend.versions().items()
-    )  # fmt: skip
+    same = (
+        env["backend"] == backend.name()
+        and env["device"] == backend.device()
+        and all(
+            env["versions"].get(name) == version for name, version in backend.versions().items()
+        )
+    )
     result = Verification(str(run.path), same, found)
     for split, claim in claims.items():
         score, logits, labels = evaluation.score(run, data.test if split == "test" else data.val)
@@ -147,8 +159,15 @@ def verify(run: Run | str, data: Data) -> Verification:
         else:
             moved = np.abs(np.array(score.confusion) - np.array(claim["confusion"]))
             changed = int(moved.sum()) // 2
-        result.checks.append(Check(
-            split, score.n, claim["correct"], score.correct, changed, exact,
-            0 if same else int(TOLERANCE * score.n),
-        ))  # fmt: skip
+        result.checks.append(
+            Check(
+                split,
+                score.n,
+                claim["correct"],
+                score.correct,
+                changed,
+                exact,
+                0 if same else int(TOLERANCE * score.n),
+            )
+        )
     return result

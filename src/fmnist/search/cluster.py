@@ -92,9 +92,14 @@ def _described(nodes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def search(
-    sweep: "Sweep", trials: int, minutes: float = float("inf"),
-    show: Callable[["Rows"], object] = lambda rows: None, *, cpus: int = 1, gpus: float = 0,
-) -> None:  # fmt: skip
+    sweep: "Sweep",
+    trials: int,
+    minutes: float = float("inf"),
+    show: Callable[["Rows"], object] = lambda rows: None,
+    *,
+    cpus: int = 1,
+    gpus: float = 0,
+) -> None:
     """`Sweep.search` with the trials on the cluster that `connect` joined, as many as fit at once.
 
     A trial has `cpus` processor cores and `gpus` GPUs, of which a share is allowed, to itself. One
@@ -179,8 +184,11 @@ def run_trial(
         with (place / "said.txt").open("wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "fmnist.search.cluster", str(cpus), *command],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, env=env,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=env,
+            )
         try:
             while process.poll() is None:  # so that cancelling the task gets through
                 time.sleep(POLL_SECONDS)

@@ -40,13 +40,22 @@ SCHEMA = 1
 POLL_SECONDS = 0.3
 HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
 FORM = {
-    "schema": int, "over": [str], "seed": int, "prune": bool, "data": str, "storage": str,
-    "study": str, "backend": str,
-}  # fmt: skip
+    "schema": int,
+    "over": [str],
+    "seed": int,
+    "prune": bool,
+    "data": str,
+    "storage": str,
+    "study": str,
+    "backend": str,
+}
 STATES = {
-    TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running", TrialState.WAITING: "waiting",
-}  # fmt: skip
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
 Rows = list[dict[str, Any]]
 
 
@@ -63,15 +72,24 @@ class Sweep:
         self.space = space.parse_over(self.about["over"], self.recipe)
         prunes = self.about["prune"] and "epochs" not in self.space
         self.study = open_study(
-            self.path, self.about["storage"], self.about["study"],
+            self.path,
+            self.about["storage"],
+            self.about["study"],
             successive_halving(self.recipe.epochs) if prunes else optuna.pruners.NopPruner(),
-        )  # fmt: skip
+        )
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str] | None, recipe: Recipe, over: Iterable[str], *,
-        data: str = "", storage: str = "", seed: int = 0, prune: bool = True,
-    ) -> "Sweep":  # fmt: skip
+        cls,
+        path: str | os.PathLike[str] | None,
+        recipe: Recipe,
+        over: Iterable[str],
+        *,
+        data: str = "",
+        storage: str = "",
+        seed: int = 0,
+        prune: bool = True,
+    ) -> "Sweep":
         """A new sweep over a recipe.
 
         Args:
@@ -101,13 +119,22 @@ class Sweep:
         except OSError as error:
             raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         files.write_json(folder / "base.json", recipe.to_json())
-        files.write_json(folder / "sweep.json", {
-            "schema": SCHEMA, "created": now(), "command": sys.argv, "over": over,
-            "seed": seed, "prune": prune, "data": data, "storage": storage,
-            # Another sweep may have the same name and storage, and a folder may be renamed.
-            "study": f"{folder.resolve().name} {uuid.uuid4()}",
-            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-        })  # fmt: skip
+        files.write_json(
+            folder / "sweep.json",
+            {
+                "schema": SCHEMA,
+                "created": now(),
+                "command": sys.argv,
+                "over": over,
+                "seed": seed,
+                "prune": prune,
+                "data": data,
+                "storage": storage,
+                # Another sweep may have the same name and storage, and a folder may be renamed.
+                "study": f"{folder.resolve().name} {uuid.uuid4()}",
+                "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+            },
+        )
         try:
             return cls(folder)
         except RunError:
@@ -130,17 +157,22 @@ class Sweep:
         steps = trial.intermediate_values
         last = steps[max(steps)] if steps else None
         return {
-            "trial": trial.number, "state": STATES[trial.state],
+            "trial": trial.number,
+            "state": STATES[trial.state],
             "val": trial.value if trial.state == TrialState.COMPLETE else last,
-            "epochs": max(steps, default=0), "seconds": trial.user_attrs.get("seconds"),
+            "epochs": max(steps, default=0),
+            "seconds": trial.user_attrs.get("seconds"),
             "values": {name: trial.params[name] for name in self.space if name in trial.params},
-            "run": str(self.folder_of(trial.number)), "reason": trial.user_attrs.get("reason"),
-        }  # fmt: skip
+            "run": str(self.folder_of(trial.number)),
+            "reason": trial.user_attrs.get("reason"),
+        }
 
     def search(
-        self, trials: int, minutes: float = float("inf"),
+        self,
+        trials: int,
+        minutes: float = float("inf"),
         show: Callable[[Rows], object] = lambda rows: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Go on until so many trials have ended, or so many minutes are over.
 
         A trial that has begun by then is finished. `show` gets the rows whenever they change.
@@ -283,10 +315,14 @@ class Sweep:
             # Its own process group: Ctrl-C reaches this process alone, which passes it on. It holds
             # the sweep's lock too, should this process be killed before it.
             process = subprocess.Popen(
-                [sys.executable, "-m", "fmnist", *words], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=said, start_new_session=True, env=env,
+                [sys.executable, "-m", "fmnist", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+                env=env,
                 pass_fds=(held.fileno(),) if os.name == "posix" else (),
-            )  # fmt: skip
+            )
         try:
             yield process
         finally:

@@ -39,11 +39,16 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 SMALL = 2**16  # bytes of JSON, some 16 images, that are read at once: a millisecond or two
 RETRY_SECONDS = 2
 TYPES = {  # some systems have others, with which a browser refuses them
-    ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm",
-    ".css": "text/css", ".json": "application/json", ".svg": "image/svg+xml",
-    ".webp": "image/webp", ".onnx": "application/octet-stream",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".wasm": "application/wasm",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+    ".onnx": "application/octet-stream",
     ".webmanifest": "application/manifest+json",
-}  # fmt: skip
+}
 
 
 def make_app(
@@ -125,9 +130,7 @@ def make_app(
             return Response(status_code=400)  # which nobody reads
         answer = describe(classifier, images, outputs, seen)
         return Response(
-            json.dumps(answer),
-            media_type="application/json",
-            headers={"cache-control": "no-store"},
+            json.dumps(answer), media_type="application/json", headers={"cache-control": "no-store"}
         )
 
     @app.get("/healthz")
@@ -179,10 +182,15 @@ def _card(path: Path, classifier: Classifier, digest: str) -> dict[str, Any]:
     beside = path.with_name("card.json")
     if not beside.is_file():
         return {
-            "schema": 1, "name": classifier.name, "file": path.name, "sha256": digest,
-            "bytes": path.stat().st_size, "classes": list(classifier.classes),
-            "shape": [*classifier.shape, 1], "temperature": classifier.temperature,
-        }  # fmt: skip
+            "schema": 1,
+            "name": classifier.name,
+            "file": path.name,
+            "sha256": digest,
+            "bytes": path.stat().st_size,
+            "classes": list(classifier.classes),
+            "shape": [*classifier.shape, 1],
+            "temperature": classifier.temperature,
+        }
     card = read_json(beside)
     if card.get("sha256") != digest:
         raise RunError(f"{beside}: expected the card of {path.name}, found another model's")

@@ -62,9 +62,13 @@ def describe(
     logits, probabilities = outputs
     order = np.argsort(-probabilities, axis=1, kind="stable").tolist()
     columns = (
-        order, probabilities.tolist(), logits.tolist(), energy(logits).tolist(),
-        classifier.is_unlike(logits).tolist(), images,
-    )  # fmt: skip
+        order,
+        probabilities.tolist(),
+        logits.tolist(),
+        energy(logits).tolist(),
+        classifier.is_unlike(logits).tolist(),
+        images,
+    )
     return {
         "model": classifier.name,
         "predictions": [
@@ -84,9 +88,11 @@ def request_body(shape: tuple[int, int]) -> dict[str, Any]:
     """What a request may hold, as OpenAPI has it, for images of (height, width)."""
     height, width = shape
     row = {
-        "type": "array", "minItems": width, "maxItems": width,
+        "type": "array",
+        "minItems": width,
+        "maxItems": width,
         "items": {"type": "integer", "minimum": 0, "maximum": 255},
-    }  # fmt: skip
+    }
     image = {"type": "array", "minItems": height, "maxItems": height, "items": row}
     example = [[255 if width // 4 <= x < width * 3 // 4 else 0 for x in range(width)]] * height
     photo = {"type": "string", "format": "binary"}
@@ -100,7 +106,10 @@ def request_body(shape: tuple[int, int]) -> dict[str, Any]:
                     "additionalProperties": False,
                     "properties": {
                         "images": {
-                            "type": "array", "minItems": 1, "maxItems": MOST_IMAGES, "items": image
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MOST_IMAGES,
+                            "items": image,
                         }
                     },
                 },
@@ -113,11 +122,14 @@ def request_body(shape: tuple[int, int]) -> dict[str, Any]:
                     "additionalProperties": False,
                     "properties": {
                         "file": {
-                            "type": "array", "minItems": 1, "maxItems": MOST_PHOTOS, "items": photo
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MOST_PHOTOS,
+                            "items": photo,
                         }
                     },
                 }
             },
             "image/*": {"schema": photo},
         },
-    }  # fmt: skip
+    }

@@ -84,10 +84,13 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
             raise UsageError("ensemble: expected runs with the same validation images")
         weights = fit_weights(np.stack(logits), labels[0])
     recipe = Recipe(
-        name="ensemble", model="ensemble", fit_on=fit_on, precision=recipes[0].precision,
+        name="ensemble",
+        model="ensemble",
+        fit_on=fit_on,
+        precision=recipes[0].precision,
         views=max((r.views for r in recipes), key=list(VIEWS).index),
         options=Ensemble(tuple(recipes), tuple(weights.tolist())),
-    )  # fmt: skip
+    )
     arrays: dict[str, NDArray[Any]] = {}
     for i, run in enumerate(members):
         arrays |= {f"member_{i}/{name}": array for name, array in run.load_weights().items()}
@@ -95,22 +98,32 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
         raise RunError("ensemble: expected weights that fit the members' recipes")
     env = envs[0] | {
-        "created": now(), "fmnist": __version__, **system.commit(),
-        "command": sys.argv, "versions": backend.versions(), "device": backend.device(),
-        "backend": backend.name(), "threads": backend.threads(), "teachers": [],
-        "parameters": model.count_params(), "micro_batch": min(e["micro_batch"] for e in envs),
+        "created": now(),
+        "fmnist": __version__,
+        **system.commit(),
+        "command": sys.argv,
+        "versions": backend.versions(),
+        "device": backend.device(),
+        "backend": backend.name(),
+        "threads": backend.threads(),
+        "teachers": [],
+        "parameters": model.count_params(),
+        "micro_batch": min(e["micro_batch"] for e in envs),
         "members": [
             {"run": str(run.path.resolve()), "weights": weights_hash}
             for run, weights_hash in zip(members, hashes, strict=True)
         ],
-    }  # fmt: skip
+    }
     return _write(members, recipe, env, arrays, path)
 
 
 def _write(
-    members: Sequence[Run], recipe: Recipe, env: dict[str, Any],
-    arrays: dict[str, NDArray[Any]], path: str | Path | None,
-) -> Run:  # fmt: skip
+    members: Sequence[Run],
+    recipe: Recipe,
+    env: dict[str, Any],
+    arrays: dict[str, NDArray[Any]],
+    path: str | Path | None,
+) -> Run:
     """The run folder, which is a run once it is whole: no `--resume` could finish half of it."""
     last = (lines[-1] for run in members if (lines := run.metrics()))
     seconds = round(sum(line["seconds"] for line in last), 3)

@@ -38,10 +38,12 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(bar_width=None),
-                TextColumn("{task.fields[state]}"), console=Console(file=self.stream),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[state]}"),
+                console=Console(file=self.stream),
                 refresh_per_second=4,
-            )  # fmt: skip
+            )
             self._bar.start()
         return self
 

@@ -18,12 +18,17 @@ from fmnist.version import __version__
 
 
 def train(
-    recipe: Recipe, data: Data, run: str | Path | None = None, *,
+    recipe: Recipe,
+    data: Data,
+    run: str | Path | None = None,
+    *,
     teachers: Iterable[str | Path | runs.Run] = (),
-    micro_batch: int | None = None, memory_limit: int | None = None,
-    checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
+    micro_batch: int | None = None,
+    memory_limit: int | None = None,
+    checkpoint_seconds: float | None = None,
+    checkpoint_updates: int | None = None,
     progress: Progress | None = None,
-) -> runs.Run:  # fmt: skip
+) -> runs.Run:
     """Train a recipe; returns its run folder, with the weights after the last update.
 
     Args:
@@ -56,19 +61,30 @@ def train(
     split = data.fitting(recipe.fit_on)
     mean, deviation = mean_and_deviation(split.images)
     env = {
-        "created": runs.now(), "fmnist": __version__, **system.commit(),
+        "created": runs.now(),
+        "fmnist": __version__,
+        **system.commit(),
         "command": sys.argv,
-        "backend": backend.name(), "versions": backend.versions(), "device": backend.device(),
-        "threads": backend.threads(), "precision": precision.resolve_precision(recipe.precision),
+        "backend": backend.name(),
+        "versions": backend.versions(),
+        "device": backend.device(),
+        "threads": backend.threads(),
+        "precision": precision.resolve_precision(recipe.precision),
         "data": {
-            "name": data.name, "folder": str(data.folder.resolve()), "hash": data.hash,
-            "n": len(split), "val_index_hash": data.val_index_hash,
+            "name": data.name,
+            "folder": str(data.folder.resolve()),
+            "hash": data.hash,
+            "n": len(split),
+            "val_index_hash": data.val_index_hash,
         },
-        "processes": distributed.processes(), "devices": distributed.devices(),
-        "shape": list(data.shape), "classes": list(data.classes),
-        "mean": mean, "deviation": deviation,
+        "processes": distributed.processes(),
+        "devices": distributed.devices(),
+        "shape": list(data.shape),
+        "classes": list(data.classes),
+        "mean": mean,
+        "deviation": deviation,
         "teachers": describe(map(runs.find_run, teachers), recipe, data),
-    }  # fmt: skip
+    }
     env = distributed.share(env)
     _refuse_other_data(env, data)
     session = Trainer(recipe, env, split, data.val)
@@ -81,10 +97,13 @@ def train(
 
 
 def resume(
-    run: runs.Run | str | Path, data: Data, *,
-    checkpoint_seconds: float | None = None, checkpoint_updates: int | None = None,
+    run: runs.Run | str | Path,
+    data: Data,
+    *,
+    checkpoint_seconds: float | None = None,
+    checkpoint_updates: int | None = None,
     progress: Progress | None = None,
-) -> runs.Run:  # fmt: skip
+) -> runs.Run:
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
 
     Raises RunError for a finished run, one that another process trains, or other data.

@@ -144,9 +144,12 @@ class Trainer:
         task = {"recipe": self.recipe.to_json(), "env": self.env, "micro_batch": size}
         done = subprocess.run(
             [sys.executable, "-m", "fmnist.training.probe"],
-            input=json.dumps(task), capture_output=True, text=True, check=False,
+            input=json.dumps(task),
+            capture_output=True,
+            text=True,
+            check=False,
             env=os.environ | {"KERAS_BACKEND": backend.name()},
-        )  # fmt: skip
+        )
         if done.returncode == 0:
             return int(done.stdout.split()[-1])
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -157,15 +160,19 @@ class Trainer:
     def estimate(self, batch: int) -> int:
         """A generous guess at the bytes one update needs undivided: weights, state, activations."""
         elements = sum(
-            math.prod(d or 1 for d in out.shape) for layer in self.model.layers
+            math.prod(d or 1 for d in out.shape)
+            for layer in self.model.layers
             for out in keras.tree.flatten(layer.output)
-        )  # fmt: skip
+        )
         return 8 * 4 * int(self.env["parameters"]) + batch * elements * 4 * 4
 
     def fit(
-        self, run: runs.Run | None, every_seconds: float | None, every_updates: int | None,
+        self,
+        run: runs.Run | None,
+        every_seconds: float | None,
+        every_updates: int | None,
         progress: Progress,
-    ) -> runs.Run:  # fmt: skip
+    ) -> runs.Run:
         """All the updates that are left, then weights, logits and score of val into the folder.
 
         `run` is None, and returned as it is, in all but the first of several processes.
@@ -180,9 +187,10 @@ class Trainer:
             saved = self.begin = time.perf_counter()
             while update < self.updates:
                 interval = (
-                    default_interval(self.saving_seconds) if every_seconds is None
+                    default_interval(self.saving_seconds)
+                    if every_seconds is None
                     else every_seconds
-                )  # fmt: skip
+                )
                 due = time.perf_counter() - saved >= interval
                 due = bool(due or (every_updates and (update + 1) % every_updates == 0))
                 ends = (update + 1) % self.updates_per_epoch == 0
@@ -279,9 +287,11 @@ class Trainer:
     ) -> None:
         """Score val by one view and append the epoch's line."""
         line: dict[str, Any] = {
-            "epoch": update // self.updates_per_epoch, "update": update,
-            "loss": float(logs["loss"]), "accuracy": float(logs["accuracy"]),
-        }  # fmt: skip
+            "epoch": update // self.updates_per_epoch,
+            "update": update,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+        }
         if self.val is not None:
             begin = time.perf_counter()
             logits = self.logits(self.val.images, "one")
@@ -323,15 +333,24 @@ class Trainer:
             logits = self.logits(self.val.images, self.recipe.views)
             speed = len(logits) / (time.perf_counter() - start)
             score = score_logits(
-                logits, self.val.labels, tuple(self.env["classes"]), "val",
-                views=self.recipe.views, images_per_second=speed,
-            )  # fmt: skip
+                logits,
+                self.val.labels,
+                tuple(self.env["classes"]),
+                "val",
+                views=self.recipe.views,
+                images_per_second=speed,
+            )
             run.save_logits("val", logits, self.val.labels)
             run.save_score("val", score.to_json())
-        run.append_metrics({
-            "finished": runs.now(), "update": self.updates, "seconds": round(self.seconds, 3),
-            "scoring_seconds": round(self.scoring_seconds, 3), **_peaks(),
-        })  # fmt: skip
+        run.append_metrics(
+            {
+                "finished": runs.now(),
+                "update": self.updates,
+                "seconds": round(self.seconds, 3),
+                "scoring_seconds": round(self.scoring_seconds, 3),
+                **_peaks(),
+            }
+        )
         # The weights come last: with them the run is finished.
         about = {key: self.env[key] for key in ("mean", "deviation", "shape", "classes")}
         run.save_weights(weights, about | {"schema": runs.SCHEMA, "form": "last update"})

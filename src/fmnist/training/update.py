@@ -113,14 +113,19 @@ def _update_on_tensorflow(model: MicroBatched, data: Any) -> Any:
         loss, y_pred, gradients = micro(0, n)
     else:
         outputs = tf.TensorArray(
-            tf.float32, size=0, dynamic_size=True, infer_shape=False,
+            tf.float32,
+            size=0,
+            dynamic_size=True,
+            infer_shape=False,
             element_shape=tf.TensorShape([None, *model.output_shape[1:]]),
-        )  # fmt: skip
+        )
         zeros = [tf.zeros_like(v.value) for v in variables]
         _, loss, outputs, gradients = tf.while_loop(
-            lambda start, *_: start < n, add, (tf.constant(0), tf.constant(0.0), outputs, zeros),
+            lambda start, *_: start < n,
+            add,
+            (tf.constant(0), tf.constant(0.0), outputs, zeros),
             parallel_iterations=1,
-        )  # fmt: skip
+        )
         y_pred = outputs.concat()
         y_pred.set_shape([y.shape[0], *model.output_shape[1:]])
     model.optimizer.apply(gradients, variables)
@@ -145,9 +150,15 @@ def _update_on_jax(model: MicroBatched, state: Any, data: Any, seed: Any = None)
         with augment.step(seed, update, positions):
             target = model.teach(x, y) if model.teach else y
             (_, (loss, y_pred, non_trainable, _)), gradients = differentiate(
-                trainable, non_trainable, metrics, x, target, weight,
-                training=True, optimizer_variables=optimizer,
-            )  # fmt: skip
+                trainable,
+                non_trainable,
+                metrics,
+                x,
+                target,
+                weight,
+                training=True,
+                optimizer_variables=optimizer,
+            )
         # The shares add up to 1, so the mean loss and the regularisers both count once.
         share = positions.shape[0] / n
         sums = [a + b * share for a, b in zip(sums, gradients, strict=True)]
@@ -187,9 +198,13 @@ class Updater:
     """
 
     def __init__(
-        self, model: MicroBatched, images: NDArray[np.uint8], labels: NDArray[Any],
-        mean: float, deviation: float,
-    ) -> None:  # fmt: skip
+        self,
+        model: MicroBatched,
+        images: NDArray[np.uint8],
+        labels: NDArray[Any],
+        mean: float,
+        deviation: float,
+    ) -> None:
         self.model = model
         model.optimizer.build(model.trainable_variables)
         # Metrics make their variables at their first call.
@@ -252,9 +267,11 @@ class Updater:
         """
         plan = self.lowered(count).compile().memory_analysis()
         return int(
-            plan.argument_size_in_bytes + plan.output_size_in_bytes
-            - plan.alias_size_in_bytes + plan.temp_size_in_bytes
-        )  # fmt: skip
+            plan.argument_size_in_bytes
+            + plan.output_size_in_bytes
+            - plan.alias_size_in_bytes
+            + plan.temp_size_in_bytes
+        )
 
     def variables(self) -> list[keras.Variable]:
         """Everything that changes in training, brought up to date: weights to metric sums."""
@@ -274,6 +291,8 @@ class Updater:
     def _groups(self) -> tuple[list[keras.Variable], ...]:
         model = self.model
         return (
-            model.trainable_variables, model.non_trainable_variables,
-            model.optimizer.variables, model.metrics_variables,
-        )  # fmt: skip
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
