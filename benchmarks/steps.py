@@ -29,14 +29,12 @@ from typing import Any
 import numpy as np
 
 from fmnist.data.splits import Split
-from fmnist.engine import augment, networks
+from fmnist.engine import augment, keras, networks
 from fmnist.engine.precision import policy, resolve_precision
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.training.trainer import Trainer, epoch_order
 from fmnist.training.update import MicroBatched
-
-import keras  # isort: skip
 
 IMAGES = 4096
 SECONDS = 6.0  # at most, of a measurement

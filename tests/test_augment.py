@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist.engine import augment
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
+from fmnist.engine import augment, keras, ops
 
 IMAGES = np.random.RandomState(0).uniform(-1, 1, (40, 9, 7, 1)).astype("float32")
 

@@ -8,7 +8,7 @@ from test_training import QUIET, StopAt, history, plain, small, weights_hash
 from fmnist import files
 from fmnist.data.load import load_data
 from fmnist.data.splits import mean_and_deviation
-from fmnist.engine import augment, networks
+from fmnist.engine import augment, keras, networks
 from fmnist.errors import RunError, UsageError
 from fmnist.scoring.evaluate import compile_forward, load_model
 from fmnist.scoring.views import predict_logits
@@ -17,8 +17,6 @@ from fmnist.training import teachers
 from fmnist.training.progress import Progress
 from fmnist.training.train import resume, train
 from fmnist.training.trainer import Trainer, cross_entropy
-
-import keras  # isort: skip
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import updates
 
-from fmnist.engine import augment, backend, networks, optimizers
+from fmnist.engine import augment, backend, keras, networks, ops, optimizers
 from fmnist.engine.layers import BatchNorm, MaxPooling2D
 from fmnist.errors import UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.training.trainer import cross_entropy
 from fmnist.training.update import Updater, micro_batched
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
 
 RANDOM = np.random.RandomState(0)
 IMAGES = RANDOM.randint(0, 256, (5, 50, 12, 12, 1), dtype=np.uint8)  # five updates of 50 images

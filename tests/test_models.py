@@ -8,13 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from fmnist.engine import augment, backend, networks
+from fmnist.engine import augment, backend, keras, networks, ops
 from fmnist.engine.layers import BatchNorm
 from fmnist.errors import UsageError
 from fmnist.recipes.shipped import RECIPES, recipe
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
 
 # The reference's published table: layer, output shape, parameters.
 REFERENCE = [

@@ -5,11 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fmnist.engine import optimizers
+from fmnist.engine import keras, ops, optimizers
 from fmnist.recipes.shipped import recipe
-
-import keras  # isort: skip
-from keras import ops  # isort: skip
 
 
 def variable(shape, seed=0, name="kernel"):
