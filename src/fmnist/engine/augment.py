@@ -16,11 +16,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from fmnist.engine import backend
-
-assert backend.name()
-
-
 _STEP: ContextVar[tuple[Any, Any, Any] | None] = ContextVar("step", default=None)
 
 

@@ -7,10 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from fmnist.engine import backend
 from fmnist.recipes.recipe import Recipe
-
-assert backend.name()
 
 
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
