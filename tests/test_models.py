@@ -236,11 +236,11 @@ def test_gradient_on_jax_does_not_depend_on_what_the_compiler_fuses(tmp_path):
     """A gradient by equality with a maximum is lost where XLA computes the values anew."""
     code = """
 import sys, jax, numpy as np
-from fmnist import models
+from fmnist.engine import networks
 from fmnist.recipes.shipped import recipe
-model = models.build(recipe("quick", **{"model.filters": (4, 8), "model.pool_after": (1, 2),
-                                        "crop": 0, "cutout": 0, "flip": False,
-                                        "precision": "float32"}))
+model = networks.build(recipe("quick", **{"model.filters": (4, 8), "model.pool_after": (1, 2),
+                                          "crop": 0, "cutout": 0, "flip": False,
+                                          "precision": "float32"}))
 draw = np.random.RandomState(0)
 weights = [v.value + 0.1 * draw.standard_normal(v.shape).astype("f4")
            for v in model.trainable_variables]
