@@ -19,20 +19,21 @@ import numpy as np
 
 FIT = """
 import sys, numpy as np
-from fmnist import memory, models, optimizers
+from fmnist import system
+from fmnist.engine import networks, optimizers
 from fmnist.recipes.shipped import recipe
 from fmnist.training.trainer import cross_entropy
 
 updates, precision = int(sys.argv[1]), sys.argv[2]
 # fmnist's random layers draw from fmnist's update, so fit has them switched off.
 chosen = recipe("seed", precision=precision, crop=0, flip=False, **{"model.dropout": 0})
-model = models.build(chosen)
+model = networks.build(chosen)
 model.compile(optimizer=optimizers.build(chosen, updates), loss=cross_entropy(0.1),
               metrics=["accuracy"])
 n = updates * chosen.batch_size
 x = np.random.RandomState(0).normal(size=(n, 28, 28, 1)).astype("float32")
 model.fit(x, np.arange(n) % 10, batch_size=chosen.batch_size, epochs=1, verbose=0)
-print(memory.peak())
+print(system.peak())
 """
 
 

@@ -239,8 +239,8 @@ import sys, jax, numpy as np
 from fmnist.engine import networks
 from fmnist.recipes.shipped import recipe
 model = networks.build(recipe("quick", **{"model.filters": (4, 8), "model.pool_after": (1, 2),
-                                        "crop": 0, "cutout": 0, "flip": False,
-                                        "precision": "float32"}))
+                                          "crop": 0, "cutout": 0, "flip": False,
+                                          "precision": "float32"}))
 draw = np.random.RandomState(0)
 weights = [v.value + 0.1 * draw.standard_normal(v.shape).astype("f4")
            for v in model.trainable_variables]
