@@ -263,3 +263,26 @@ np.savez(sys.argv[1], *map(np.asarray, gradient(weights)))
             found.append([arrays[key] for key in arrays.files])
     for fused, apart in zip(*found, strict=True):
         np.testing.assert_allclose(fused, apart, atol=1e-5 + 1e-4 * abs(apart).max())
+
+
+def test_the_haar_stem_is_the_patches_sums_and_differences_and_is_never_learnt():
+    changes = {"model.stem": "haar", "model.filters": "4", "model.pool_after": "none"}
+    model = networks.build(
+        recipe("tiny", precision="float32", **changes, **{"model.shortcuts": ""})
+    )
+    x = np.random.RandomState(3).normal(size=(2, 6, 5, 1)).astype("float32")
+    image = keras.layers.Input((6, 5, 1))
+    stem = keras.Model(image, networks.haar_stem(image))
+    outputs = ops.convert_to_numpy(stem(x))
+    assert outputs.shape == (2, 6, 5, 8)
+    a, b = x[:, :-1, :-1, 0], x[:, :-1, 1:, 0]
+    c, d = x[:, 1:, :-1, 0], x[:, 1:, 1:, 0]
+    signed = [0.25 * (a + b + c + d), a - b + c - d, a + b - c - d, 2.5 * (a - b - c + d)]
+    for i, expected in enumerate(signed):
+        for sign, channel in ((1, i), (-1, i + 4)):
+            np.testing.assert_allclose(
+                outputs[:, :-1, :-1, channel], np.maximum(sign * expected, 0), atol=1e-5
+            )
+    fixed = model.get_layer("haar_stem")
+    assert not fixed.trainable_variables
+    assert [v.path for v in fixed.non_trainable_variables] == ["haar_stem/kernel"]

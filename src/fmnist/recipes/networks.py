@@ -1,8 +1,9 @@
 """The options of each network, and what it takes: parameters and operations."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from fmnist.recipes.values import require, setting, settle
+from fmnist.recipes.values import one_of, require, setting, settle
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class _Convolutions:
         """How often the images' sides are halved."""
         return len(self.pool_after)
 
-    def _parameters(self, each: int) -> int:
-        """Parameters of the convolutions, with `each` a channel beside the kernels."""
-        inputs = (1, *self.filters)
+    def _parameters(self, each: int, channels: int = 1) -> int:
+        """Parameters of the convolutions over `channels`, `each` a channel beside the kernels."""
+        inputs = (channels, *self.filters)
         return sum((9 * a + each) * b for a, b in zip(inputs, self.filters, strict=False))
 
-    def _operations(self, height: int, width: int) -> int:
+    def _operations(self, height: int, width: int, channels: int = 1) -> int:
         """Floating-point operations of the convolutions for an image: a product and a sum are 2."""
-        inputs, total = 1, 0
+        inputs, total = channels, 0
         for i, filters in enumerate(self.filters):
             total += 2 * 9 * inputs * filters * height * width
             inputs = filters
@@ -96,9 +97,15 @@ class Compact(_Convolutions):
     shortcuts: tuple[int, ...] = setting(
         (), "which convolutions' inputs are added to their normalised outputs, counted from 1"
     )
+    stem: Literal["none", "haar"] = setting(
+        "none", "before the convolutions; haar: a fixed one of the eight signed 2×2 Haar filters"
+    )
+
+    HAAR_FILTERS: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of("model.stem", self.stem, ("none", "haar"))
         for p in self.shortcuts:
             require(
                 2 <= p <= len(self.filters)
@@ -113,11 +120,20 @@ class Compact(_Convolutions):
 
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
         """The network's parameters for images of shape (height, width, 1), statistics included."""
-        return self._parameters(4) + (self.filters[-1] + 1) * classes
+        stem = 4 * self.HAAR_FILTERS if self.stem == "haar" else 0
+        return stem + self._parameters(4, self._channels) + (self.filters[-1] + 1) * classes
 
     def operations(self, shape: tuple[int, int, int], classes: int) -> int:
         """Floating-point operations of an image's convolutions and matrix products, forward."""
-        return self._operations(*shape[:2]) + 2 * self.filters[-1] * classes
+        height, width = shape[:2]
+        stem = 2 * 4 * self.HAAR_FILTERS * height * width if self.stem == "haar" else 0
+        learnt = self._operations(height, width, self._channels)
+        return stem + learnt + 2 * self.filters[-1] * classes
+
+    @property
+    def _channels(self) -> int:
+        """Of what the first learnt convolution gets."""
+        return self.HAAR_FILTERS if self.stem == "haar" else 1
 
 
 @dataclass(frozen=True)
