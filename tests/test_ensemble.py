@@ -46,7 +46,7 @@ def members(data, tmp_path_factory):
     folder, quiet = tmp_path_factory.mktemp("runs"), Progress("none")
     recipes = (
         recipe("quick", **SMALL, views="shift"),
-        recipe("seed", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
+        recipe("reference", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
     )
     return [train(r, data, folder / r.name, progress=quiet) for r in recipes]
 

@@ -36,7 +36,7 @@ def small(**changes):
         "learning_rate": 0.02,
         **changes,
     }
-    return recipe("seed", **changes)
+    return recipe("reference", **changes)
 
 
 def build(chosen):
@@ -270,7 +270,7 @@ def test_state_and_images_lie_on_the_device_once():
     def held():
         return sum(array.nbytes for array in jax.live_arrays())
 
-    session = updates.begin("seed")
+    session = updates.begin("reference")
     gc.collect()  # what tests before this one left
     before = held()
     state = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
@@ -297,7 +297,7 @@ def test_what_is_compiled_serves_every_seed():
 
 @pytest.mark.skipif(backend.name() != "jax", reason="is XLA's plan")
 def test_planned_bytes_hold_state_images_and_activations(monkeypatch):
-    session = updates.begin("seed")
+    session = updates.begin("reference")
     held = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
     held += session.images.nbytes + session.labels.nbytes
     plans = {size: session.planned_peak_of(size) for size in (8, 16, 32)}

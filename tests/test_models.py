@@ -30,7 +30,7 @@ REFERENCE = [
 
 
 def test_seed_is_the_reference_row_by_row():
-    model = networks.build(recipe("seed"))
+    model = networks.build(recipe("reference"))
     rows = [(x.name, tuple(x.output.shape[1:]), x.count_params()) for x in model.layers]
     assert rows == REFERENCE
     assert model.count_params() == 57_288_202
@@ -44,7 +44,7 @@ def test_seed_is_the_reference_row_by_row():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
     small = {
-        "seed": {"model.filters": "4,4", "model.dense_units": "8"},
+        "reference": {"model.filters": "4,4", "model.dense_units": "8"},
         "strong-gpu": {"model.depth": "10", "model.width": "1"},
     }
     model = networks.build(recipe(name, **small.get(name, {})))
@@ -72,8 +72,8 @@ def test_weights_follow_the_seed():
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("seed", {}),
-        ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
+        ("reference", {}),
+        ("reference", {"model.dense_units": "0", "model.filters": "3,5"}),
         ("quick", {}),
         ("standard", {}),
         ("tiny", {}),
@@ -153,10 +153,10 @@ def test_a_network_too_large_is_refused_before_it_is_made():
 
 def test_options_change_the_network():
     plain = {"model.filters": "8,16", "model.dense_units": "0", "model.pool_after": "none"}
-    names = [x.name for x in networks.build(recipe("seed", **plain)).layers]
+    names = [x.name for x in networks.build(recipe("reference", **plain)).layers]
     assert "max_pooling2d" not in names
     assert names[-2:] == ["dropout", "dense"]
-    twice = networks.build(recipe("seed", **(plain | {"model.pool_after": "1,2"})))
+    twice = networks.build(recipe("reference", **(plain | {"model.pool_after": "1,2"})))
     assert twice.get_layer("flatten").output.shape[1:] == (7 * 7 * 16,)
 
 
@@ -174,12 +174,12 @@ def test_a_shortcut_adds_a_convolutions_input_to_its_normalised_output():
 
 def test_too_small_images_are_refused():
     with pytest.raises(UsageError, match="at least 2 pixels"):
-        networks.build(recipe("seed"), (1, 1, 1), 10)
+        networks.build(recipe("reference"), (1, 1, 1), 10)
 
 
 def test_other_shapes_and_class_counts():
     changes = {"model.filters": "4,4", "model.dense_units": "8"}
-    model = networks.build(recipe("seed", **changes), (8, 12, 1), 3)
+    model = networks.build(recipe("reference", **changes), (8, 12, 1), 3)
     assert model.output_shape == (None, 3)
 
 

@@ -98,7 +98,7 @@ def test_muon_keeps_the_norm_where_asked():
 def test_decay_is_decoupled_and_spares_biases_and_norms(name):
     """With zero gradients only decay moves a weight: by 1 - rate × decay, kernels alone."""
     chosen = recipe(
-        "seed", optimizer=name, learning_rate=0.5, weight_decay=0.2, warmup=0, adam_ratio=1
+        "reference", optimizer=name, learning_rate=0.5, weight_decay=0.2, warmup=0, adam_ratio=1
     )
     optimizer = optimizers.build(chosen, 10)
     weights = [variable((5, 4), name=n) for n in ("kernel", "bias", "gamma", "beta")]
@@ -115,7 +115,7 @@ def test_decay_is_decoupled_and_spares_biases_and_norms(name):
 
 def test_clipping_bounds_the_global_norm():
     chosen = recipe(
-        "seed", optimizer="sgd", learning_rate=1, weight_decay=0, clip_norm=0.1, warmup=0
+        "reference", optimizer="sgd", learning_rate=1, weight_decay=0, clip_norm=0.1, warmup=0
     )
     optimizer = optimizers.build(chosen.changed(momentum=0), 10**6)
     weights = [variable((5, 4)), variable((3,), name="bias")]

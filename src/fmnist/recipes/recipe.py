@@ -22,6 +22,7 @@ LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and A
 LARGEST_SIDE = 4096  # pixels
 LARGEST_WEIGHT = 100.0  # of an ensemble's member
 ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
+FORMER_NAMES = {"seed": "reference"}  # of recipes, as older runs have them; still accepted
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,12 @@ class Recipe:
         changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
         changes |= {"model": model["name"]}
         changes |= {f"model.{k}": v for k, v in model.items() if k != "name"}
-        return cls(name=values.get("name", "custom")).changed(**changes)
+        return cls(name=current_name(values.get("name", "custom"))).changed(**changes)
+
+
+def current_name(name: Any) -> Any:
+    """The name that a recipe has today; any other value as it is."""
+    return FORMER_NAMES.get(name, name) if isinstance(name, str) else name
 
 
 _HINTS = typing.get_type_hints(Recipe)
