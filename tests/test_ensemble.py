@@ -13,7 +13,8 @@ from fmnist.cli.runs import show_run
 from fmnist.data.load import load_data
 from fmnist.errors import RunError, UsageError
 from fmnist.exports.export import export
-from fmnist.recipes.recipe import Ensemble, Recipe
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.report.report import write_report
 from fmnist.runs.reproduce import training_command

@@ -1,16 +1,22 @@
 """The networks: the reference to the letter, layers against Keras' own, options, refusals."""
 
+import importlib
 import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from idx import write_idx_set
 
+import fmnist
 from fmnist.engine import augment, backend, keras, networks, ops
 from fmnist.engine.layers import BatchNorm
 from fmnist.errors import UsageError
+from fmnist.recipes import networks as options
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, recipe
 
 # The reference's published table: layer, output shape, parameters.
@@ -29,7 +35,7 @@ REFERENCE = [
 ]
 
 
-def test_seed_is_the_reference_row_by_row():
+def test_reference_is_the_published_network_row_by_row():
     model = networks.build(recipe("reference"))
     rows = [(x.name, tuple(x.output.shape[1:]), x.count_params()) for x in model.layers]
     assert rows == REFERENCE
@@ -128,11 +134,11 @@ def test_wide_is_norm_relu_convolution_twice_beside_a_shortcut():
     image = random.normal(size=(2, 9, 7, 1)).astype("float32")
 
     def norm(x, number):
-        b = places[networks._numbered("batch_norm", number)]
+        b = places[networks.numbered("batch_norm", number)]
         return ops.relu((x - b.mean) / ops.sqrt(b.variance + b.epsilon) * b.gamma + b.beta)
 
     def conv(x, number, stride=1):
-        kernel = places[networks._numbered("conv2d", number)].kernel
+        kernel = places[networks.numbered("conv2d", number)].kernel
         return ops.conv(x, kernel, strides=stride, padding="same")
 
     x = conv(image, 0)
@@ -263,3 +269,75 @@ np.savez(sys.argv[1], *map(np.asarray, gradient(weights)))
             found.append([arrays[key] for key in arrays.files])
     for fused, apart in zip(*found, strict=True):
         np.testing.assert_allclose(fused, apart, atol=1e-5 + 1e-4 * abs(apart).max())
+
+
+OPTIONS = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fmnist.recipes.values import require, setting, settle
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A hidden layer without an activation."""
+
+    batch_statistics: ClassVar[bool] = False
+    halvings: ClassVar[int] = 0
+    units: int = setting(3, "width of the hidden layer")
+
+    def __post_init__(self):
+        settle(self, "model.")
+        require(self.units > 0, "model.units", "at least 1", self.units)
+
+    def parameters(self, shape, classes):
+        return (shape[0] * shape[1] + 1) * self.units + (self.units + 1) * classes
+
+    def operations(self, shape, classes):
+        return 2 * (shape[0] * shape[1] + classes) * self.units
+'''
+BUILDER = """
+import keras
+from keras import layers
+
+from fmnist.engine.networks import augmentation, he_normal
+
+
+def build(options, shape, classes, recipe):
+    return keras.Sequential([
+        layers.Input(shape, name="image"),
+        *augmentation(recipe),
+        layers.Flatten(),
+        layers.Dense(options.units, kernel_initializer=he_normal(recipe, 0)),
+        layers.Dense(classes, dtype="float32"),
+    ])
+"""
+
+
+def test_a_network_is_added_by_a_file_of_options_and_a_file_that_builds_it(tmp_path, monkeypatch):
+    """And by the line that names it; then it is a recipe's, trained, scored, and read again."""
+    for package, source in ((options, OPTIONS), (networks, BUILDER)):
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / "linear.py").write_text(source)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    linear = importlib.import_module("fmnist.recipes.networks.linear")
+    monkeypatch.setitem(options.NETWORKS, "linear", linear.Linear)
+    chosen = recipe(
+        "quick", **{"model": "linear", "model.units": "5", "crop": 2}, epochs=2, optimizer="adamw"
+    )
+    assert Recipe.from_json(chosen.to_json()) == chosen
+    with pytest.raises(UsageError, match=r"did you mean model\.units"):
+        chosen.changed(**{"model.unit": 4})
+    data = fmnist.load_data(write_idx_set(tmp_path / "data", train=200, test=40))
+    run = fmnist.train(chosen, data, tmp_path / "run")
+    assert run.env["parameters"] == chosen.options.parameters(data.shape, len(data.classes))
+    score = fmnist.evaluate(run, data.test)
+    assert score.n == 40
+
+
+def test_every_network_has_its_options_and_its_builder():
+    folders = [Path(package.__path__[0]) for package in (options, networks)]
+    shared = {"__init__", "convolutions"}
+    for folder in folders:
+        assert {path.stem for path in folder.glob("*.py")} - shared == {*options.NETWORKS}

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist.errors import UsageError
-from fmnist.recipes.recipe import MODEL_OPTIONS, SCHEMA, Recipe
+from fmnist.recipes.networks import NETWORKS
+from fmnist.recipes.recipe import SCHEMA, Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of, parse_settings, recipe
 
 FIELDS = [field for field in dataclasses.fields(Recipe) if field.name != "options"]
@@ -83,7 +84,7 @@ def test_describe_documents_every_field_once(name):
 
 
 def test_every_option_of_every_model_is_documented():
-    for kind in MODEL_OPTIONS.values():
+    for kind in NETWORKS.values():
         for field in dataclasses.fields(kind):
             assert field.metadata["meaning"], (kind, field.name)
 
@@ -240,7 +241,7 @@ def test_a_recipe_is_frozen_and_changed_makes_another():
 
 
 def test_another_model_starts_from_its_own_options():
-    for name, kind in MODEL_OPTIONS.items():
+    for name, kind in NETWORKS.items():
         if name not in ("plain", "ensemble"):  # the latter has no options of its own
             assert recipe("reference", model=name).options == kind()
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from fmnist import files
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes.networks import Compact, Plain, Wide
+from fmnist.recipes.networks.compact import Compact
+from fmnist.recipes.networks.plain import Plain
+from fmnist.recipes.networks.wide import Wide
 from fmnist.recipes.recipe import Recipe, current_name
 from fmnist.recipes.values import one_of
 
