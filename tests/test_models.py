@@ -307,10 +307,10 @@ def build(options, shape, classes, recipe):
     return keras.Sequential([
         layers.Input(shape, name="image"),
         *augmentation(recipe),
-        layers.Flatten(),
-        layers.Dense(options.units, kernel_initializer=he_normal(recipe, 0)),
-        layers.Dense(classes, dtype="float32"),
-    ])
+        layers.Flatten(name="flatten"),
+        layers.Dense(options.units, kernel_initializer=he_normal(recipe, 0), name="dense"),
+        layers.Dense(classes, dtype="float32", name="logits"),
+    ], name="linear")
 """
 
 

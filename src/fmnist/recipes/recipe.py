@@ -23,7 +23,9 @@ SCHEMA = 1
 LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and AdamW's moments
 LARGEST_SIDE = 4096  # pixels
 ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
-FORMER_NAMES = {"seed": "reference"}  # of recipes, as older runs have them; still accepted
+# In older runs and records: recipes' names, and fields with the one value that has stayed.
+FORMER_NAMES = {"seed": "reference"}
+FORMER_FIELDS = {"schedule": "linear"}
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,14 @@ class Recipe:
         "(any other model is divided as memory permits, with the same result)",
         "images",
     )
-    optimizer: Literal["sgd", "adamw", "muon"] = setting(
-        "sgd", "sgd (Nesterov), adamw, or muon for kernels with adamw for the rest"
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw", "adamw, or muon for kernels with adamw for the rest"
     )
-    learning_rate: float = setting(0.1, "the schedule's highest value")
-    momentum: float = setting(0.9, "of sgd and muon, Nesterov's", "0 to 1")
+    learning_rate: float = setting(
+        0.001, "the highest value: from 0 up to it in the warm-up, then straight down to 0"
+    )
+    momentum: float = setting(0.9, "of muon, Nesterov's", "0 to 1")
     adam_ratio: float = setting(0.05, "of muon: its adamw half's learning rate / learning_rate")
-    schedule: Literal["linear", "cosine"] = setting(
-        "linear", "how the learning rate falls to 0 after the warm-up; linear is one-cycle"
-    )
     warmup: float = setting(0.2, "share of all updates in which the rate rises from 0", "0 to 1")
     weight_decay: float = setting(
         0.0, "decoupled: each update shrinks kernels by learning rate × this; not norms, biases"
@@ -219,7 +220,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote. Raises UsageError for anything else."""
+        """The recipe that `to_json` wrote, today or before. Raises UsageError for anything else."""
         if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
             schema = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
             raise UsageError(
@@ -231,6 +232,11 @@ class Recipe:
                 f"recipe: expected model to be an object with a name, received {model!r}"
             )
         changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
+        for name, value in FORMER_FIELDS.items():
+            received = changes.pop(name, value)
+            require(received == value, name, f"{value}, as every recipe has it now", received)
+        if model["name"] == "ensemble" and changes.get("optimizer") == "sgd":
+            del changes["optimizer"]  # the default then, by which no ensemble was trained
         changes |= {"model": model["name"]}
         changes |= {f"model.{k}": v for k, v in model.items() if k != "name"}
         return cls(name=current_name(values.get("name", "custom"))).changed(**changes)

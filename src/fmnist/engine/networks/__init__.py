@@ -2,8 +2,8 @@
 
 Inputs are standardised float32 images (n, height, width, 1), outputs float32 logits (n, classes).
 Every network starts with the augmentation layers that its recipe asks for, which are the identity
-outside training. Its options are the dataclass in the file of the same name in `recipes.networks`,
-and checked there.
+outside training. The model and its layers are named, since weights are stored by name. The options
+are the dataclass in the file of the same name in `recipes.networks`, and checked there.
 """
 
 from importlib import import_module
