@@ -1,6 +1,6 @@
 """What a checkpoint costs: size, seconds, and the share of training at the default interval.
 
-    python benchmarks/checkpoints.py [quick standard seed] [--repeats 5]
+    python benchmarks/checkpoints.py [quick standard reference] [--repeats 5]
 
 The whole state of a model that has done one update: gathered, checked for numbers that are none,
 written, flushed to the disk, hashed. Of a run, as `fmnist train` writes it; figures are medians.
@@ -21,7 +21,7 @@ from fmnist.training.trainer import default_interval
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", default=["quick", "standard", "seed"])
+    parser.add_argument("recipes", nargs="*", default=["quick", "standard", "reference"])
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     print(f"{'recipe':<10}{'MB':>8}{'seconds':>9}{'every s':>9}{'of training':>13}")

@@ -23,7 +23,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "quick": {},
     "standard": {},
     # Little arithmetic for 7.9 million parameters: gradients of 32 MB.
-    "seed": {
+    "reference": {
         "model.filters": (4, 8),
         "model.pool_after": (1, 2),
         "model.dense_units": 19_600,

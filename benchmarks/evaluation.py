@@ -1,6 +1,6 @@
 """How long it takes to score the 10,000 test images, one view, by recipe.
 
-    python benchmarks/evaluation.py [quick standard seed] [--rounds 3]
+    python benchmarks/evaluation.py [quick standard reference] [--rounds 3]
 
 Made-up images and untrained weights, since neither changes the time. From uint8 images in memory to
 logits, as `fmnist evaluate` does it, and by ONNX Runtime from an int8 file such as `fmnist export`
@@ -39,7 +39,7 @@ def int8(model, name, images, folder):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", default=["quick", "standard", "seed"])
+    parser.add_argument("recipes", nargs="*", default=["quick", "standard", "reference"])
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     images = np.random.RandomState(0).randint(0, 256, (IMAGES, 28, 28, 1), dtype=np.uint8)

@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--memory 4GB] [--updates 4]
 
 Each row is a process of its own, measured from its start to its end, TensorFlow included: the
-recipe `seed` as shipped (logical batch 128, AdamW) through `fmnist train --memory`, the whole
+recipe `reference` as shipped (logical batch 128, AdamW) through `fmnist train --memory`, the whole
 command with validation and saving, and the same network, batch, optimiser and precision through
 `model.fit`. Images are made up: memory does not depend on what they show.
 """
@@ -26,7 +26,7 @@ from fmnist.training.trainer import cross_entropy
 
 updates, precision = int(sys.argv[1]), sys.argv[2]
 # fmnist's random layers draw from fmnist's update, so fit has them switched off.
-chosen = recipe("seed", precision=precision, crop=0, flip=False, **{"model.dropout": 0})
+chosen = recipe("reference", precision=precision, crop=0, flip=False, **{"model.dropout": 0})
 model = networks.build(chosen)
 model.compile(optimizer=optimizers.build(chosen, updates), loss=cross_entropy(0.1),
               metrics=["accuracy"])
@@ -58,12 +58,12 @@ def main() -> None:
         data, run = Path(place) / "data", Path(place) / "run"
         data.mkdir()
         write_set(data, -(-128 * options.updates * 12 // 11))
-        command = [sys.executable, "-m", "fmnist", "train", "seed", "--set", "epochs=1"]
+        command = [sys.executable, "-m", "fmnist", "train", "reference", "--set", "epochs=1"]
         command += ["--data", str(data), "--run", str(run), "--memory", options.memory, "--json"]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         env = json.loads((run / "env.json").read_text())
         peak = json.loads(out)["metrics"]["peak_memory"]
-        rows.append((f"fmnist train seed --memory {options.memory}", env["micro_batch"], peak))
+        rows.append((f"fmnist train reference --memory {options.memory}", env["micro_batch"], peak))
     for precision in (env["precision"], "float32"):
         done = subprocess.run(
             [sys.executable, "-c", FIT, str(options.updates), precision],
@@ -72,7 +72,7 @@ def main() -> None:
             text=True,
         )
         rows.append((f"model.fit, {precision}", 128, int(done.stdout.split()[-1])))
-    print(f"{'what':<36} {'at once':>8} {'peak':>9}   (seed, batch 128, {env['device']})")
+    print(f"{'what':<36} {'at once':>8} {'peak':>9}   (reference, batch 128, {env['device']})")
     for what, size, peak in dict.fromkeys(rows):
         print(f"{what:<36} {size:>8} {peak / 1e9:>6.2f} GB")
 

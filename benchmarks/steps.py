@@ -1,6 +1,6 @@
 """How fast recipes train: images per second of the bare update, and where its time goes.
 
-    python benchmarks/steps.py [quick tiny standard seed] [--updates 20] [--rounds 3]
+    python benchmarks/steps.py [quick tiny standard reference] [--updates 20] [--rounds 3]
 
 An update goes from images in memory to a finished optimiser step and its loss as a number, batching
 and augmentation included. Beside it stand its convolutions' and matrices' floating-point operations
@@ -211,7 +211,7 @@ def through_fit(chosen: Recipe, images: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="*", default=["quick", "tiny", "standard", "seed"])
+    parser.add_argument("recipes", nargs="*", default=["quick", "tiny", "standard", "reference"])
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fit", help=argparse.SUPPRESS)

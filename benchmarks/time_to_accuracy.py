@@ -10,7 +10,7 @@ waiting not. Our recipes run to their end, the others for `--seconds`:
 
 keras     Keras' introductory convolutional network (32 and 64 filters, 34,826 parameters), Adam,
           `fit` as it comes: float32, batches of 32
-seed      the reference model (57,288,202 parameters) likewise
+reference the reference model (57,288,202 parameters) likewise
 pytorch   a ResNet-9 as in CIFAR-10's speed runs (David Page's, 6.6 million parameters), channels
           last, bfloat16 autocast where that is faster here than float32, SGD with Nesterov
           momentum, batch 128, one triangle of the rate over the seconds that it has, crop, flip
@@ -36,7 +36,7 @@ from fmnist.data.load import load_data
 from fmnist.data.splits import Data
 
 OURS = ("quick", "tiny", "standard")
-OTHERS = ("keras", "pytorch", "seed")
+OTHERS = ("keras", "pytorch", "reference")
 SCORINGS = 8  # of val, in the seconds that the others have
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -89,10 +89,10 @@ def by_fit(name: str, data: Data, turns: Turns) -> None:
     from fmnist.engine import augment, networks
     from fmnist.recipes import shipped
 
-    if name == "seed":
+    if name == "reference":
         # Ours takes its draws from the update's number, which fit alone does not give it.
         model = keras.models.clone_model(
-            networks.build(shipped.recipe("seed", precision="float32", flip=False)),
+            networks.build(shipped.recipe("reference", precision="float32", flip=False)),
             clone_function=lambda layer: (
                 keras.layers.Dropout(layer.rate)
                 if isinstance(layer, augment.Dropout)
@@ -262,7 +262,7 @@ def contend(name: str, seconds: float) -> None:
     elif name == "pytorch":
         by_pytorch(data, Turns(seconds))
     else:  # to score val with the reference model in float32 takes minutes
-        by_fit(name, data, Turns(seconds, 2 if name == "seed" else SCORINGS))
+        by_fit(name, data, Turns(seconds, 2 if name == "reference" else SCORINGS))
 
 
 class Contender:

@@ -44,7 +44,7 @@ SMALL = [
     *("--set", "precision=float32"),
 ]
 PLAIN = [
-    "seed",
+    "reference",
     *("--set", "model.filters=8,16"),
     *("--set", "model.pool_after=1,2"),
     *("--set", "model.dense_units=32"),
@@ -137,7 +137,7 @@ def test_memory_is_the_accelerators_own_and_is_kept_within(fmnist, tmp_path):
     The limit is for XLA's plan, 1.08 GB with 8 images and 2.9 MB an image more (H200). On top come
     what convolution libraries borrow and what trying their algorithms takes: 0.3 GB there.
     """
-    words = ["seed", "--set", "epochs=1", "--set", "batch_size=256", "--memory", "1.5GB"]
+    words = ["reference", "--set", "epochs=1", "--set", "batch_size=256", "--memory", "1.5GB"]
     run = fmnist(tmp_path / "run", *words)
     assert run.env["micro_batch"] < 256
     assert all(0.5e9 < planned < 1.5e9 for planned in run.env["probe"].values())

@@ -122,7 +122,7 @@ def folder(tmp_path_factory):
 def trained(tmp_path_factory, folder):
     """A finished run, as its folder and what the command said."""
     path = tmp_path_factory.mktemp("runs") / "first"
-    done = call("train", "seed", *SMALL, "--data", folder, "--run", path, "--json")
+    done = call("train", "reference", *SMALL, "--data", folder, "--run", path, "--json")
     assert done.code == 0, done.err
     return path, done
 
@@ -175,12 +175,15 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
     ("arguments", "expected"),
     [
         (["train", "quik"], "did you mean quick"),
-        (["train", "seed", "--set", "epoch=3"], "did you mean epochs"),
-        (["train", "seed", "--set", "epochs"], "NAME=VALUE"),
-        (["train", "seed", "--set", "epochs=many"], "expected a whole number, received 'many'"),
-        (["train", "seed", "--fit-on", "test"], "unknown fit_on 'test'"),
-        (["train", "seed", "--memory", "much"], "such as 4GB"),
-        (["train", "seed", "--memory", "0GB"], "such as 4GB"),
+        (["train", "reference", "--set", "epoch=3"], "did you mean epochs"),
+        (["train", "reference", "--set", "epochs"], "NAME=VALUE"),
+        (
+            ["train", "reference", "--set", "epochs=many"],
+            "expected a whole number, received 'many'",
+        ),
+        (["train", "reference", "--fit-on", "test"], "unknown fit_on 'test'"),
+        (["train", "reference", "--memory", "much"], "such as 4GB"),
+        (["train", "reference", "--memory", "0GB"], "such as 4GB"),
         (["train", "--resume", "x", "--set", "epochs=3"], "leave out the other options"),
         (["train", "--resume", "x", "--run", "y"], "leave out the other options"),
         (["audit", "quick", "--folds", "1"], "expected 2 to 100, received 1"),
@@ -190,7 +193,7 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
         (["recipes", "quik"], "did you mean quick"),
         (["recipes", "--set", "epochs=3"], "expected the name of a recipe"),
         (["recipes", "missing.json"], "expected a recipe.json"),
-        (["summary", "seed", "--set", "model.filters=0"], "1 to 8192"),
+        (["summary", "reference", "--set", "model.filters=0"], "1 to 8192"),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_exit_2(arguments, expected):
@@ -202,7 +205,7 @@ def test_bad_data_is_one_line_and_exit_3(tmp_path, folder):
     broken = write_idx_set(tmp_path / "broken")
     victim = next(broken.glob("train-images*"))
     victim.write_bytes(victim.read_bytes()[:100])
-    for command in (["data"], ["train", "seed", *SMALL]):
+    for command in (["data"], ["train", "reference", *SMALL]):
         assert victim.name in refused(call(*command, "--data", broken), 3)
     assert not Path("runs").exists(), "no run folder is left behind"
 
@@ -215,7 +218,7 @@ def test_what_is_no_run_is_one_line_and_exit_5(command, tmp_path):
 def test_audit_makes_a_folder_once_and_says_what_it_found(folder, tmp_path):
     out = tmp_path / "audit"
     found = call(
-        "audit", "seed", *SMALL, "--folds", 2, "--data", folder, "--out", out, "--json"
+        "audit", "reference", *SMALL, "--folds", 2, "--data", folder, "--out", out, "--json"
     ).json
     assert found["labels"]["n"] == 480
     assert found["duplicates"]["n"] == 540
@@ -229,19 +232,19 @@ def test_audit_makes_a_folder_once_and_says_what_it_found(folder, tmp_path):
 
 
 def test_an_unfinished_run_is_not_scored(tmp_path):
-    run = Run.create(tmp_path / "run", {"name": "seed"}, {})
+    run = Run.create(tmp_path / "run", {"name": "reference"}, {})
     assert "has no weights yet" in refused(call("evaluate", run.path), 5)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["summary", "seed", "--set", "model.filters=8,0"], "from 1 to 8192"),
-        (["train", "seed", "--set", "model.pool_after=7"], "the number of convolutions"),
+        (["summary", "reference", "--set", "model.filters=8,0"], "from 1 to 8192"),
+        (["train", "reference", "--set", "model.pool_after=7"], "the number of convolutions"),
         (
             [
                 "summary",
-                "seed",
+                "reference",
                 "--set",
                 "model.filters=4,4,4,4,4",
                 "--set",
@@ -249,7 +252,10 @@ def test_an_unfinished_run_is_not_scored(tmp_path):
             ],
             "at least 32 pixels a side",
         ),
-        (["train", "seed", "--data", "DATA", "--set", "crop=40"], "less than the image's side"),
+        (
+            ["train", "reference", "--data", "DATA", "--set", "crop=40"],
+            "less than the image's side",
+        ),
     ],
 )
 def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expected, folder):
@@ -270,7 +276,7 @@ def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expec
 
 def test_another_engine_than_the_two_is_refused():
     done = subprocess.run(
-        [sys.executable, "-m", "fmnist", "summary", "seed"],
+        [sys.executable, "-m", "fmnist", "summary", "reference"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -308,7 +314,9 @@ def test_recipes_prints_every_field_of_one(name):
 
 
 def test_a_recipe_can_be_changed_kept_in_a_file_and_used(tmp_path):
-    done = call("recipes", "seed", "--set", "model.filters=8,16", "--set", "epochs=3", "--json")
+    done = call(
+        "recipes", "reference", "--set", "model.filters=8,16", "--set", "epochs=3", "--json"
+    )
     assert done.json["model"]["filters"] == [8, 16]
     file = tmp_path / "mine.json"
     file.write_text(done.out)
@@ -358,7 +366,7 @@ def test_a_reader_that_went_away_gives_no_traceback():
 
 def test_a_terminal_without_the_characters_gets_others():
     done = subprocess.run(
-        [sys.executable, "-m", "fmnist", "recipes", "seed"],
+        [sys.executable, "-m", "fmnist", "recipes", "reference"],
         capture_output=True,
         timeout=60,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
@@ -372,12 +380,12 @@ def test_a_terminal_without_the_characters_gets_others():
 
 def test_summary_is_keras_table_and_json():
     settings = ["--set", "model.filters=4,4", "--set", "model.dense_units=8"]
-    about = call("summary", "seed", *settings, "--json").json
+    about = call("summary", "reference", *settings, "--json").json
     # 3×3 convolutions 1→4 and 4→4, one pooling, 14·14·4 → 8 → 10
     assert about["parameters"] == (9 * 4 + 4) + (9 * 16 + 4) + (784 * 8 + 8) + (80 + 10)
     assert sum(layer["parameters"] for layer in about["layers"]) == about["parameters"]
     assert about["layers"][-1]["shape"] == [10]
-    done = call("summary", "seed", *settings)
+    done = call("summary", "reference", *settings)
     assert done.code == 0
     for layer in about["layers"]:
         assert layer["name"] in done.out
@@ -395,7 +403,7 @@ def test_train_leaves_a_whole_run(trained, folder):
     assert run.recipe["model"]["filters"] == [4, 4]
     assert {"commit", "dirty", "versions", "device", "precision", "micro_batch"} <= set(run.env)
     assert run.env["data"]["n"] == 440
-    assert run.env["command"][1:3] == ["train", "seed"]
+    assert run.env["command"][1:3] == ["train", "reference"]
     assert not (path / "checkpoint").exists()
     assert not run.ledger_path.exists(), "nobody opened test"
     assert "epoch 1/1" in done.err, "progress is on stderr"
@@ -404,7 +412,7 @@ def test_train_leaves_a_whole_run(trained, folder):
 def test_a_teacher_is_learnt_from_and_named(trained, folder, tmp_path):
     path, _ = trained
     taught, again = tmp_path / "taught", ["--data", folder, "--json"]
-    done = call("train", "seed", *SMALL, "--teacher", path, "--run", taught, *again)
+    done = call("train", "reference", *SMALL, "--teacher", path, "--run", taught, *again)
     assert done.json["scores"]["val"]["n"] == 40
     losses = [Run(run).metrics()[0]["loss"] for run in (path, taught)]
     assert losses[0] != losses[1]
@@ -596,7 +604,7 @@ def test_an_export_for_elsewhere_is_a_file_with_its_card(trained, folder, tmp_pa
 
 def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_path):
     first, other = trained[0], tmp_path / "other"
-    done = call("train", "seed", *SMALL, "--set", "seed=1", "--data", folder, "--run", other)
+    done = call("train", "reference", *SMALL, "--set", "seed=1", "--data", folder, "--run", other)
     assert done.code == 0, done.err
     done = call("compare", first, other)
     assert done.code == 0, done.err
@@ -665,12 +673,12 @@ def test_before_the_first_run_there_is_nothing_to_table(tmp_path, monkeypatch):
 def test_runs_tables_and_shows(trained):
     path, done = trained
     (row,) = call("runs", "--in", path.parent, "--json").json
-    assert (row["run"], row["recipe"], row["finished"]) == ("first", "seed", True)
+    assert (row["run"], row["recipe"], row["finished"]) == ("first", "reference", True)
     assert row["val"]["accuracy"] == done.json["scores"]["val"]["accuracy"]
     table = call("runs", "--in", path.parent).out
     for value in (
         "first",
-        "seed",
+        "reference",
         f"{row['parameters']:,}",
         f"{100 * row['val']['accuracy']:.2f}±",
     ):
@@ -690,7 +698,7 @@ def test_runs_are_sorted_and_filtered(trained, tmp_path):
     for name, parameters, accuracy in (("a", 300, 0.5), ("b", 100, 0.9), ("c", 200, None)):
         subprocess.run(["cp", "-r", trained[0], tmp_path / name], check=True)
         recipe, env, score = (tmp_path / name / f"{f}.json" for f in ("recipe", "env", "score"))
-        of = {"name": "quick" if name == "c" else "seed"}
+        of = {"name": {"b": "seed", "c": "quick"}.get(name, "reference")}
         recipe.write_text(json.dumps(json.loads(recipe.read_text()) | of))
         env.write_text(json.dumps(json.loads(env.read_text()) | {"parameters": parameters}))
         scores = json.loads(score.read_text())
@@ -702,6 +710,7 @@ def test_runs_are_sorted_and_filtered(trained, tmp_path):
 
     assert [names(), names("--sort", "parameters"), names("--sort", "val")] == ["abc", "bca", "bac"]
     assert [names("--recipe", "quick"), names("--parameters", "150..")] == ["c", "ac"]
+    assert [names("--recipe", name) for name in ("reference", "seed")] == ["ab", "ab"]
     assert [names("--parameters", "..200"), names("--parameters", "101..299")] == ["bc", "c"]
     done = call("runs", "--in", tmp_path, "--parameters", "..5")
     assert done.out == f"none of the 3 runs in {tmp_path} is such a run\n"
@@ -779,7 +788,7 @@ def test_one_damaged_run_hides_no_other(trained, tmp_path):
 def test_a_run_is_not_overwritten(trained, folder):
     path, _ = trained
     before = {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
-    done = call("train", "seed", *SMALL, "--data", folder, "--run", path, "--quiet")
+    done = call("train", "reference", *SMALL, "--data", folder, "--run", path, "--quiet")
     assert "exists already" in refused(done, 5)
     assert "is finished" in refused(call("train", "--resume", path, "--quiet"), 5)
     assert {p: p.read_bytes() for p in path.iterdir() if p.is_file()} == before
@@ -800,7 +809,7 @@ def test_trained_on_all_a_run_has_no_val_score(tmp_path, folder):
     path = tmp_path / "run"
     done = call(
         "train",
-        "seed",
+        "reference",
         *SMALL,
         "--data",
         folder,
@@ -822,7 +831,7 @@ def test_trained_on_all_a_run_has_no_val_score(tmp_path, folder):
 def test_a_loss_that_is_no_number_is_exit_4(tmp_path, folder):
     done = call(
         "train",
-        "seed",
+        "reference",
         *SMALL,
         "--data",
         folder,
@@ -830,13 +839,11 @@ def test_a_loss_that_is_no_number_is_exit_4(tmp_path, folder):
         tmp_path / "run",
         "--quiet",
         "--set",
-        "optimizer=sgd",
+        "weight_decay=10",
         "--set",
         "learning_rate=1000",
         "--set",
         "warmup=0",
-        "--set",
-        "clip_norm=0",
         "--set",
         "epochs=9",
         "--set",
@@ -851,7 +858,7 @@ def test_a_loss_that_is_no_number_is_exit_4(tmp_path, folder):
 def test_ctrl_c_keeps_a_checkpoint_and_its_advice_finishes_the_run(tmp_path, folder):
     path = tmp_path / "stopped"
     process = own_process(
-        *("train", "seed", *SMALL, "--set", "epochs=10", "--set", "batch_size=8"),
+        *("train", "reference", *SMALL, "--set", "epochs=10", "--set", "batch_size=8"),
         *("--data", folder, "--run", path),
     )
     said = []

@@ -13,7 +13,8 @@ from fmnist.cli.runs import show_run
 from fmnist.data.load import load_data
 from fmnist.errors import RunError, UsageError
 from fmnist.exports.export import export
-from fmnist.recipes.recipe import Ensemble, Recipe
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.report.report import write_report
 from fmnist.runs.reproduce import training_command
@@ -46,7 +47,7 @@ def members(data, tmp_path_factory):
     folder, quiet = tmp_path_factory.mktemp("runs"), Progress("none")
     recipes = (
         recipe("quick", **SMALL, views="shift"),
-        recipe("seed", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
+        recipe("reference", **{**SMALL, "model.filters": "4"}, **{"model.dense_units": 0}, crop=1),
     )
     return [train(r, data, folder / r.name, progress=quiet) for r in recipes]
 

@@ -252,7 +252,7 @@ def make_run(tmp_path_factory):
     from fmnist.engine import networks
 
     def make(**changes):
-        chosen = recipe("seed", **(SMALL | changes))
+        chosen = recipe("reference", **(SMALL | changes))
         folder = tmp_path_factory.mktemp("runs") / "run"
         run = Run.create(folder, chosen.to_json(), ENV)
         model = networks.build(chosen, (12, 12, 1), 3)
@@ -336,7 +336,7 @@ def test_weights_of_another_model_are_refused(make_run):
     run = make_run()
     files.write_json(
         run.path / "recipe.json",
-        recipe("seed", **SMALL, **{"model.pool_after": "1"})
+        recipe("reference", **SMALL, **{"model.pool_after": "1"})
         .changed(**{"model.filters": "4,5"})
         .to_json(),
     )

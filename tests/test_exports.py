@@ -69,7 +69,7 @@ def run(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(data, tmp_path_factory):
-    chosen = recipe("seed", **SMALL, **{"model.dense_units": 9}, crop=1)
+    chosen = recipe("reference", **SMALL, **{"model.dense_units": 9}, crop=1)
     return trained(chosen, data, tmp_path_factory.mktemp("runs") / "plain")
 
 

@@ -117,7 +117,7 @@ def memory():
 # fuzzing
 
 
-@given(altered(recipe("quick").to_json()) | altered(recipe("seed").to_json()))
+@given(altered(recipe("quick").to_json()) | altered(recipe("reference").to_json()))
 def test_any_recipe_json_is_a_recipe_or_refused(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("recipe") / "recipe.json"
     path.write_text(json.dumps(value))

@@ -1,16 +1,23 @@
 """The networks: the reference to the letter, layers against Keras' own, options, refusals."""
 
+import importlib
 import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from idx import write_idx_set
 
+import fmnist
 from fmnist.engine import augment, backend, keras, networks, ops
 from fmnist.engine.layers import BatchNorm
+from fmnist.engine.networks.compact import haar_stem
 from fmnist.errors import UsageError
+from fmnist.recipes import networks as options
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, recipe
 
 # The reference's published table: layer, output shape, parameters.
@@ -29,8 +36,8 @@ REFERENCE = [
 ]
 
 
-def test_seed_is_the_reference_row_by_row():
-    model = networks.build(recipe("seed"))
+def test_reference_is_the_published_network_row_by_row():
+    model = networks.build(recipe("reference"))
     rows = [(x.name, tuple(x.output.shape[1:]), x.count_params()) for x in model.layers]
     assert rows == REFERENCE
     assert model.count_params() == 57_288_202
@@ -44,7 +51,7 @@ def test_seed_is_the_reference_row_by_row():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
     small = {
-        "seed": {"model.filters": "4,4", "model.dense_units": "8"},
+        "reference": {"model.filters": "4,4", "model.dense_units": "8"},
         "strong-gpu": {"model.depth": "10", "model.width": "1"},
     }
     model = networks.build(recipe(name, **small.get(name, {})))
@@ -72,8 +79,8 @@ def test_weights_follow_the_seed():
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("seed", {}),
-        ("seed", {"model.dense_units": "0", "model.filters": "3,5"}),
+        ("reference", {}),
+        ("reference", {"model.dense_units": "0", "model.filters": "3,5"}),
         ("quick", {}),
         ("standard", {}),
         ("tiny", {}),
@@ -128,11 +135,11 @@ def test_wide_is_norm_relu_convolution_twice_beside_a_shortcut():
     image = random.normal(size=(2, 9, 7, 1)).astype("float32")
 
     def norm(x, number):
-        b = places[networks._numbered("batch_norm", number)]
+        b = places[networks.numbered("batch_norm", number)]
         return ops.relu((x - b.mean) / ops.sqrt(b.variance + b.epsilon) * b.gamma + b.beta)
 
     def conv(x, number, stride=1):
-        kernel = places[networks._numbered("conv2d", number)].kernel
+        kernel = places[networks.numbered("conv2d", number)].kernel
         return ops.conv(x, kernel, strides=stride, padding="same")
 
     x = conv(image, 0)
@@ -153,10 +160,10 @@ def test_a_network_too_large_is_refused_before_it_is_made():
 
 def test_options_change_the_network():
     plain = {"model.filters": "8,16", "model.dense_units": "0", "model.pool_after": "none"}
-    names = [x.name for x in networks.build(recipe("seed", **plain)).layers]
+    names = [x.name for x in networks.build(recipe("reference", **plain)).layers]
     assert "max_pooling2d" not in names
     assert names[-2:] == ["dropout", "dense"]
-    twice = networks.build(recipe("seed", **(plain | {"model.pool_after": "1,2"})))
+    twice = networks.build(recipe("reference", **(plain | {"model.pool_after": "1,2"})))
     assert twice.get_layer("flatten").output.shape[1:] == (7 * 7 * 16,)
 
 
@@ -174,12 +181,12 @@ def test_a_shortcut_adds_a_convolutions_input_to_its_normalised_output():
 
 def test_too_small_images_are_refused():
     with pytest.raises(UsageError, match="at least 2 pixels"):
-        networks.build(recipe("seed"), (1, 1, 1), 10)
+        networks.build(recipe("reference"), (1, 1, 1), 10)
 
 
 def test_other_shapes_and_class_counts():
     changes = {"model.filters": "4,4", "model.dense_units": "8"}
-    model = networks.build(recipe("seed", **changes), (8, 12, 1), 3)
+    model = networks.build(recipe("reference", **changes), (8, 12, 1), 3)
     assert model.output_shape == (None, 3)
 
 
@@ -266,13 +273,10 @@ np.savez(sys.argv[1], *map(np.asarray, gradient(weights)))
 
 
 def test_the_haar_stem_is_the_patches_sums_and_differences_and_is_never_learnt():
-    changes = {"model.stem": "haar", "model.filters": "4", "model.pool_after": "none"}
-    model = networks.build(
-        recipe("tiny", precision="float32", **changes, **{"model.shortcuts": ""})
-    )
+    model = networks.build(recipe("quick", precision="float32"))
     x = np.random.RandomState(3).normal(size=(2, 6, 5, 1)).astype("float32")
     image = keras.layers.Input((6, 5, 1))
-    stem = keras.Model(image, networks.haar_stem(image))
+    stem = keras.Model(image, haar_stem(image))
     outputs = ops.convert_to_numpy(stem(x))
     assert outputs.shape == (2, 6, 5, 8)
     a, b = x[:, :-1, :-1, 0], x[:, :-1, 1:, 0]
@@ -286,3 +290,75 @@ def test_the_haar_stem_is_the_patches_sums_and_differences_and_is_never_learnt()
     fixed = model.get_layer("haar_stem")
     assert not fixed.trainable_variables
     assert [v.path for v in fixed.non_trainable_variables] == ["haar_stem/kernel"]
+
+
+OPTIONS = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fmnist.recipes.values import require, setting, settle
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A hidden layer without an activation."""
+
+    batch_statistics: ClassVar[bool] = False
+    halvings: ClassVar[int] = 0
+    units: int = setting(3, "width of the hidden layer")
+
+    def __post_init__(self):
+        settle(self, "model.")
+        require(self.units > 0, "model.units", "at least 1", self.units)
+
+    def parameters(self, shape, classes):
+        return (shape[0] * shape[1] + 1) * self.units + (self.units + 1) * classes
+
+    def operations(self, shape, classes):
+        return 2 * (shape[0] * shape[1] + classes) * self.units
+'''
+BUILDER = """
+import keras
+from keras import layers
+
+from fmnist.engine.networks import augmentation, he_normal
+
+
+def build(options, shape, classes, recipe):
+    return keras.Sequential([
+        layers.Input(shape, name="image"),
+        *augmentation(recipe),
+        layers.Flatten(name="flatten"),
+        layers.Dense(options.units, kernel_initializer=he_normal(recipe, 0), name="dense"),
+        layers.Dense(classes, dtype="float32", name="logits"),
+    ], name="linear")
+"""
+
+
+def test_a_network_is_added_by_a_file_of_options_and_a_file_that_builds_it(tmp_path, monkeypatch):
+    """And by the line that names it; then it is a recipe's, trained, scored, and read again."""
+    for package, source in ((options, OPTIONS), (networks, BUILDER)):
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / "linear.py").write_text(source)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    linear = importlib.import_module("fmnist.recipes.networks.linear")
+    monkeypatch.setitem(options.NETWORKS, "linear", linear.Linear)
+    chosen = recipe(
+        "quick", **{"model": "linear", "model.units": "5", "crop": 2}, epochs=2, optimizer="adamw"
+    )
+    assert Recipe.from_json(chosen.to_json()) == chosen
+    with pytest.raises(UsageError, match=r"did you mean model\.units"):
+        chosen.changed(**{"model.unit": 4})
+    data = fmnist.load_data(write_idx_set(tmp_path / "data", train=200, test=40))
+    run = fmnist.train(chosen, data, tmp_path / "run")
+    assert run.env["parameters"] == chosen.options.parameters(data.shape, len(data.classes))
+    score = fmnist.evaluate(run, data.test)
+    assert score.n == 40
+
+
+def test_every_network_has_its_options_and_its_builder():
+    folders = [Path(package.__path__[0]) for package in (options, networks)]
+    shared = {"__init__", "convolutions"}
+    for folder in folders:
+        assert {path.stem for path in folder.glob("*.py")} - shared == {*options.NETWORKS}

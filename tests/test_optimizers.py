@@ -26,19 +26,17 @@ def follow(optimizer, v, gradients):
     return ops.convert_to_numpy(v)
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine"])
-def test_schedule(shape):
-    schedule = optimizers.WarmupSchedule(0.4, 100, 0.25, shape)
+def test_schedule():
+    schedule = optimizers.WarmupSchedule(0.4, 100, 0.25)
     for update in (0, 10, 24, 25, 60, 99):
         done = (update + 0.5) / 100
         fallen = (done - 0.25) / 0.75
-        fall = 1 - fallen if shape == "linear" else 0.5 * (1 + math.cos(math.pi * fallen))
-        expected = 0.4 * (done / 0.25 if done < 0.25 else fall)
+        expected = 0.4 * (done / 0.25 if done < 0.25 else 1 - fallen)
         assert float(schedule(update)) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_schedule_without_warm_up_starts_at_the_peak():
-    schedule = optimizers.WarmupSchedule(0.4, 1000, 0, "linear")
+    schedule = optimizers.WarmupSchedule(0.4, 1000, 0)
     assert float(schedule(0)) == pytest.approx(0.4, rel=1e-3)
 
 
@@ -94,11 +92,12 @@ def test_muon_keeps_the_norm_where_asked():
     assert np.linalg.norm(value) == pytest.approx(math.sqrt(2 * 8), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_decay_is_decoupled_and_spares_biases_and_norms(name):
+@pytest.mark.parametrize("decay", [0.2, 0])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_decay_is_decoupled_and_spares_biases_and_norms(name, decay):
     """With zero gradients only decay moves a weight: by 1 - rate × decay, kernels alone."""
     chosen = recipe(
-        "seed", optimizer=name, learning_rate=0.5, weight_decay=0.2, warmup=0, adam_ratio=1
+        "reference", optimizer=name, learning_rate=0.5, weight_decay=decay, warmup=0, adam_ratio=1
     )
     optimizer = optimizers.build(chosen, 10)
     weights = [variable((5, 4), name=n) for n in ("kernel", "bias", "gamma", "beta")]
@@ -107,20 +106,20 @@ def test_decay_is_decoupled_and_spares_biases_and_norms(name):
     optimizer.apply([ops.zeros((5, 4)) for _ in weights], weights)
     rate = 0.5 * (1 - 0.5 / 10)
     np.testing.assert_allclose(
-        ops.convert_to_numpy(weights[0]), before * (1 - rate * 0.2), rtol=1e-5
+        ops.convert_to_numpy(weights[0]), before * (1 - rate * decay), rtol=1e-5
     )
     for spared in weights[1:]:
         np.testing.assert_array_equal(ops.convert_to_numpy(spared), before)
 
 
 def test_clipping_bounds_the_global_norm():
-    chosen = recipe(
-        "seed", optimizer="sgd", learning_rate=1, weight_decay=0, clip_norm=0.1, warmup=0
-    )
-    optimizer = optimizers.build(chosen.changed(momentum=0), 10**6)
+    """By the first moment, which after one update is 1 - beta_1 = 0.1 of the clipped gradient."""
+    chosen = recipe("reference", clip_norm=0.1)
+    optimizer = optimizers.build(chosen, 10**6)
     weights = [variable((5, 4)), variable((3,), name="bias")]
-    before = [ops.convert_to_numpy(w) for w in weights]
     optimizer.build(weights)
     optimizer.apply([ops.ones((5, 4)) * 7, ops.ones((3,)) * -7], weights)
-    moved = [a - ops.convert_to_numpy(b) for a, b in zip(before, weights, strict=True)]
-    assert math.sqrt(sum((m**2).sum() for m in moved)) == pytest.approx(0.1, rel=1e-4)
+    moments = [ops.convert_to_numpy(m) for m in optimizer._momentums]
+    assert math.sqrt(sum((m**2).sum() for m in moments)) == pytest.approx(0.01, rel=1e-4)
+    assert (moments[0] > 0).all()
+    assert (moments[1] < 0).all()

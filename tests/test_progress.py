@@ -39,13 +39,13 @@ EPOCHS = [
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "run", {"name": "seed"}, ENV)
+    return Run.create(tmp_path / "run", {"name": "reference"}, ENV)
 
 
 def show(progress, run, pause=0.0):
     """What the training loop tells a progress in four epochs of eight updates."""
     with progress:
-        progress.start(run.path, recipe("seed", epochs=4, batch_size=128), ENV, 32, 0)
+        progress.start(run.path, recipe("reference", epochs=4, batch_size=128), ENV, 32, 0)
         for line in EPOCHS:
             for i in range(8):
                 update = line["update"] - 7 + i
@@ -96,7 +96,7 @@ def test_no_terminal_gets_a_plain_line_an_epoch(run, mode):
 def test_without_val_no_val_figure_is_made_up(run):
     stream = io.StringIO()
     with Progress("lines", stream) as progress:
-        progress.start(run.path, recipe("seed", epochs=4), ENV | {"micro_batch": 256}, 32, 8)
+        progress.start(run.path, recipe("reference", epochs=4), ENV | {"micro_batch": 256}, 32, 8)
         progress.epoch({k: v for k, v in EPOCHS[1].items() if k != "val_accuracy"})
     text = stream.getvalue()
     assert "val" not in text.splitlines()[-1]
@@ -107,7 +107,7 @@ def test_without_val_no_val_figure_is_made_up(run):
 def test_a_long_epoch_gives_a_line_a_minute(run):
     stream = io.StringIO()
     with Progress("lines", stream) as progress:
-        progress.start(run.path, recipe("seed", epochs=2), ENV | {"micro_batch": 256}, 200, 0)
+        progress.start(run.path, recipe("reference", epochs=2), ENV | {"micro_batch": 256}, 200, 0)
         for update in range(1, 41):
             progress.update(update, 0.5, 0.8, 4.0 * update)
     lines = [x for x in stream.getvalue().splitlines() if x.startswith("epoch 1/2  update")]
@@ -158,7 +158,7 @@ def test_a_terminal_gets_a_live_bar(run, monkeypatch):
     os.close(master)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert shown.count(b"\x1b[2K") > 2, "redrawn in place"
-    assert "training seed (57,288,202 parameters)" in text
+    assert "training reference (57,288,202 parameters)" in text
     last = text.split("epoch 4/4")[-1]
     for figure in ("loss 0.125", "accuracy 84.00%", "val 93.00%", "102 img/s", "0:00 left"):
         assert figure in last, (figure, last)

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist.errors import UsageError
-from fmnist.recipes.recipe import MODEL_OPTIONS, SCHEMA, Recipe
-from fmnist.recipes.shipped import RECIPES, parse_settings, recipe
+from fmnist.recipes.networks import NETWORKS
+from fmnist.recipes.recipe import SCHEMA, Recipe
+from fmnist.recipes.shipped import RECIPES, changes_of, parse_settings, recipe
 
 FIELDS = [field for field in dataclasses.fields(Recipe) if field.name != "options"]
-SETTABLE = [name for name, *_ in recipe("seed").describe() if name != "name"]
+SETTABLE = [name for name, *_ in recipe("reference").describe() if name != "name"]
 
 plain_options = st.lists(st.integers(1, 8192), min_size=1, max_size=64).flatmap(
     lambda filters: st.fixed_dictionaries(
@@ -36,9 +37,8 @@ changes = st.builds(
         optional={
             "epochs": st.integers(1, 100_000),
             "batch_size": st.integers(1, 65_536),
-            "optimizer": st.sampled_from(["sgd", "adamw"]),
+            "optimizer": st.sampled_from(["muon", "adamw"]),
             "learning_rate": st.floats(0, 1000),
-            "schedule": st.sampled_from(["linear", "cosine"]),
             "label_smoothing": st.floats(0, 0.99),
             "flip": st.booleans(),
             "fit_on": st.sampled_from(["train", "all"]),
@@ -83,7 +83,7 @@ def test_describe_documents_every_field_once(name):
 
 
 def test_every_option_of_every_model_is_documented():
-    for kind in MODEL_OPTIONS.values():
+    for kind in NETWORKS.values():
         for field in dataclasses.fields(kind):
             assert field.metadata["meaning"], (kind, field.name)
 
@@ -94,12 +94,14 @@ def test_what_describe_shows_can_be_set(name):
     settings = [
         f"{field}={as_setting(value)}" for field, value, *_ in made.describe() if field != "name"
     ]
-    assert recipe("seed", **parse_settings(settings)) == dataclasses.replace(made, name="seed")
+    assert recipe("reference", **parse_settings(settings)) == dataclasses.replace(
+        made, name="reference"
+    )
 
 
 @given(changes)
 def test_json_round_trip(values):
-    made = recipe("seed", **values)
+    made = recipe("reference", **values)
     text = json.dumps(made.to_json())
     assert json.loads(text)["schema"] == SCHEMA
     assert Recipe.from_json(json.loads(text)) == made
@@ -108,8 +110,8 @@ def test_json_round_trip(values):
 @given(changes)
 def test_settings_say_the_same_as_values(values):
     settings = [f"{name}={as_setting(value)}" for name, value in values.items()]
-    made = recipe("seed", **parse_settings(settings))
-    assert made == recipe("seed", **values)
+    made = recipe("reference", **parse_settings(settings))
+    assert made == recipe("reference", **values)
     for name, value in values.items():
         owner = made.options if name.startswith("model.") else made
         assert getattr(owner, name.removeprefix("model.")) == value
@@ -150,10 +152,10 @@ def test_a_strangers_model_options_give_a_recipe_or_a_usage_error(options):
 @pytest.mark.parametrize("field", [name for name in SETTABLE if len(name.split(".")[-1]) > 4])
 def test_an_unknown_key_names_the_nearest(field):
     with pytest.raises(UsageError, match=f"did you mean {re.escape(field)}\\?"):
-        recipe("seed", **{field[:-1]: 1})
+        recipe("reference", **{field[:-1]: 1})
     if field == "model":  # an object in JSON, which is asked for first
         return
-    values = recipe("seed").to_json()
+    values = recipe("reference").to_json()
     owner, name = (values["model"], field[6:]) if "." in field else (values, field)
     owner[name[:-1]] = owner.pop(name)
     with pytest.raises(UsageError, match=f"did you mean {re.escape(field)}\\?"):
@@ -162,18 +164,18 @@ def test_an_unknown_key_names_the_nearest(field):
 
 def test_an_unknown_key_like_none_lists_the_known():
     with pytest.raises(UsageError) as caught:
-        recipe("seed", zzzzzz=1)
+        recipe("reference", zzzzzz=1)
     assert all(name in str(caught.value) for name in SETTABLE)
     with pytest.raises(UsageError, match=", ".join(RECIPES)):
         recipe("zzzzzz")
-    with pytest.raises(UsageError, match="did you mean seed"):
-        recipe("sed")
+    with pytest.raises(UsageError, match="did you mean reference"):
+        recipe("refrence")
 
 
 @pytest.mark.parametrize("field", ["name", "options", "schema"])
 def test_what_is_no_setting_cannot_be_set(field):
     with pytest.raises(UsageError, match="unknown recipe field"):
-        recipe("seed", **{field: "x"})
+        recipe("reference", **{field: "x"})
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_what_is_no_setting_cannot_be_set(field):
         ("learning_rate=inf", "0 to"),
         ("flip=perhaps", "yes or no"),
         ("warmup=1.1", "0 to 1"),
-        ("optimizer=sgdd", "did you mean sgd"),
+        ("optimizer=adam", "did you mean adamw"),
         ("model=plane", "did you mean plain"),
         ("model.filters=", "1 to 64 numbers"),
         ("model.filters=0", "from 1 to 8192"),
@@ -203,7 +205,7 @@ def test_what_is_no_setting_cannot_be_set(field):
 def test_a_value_that_cannot_be_is_refused_with_what_was_expected(setting, expected):
     name, _, value = setting.partition("=")
     with pytest.raises(UsageError, match=expected) as caught:
-        recipe("seed", **parse_settings([setting]))
+        recipe("reference", **parse_settings([setting]))
     assert value in str(caught.value).replace("(", "").replace(" ", "")
     assert name in str(caught.value)
 
@@ -230,44 +232,67 @@ def test_settings_are_trimmed_and_may_hold_equal_signs():
 
 
 def test_a_recipe_is_frozen_and_changed_makes_another():
-    made = recipe("seed")
+    made = recipe("reference")
     other = made.changed(epochs=made.epochs + 1)
-    assert (other.epochs, made.epochs) == (made.epochs + 1, recipe("seed").epochs)
+    assert (other.epochs, made.epochs) == (made.epochs + 1, recipe("reference").epochs)
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.epochs = 3
 
 
 def test_another_model_starts_from_its_own_options():
-    for name, kind in MODEL_OPTIONS.items():
+    for name, kind in NETWORKS.items():
         if name not in ("plain", "ensemble"):  # the latter has no options of its own
-            assert recipe("seed", model=name).options == kind()
+            assert recipe("reference", model=name).options == kind()
 
 
 @pytest.mark.parametrize("name", ["", "../../elsewhere", "a/b", "a\0b", ".hidden", "x" * 100, 5])
 def test_a_name_that_would_lead_a_run_folder_elsewhere_is_refused(name):
     with pytest.raises(UsageError, match="name: expected"):
-        Recipe.from_json(recipe("seed").to_json() | {"name": name})
+        Recipe.from_json(recipe("reference").to_json() | {"name": name})
 
 
 def test_images_too_small_or_too_few_classes_are_refused():
-    deep = recipe("seed", **{"model.filters": (4,) * 4, "model.pool_after": (1, 2, 3, 4)})
+    deep = recipe("reference", **{"model.filters": (4,) * 4, "model.pool_after": (1, 2, 3, 4)})
     deep.check_shape((16, 31, 1), 2)
     with pytest.raises(UsageError, match=r"at least 16 pixels .* 4 times.*15×28"):
         deep.check_shape((15, 28, 1), 10)
     with pytest.raises(UsageError, match="at least 2 classes, received 1"):
         deep.check_shape((28, 28, 1), 1)
     with pytest.raises(UsageError, match="crop: expected less than the image's side of 8"):
-        recipe("seed", crop=8).check_shape((8, 8, 1), 10)
+        recipe("reference", crop=8).check_shape((8, 8, 1), 10)
     with pytest.raises(UsageError, match="cutout: expected at most 8"):
-        recipe("seed", cutout=9).check_shape((8, 8, 1), 10)
+        recipe("reference", cutout=9).check_shape((8, 8, 1), 10)
 
 
 def test_a_recipe_json_serves_as_a_name(tmp_path):
-    made = recipe("seed", epochs=2)
+    made = recipe("reference", epochs=2)
     file = tmp_path / "recipe.json"
     file.write_text(json.dumps(made.to_json()))
     assert recipe(str(file)) == made
     assert recipe(str(file), seed=3) == made.changed(seed=3)
+
+
+def test_a_recipes_former_name_is_still_its_name(tmp_path):
+    """As people type it, as runs and records hold it, and as a sweep's base."""
+    made = recipe("reference", epochs=2)
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps(made.to_json() | {"name": "seed"}))
+    assert recipe("seed", epochs=2) == recipe(str(file)) == made
+    assert changes_of(recipe(str(file))) == {"epochs": 2}
+    assert "seed" not in RECIPES
+
+
+def test_fields_of_older_runs_are_read_at_the_value_that_has_stayed():
+    made = recipe("reference")
+    older = made.to_json() | {"schedule": "linear"}
+    assert Recipe.from_json(older) == made
+    with pytest.raises(UsageError, match=r"schedule: expected linear, .* received 'cosine'"):
+        Recipe.from_json(older | {"schedule": "cosine"})
+    with pytest.raises(UsageError, match="unknown optimizer 'sgd'; known: adamw, muon"):
+        Recipe.from_json(older | {"optimizer": "sgd"})
+    model = {"name": "ensemble", "members": [older, older], "weights": [1, 1]}
+    ensemble = Recipe.from_json(older | {"model": model, "optimizer": "sgd"})
+    assert ensemble.options.members == (made, made)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe", b'{"schema": 99}'])

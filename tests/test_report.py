@@ -75,7 +75,7 @@ def trained(tmp_path_factory, data):
     place = tmp_path_factory.mktemp("trained")
     names = ("<b>first & 'best'", "second")
     return [
-        fmnist.train(fmnist.recipe("seed", **SMALL, seed=seed), data, place / name)
+        fmnist.train(fmnist.recipe("reference", **SMALL, seed=seed), data, place / name)
         for seed, name in enumerate(names)
     ]
 
@@ -215,8 +215,8 @@ def test_the_command_trains_the_same_recipe(trained, data):
     words = shlex.split(training_command(trained[0]))
     assert words[-2:] == ["--data", str(data.folder.resolve())]
     settings = [value for name, value in pairwise(words) if name == "--set"]
-    assert words[words.index("train") + 1] == "seed"
-    again = recipe("seed", **parse_settings(settings))
+    assert words[words.index("train") + 1] == "reference"
+    again = recipe("reference", **parse_settings(settings))
     assert again == Recipe.from_json(trained[0].recipe)
 
 

@@ -21,7 +21,7 @@ from fmnist import files
 from fmnist.errors import RunError
 from fmnist.runs.run import SCHEMA, Run, run_folders
 
-RECIPE = {"schema": 1, "name": "seed"}
+RECIPE = {"schema": 1, "name": "reference"}
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
 
 
@@ -109,7 +109,7 @@ def test_made_up_names_differ(tmp_path, monkeypatch):
     made = [Run.create(None, RECIPE, {}) for _ in range(5)]
     assert len({r.path for r in made}) == 5
     assert {r.path.parent.name for r in made} == {"runs"}
-    assert all("seed" in r.name for r in made)
+    assert all("reference" in r.name for r in made)
     assert [r.name for r in run_folders()] == sorted(r.name for r in made)
 
 
@@ -120,10 +120,10 @@ def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
         from fmnist.runs.run import Run
         while time.time() < float(sys.argv[2]): pass
         for i in range(50):
-            try: print(Run.create(f"{sys.argv[1]}/{i}", {"name": "seed"}, {}).path)
+            try: print(Run.create(f"{sys.argv[1]}/{i}", {"name": "reference"}, {}).path)
             except RunError as error: assert "exists already" in str(error)
         for i in range(10):
-            print(Run.create(None, {"name": "seed"}, {}).path)
+            print(Run.create(None, {"name": "reference"}, {}).path)
         """
     start = time.time() + 1.5
     processes = [python(code, "asked", start, cwd=tmp_path) for _ in range(4)]

@@ -25,7 +25,7 @@ from fmnist.cli.options import progress_bar
 from fmnist.data import idx, sources
 from fmnist.data.fashion_mnist import PINS, find_idx, read_set
 from fmnist.data.idx import read_idx
-from fmnist.data.sources import obtain
+from fmnist.data.sources import obtain_set
 from fmnist.errors import DataError
 
 LABELS = "t10k-labels-idx1-ubyte"
@@ -232,7 +232,7 @@ def get(
             "pins": pins_of(mirrors.folder),
         } | changed
         try:
-            return obtain(None, lines.append, **places), lines
+            return obtain_set(None, lines.append, **places)[0], lines
         except DataError:
             return None, lines
 
@@ -245,7 +245,7 @@ Get = Callable[..., tuple[Path | None, list[str]]]
 def test_a_good_mirror_fills_the_cache_once(tmp_path: Path, mirrors: Mirrors, get: Get) -> None:
     steps: list[tuple[str, int, int]] = []
     lines: list[str] = []
-    folder = obtain(
+    folder, _ = obtain_set(
         lambda *step: steps.append(step),
         lines.append,
         cache=tmp_path / "cache",
@@ -376,9 +376,9 @@ def test_a_bar_shows_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_processes_may_fetch_at_once(tmp_path: Path, mirrors: Mirrors) -> None:
     program = (
         "import sys; from pathlib import Path; from fmnist.data.fashion_mnist import Pin\n"
-        "from fmnist.data.sources import obtain\n"
-        f"print(obtain(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
-        f" mirrors=[{mirrors.at('good')!r}], apt=False, pins={pins_of(mirrors.folder)!r}))"
+        "from fmnist.data.sources import obtain_set\n"
+        f"print(obtain_set(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
+        f" mirrors=[{mirrors.at('good')!r}], apt=False, pins={pins_of(mirrors.folder)!r})[0])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     running = [
@@ -403,8 +403,8 @@ def test_killed_while_fetching_it_leaves_nothing_where_data_belongs(
 ) -> None:
     program = (
         "from pathlib import Path; from fmnist.data.fashion_mnist import Pin\n"
-        "from fmnist.data.sources import obtain\n"
-        f"obtain(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
+        "from fmnist.data.sources import obtain_set\n"
+        f"obtain_set(cache=Path({str(tmp_path / 'cache')!r}), system=Path('/absent'),"
         f" mirrors=[{mirrors.at('drip')!r}], apt=False, pins={pins_of(mirrors.folder)!r})"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -424,7 +424,7 @@ def test_killed_while_fetching_it_leaves_nothing_where_data_belongs(
 
 def test_when_all_sources_fail_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none of its sources; .* --data DIR or FMNIST_DATA"):
-        obtain(None, print, cache=tmp_path / "c", system=tmp_path / "s", mirrors=[], apt=False)
+        obtain_set(None, print, cache=tmp_path / "c", system=tmp_path / "s", mirrors=[], apt=False)
 
 
 def test_without_apt_it_says_so(tmp_path: Path, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +449,7 @@ def test_the_debian_package_is_unpacked(
         monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     lines: list[str] = []
     try:
-        folder = obtain(
+        folder, _ = obtain_set(
             report=lines.append, cache=tmp_path / "cache", system=tmp_path / "absent", mirrors=[]
         )
     except DataError:

@@ -45,7 +45,7 @@ def test_values_are_choices_or_ranges():
         (["epochs=1.5..3"], "whole numbers"),
         (["flip=0..1"], "no number"),
         (["model.filters=1..2"], "no number"),
-        (["optimizer=sgd/adm"], "did you mean adamw"),
+        (["optimizer=muon/adm"], "did you mean adamw"),
         (["fit_on=train/all"], "val"),
         (["epochs=1..2", "epochs=1..3"], "once"),
         (["model.filters=8/16", "model.pool_after=2/3"], "pool_after"),

@@ -22,7 +22,7 @@ CHANGES = {
         "batch_size": 64,
         "cutout": 4,
     },
-    "seed": {
+    "reference": {
         "model.filters": (6, 8),
         "model.pool_after": (1, 2),
         "model.dense_units": 16,

@@ -4,10 +4,10 @@
     python tools/gpu.py strong-gpu --minutes 9 --out …          # stops in time; again goes on
     python tools/gpu.py strong-gpu --set epochs=70 --out …      # fields of strong-gpu changed
 
-rate        images per second of the bare update of `seed` and `strong-gpu`, and its convolutions'
-            and matrices' operations (a product and a sum as two, backward as twice forward) as a
-            share of the rate of 8192×8192 matrix products in bfloat16, by turns
-seed        the reference model end to end, three seeds: a record as of `record.py`
+rate        images per second of the bare update of `reference` and `strong-gpu`, and its
+            convolutions' and matrices' operations (a product and a sum as two, backward as twice
+            forward) as a share of the rate of 8192×8192 matrix products in bfloat16, by turns
+reference   the reference model end to end, three seeds: a record as of `record.py`
 strong-gpu  likewise; then the mean of the three as an ensemble, scored, and its logits for the
             training images as they are and mirrored, float16 (2, 60000, 10), for a student
 tests       pytest -m accelerator
@@ -46,10 +46,10 @@ from fmnist.training import trainer as training
 from fmnist.training.ensemble import create
 
 SMALL = {
-    "seed": ["model.filters=4,8", "model.pool_after=1,2", "model.dense_units=16", "epochs=1"],
+    "reference": ["model.filters=4,8", "model.pool_after=1,2", "model.dense_units=16", "epochs=1"],
     "strong-gpu": ["model.depth=10", "model.width=1", "epochs=1"],
 }
-STAGES = ("rate", "seed", "strong-gpu", "tests")
+STAGES = ("rate", "reference", "strong-gpu", "tests")
 
 
 def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
@@ -104,7 +104,7 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
 
 
 def train(name: str, asked: argparse.Namespace) -> list[Run]:
-    """A recipe's record, in a folder beside that of the rest: `DATE-gpu-seed`."""
+    """A recipe's record, in a folder beside that of the rest: `DATE-gpu-reference`."""
     place = Path("runs", "gpu-small" if asked.small else "gpu")
     settings = SMALL[name] if asked.small else []
     settings = [*settings, *(asked.settings if name == "strong-gpu" else [])]

@@ -35,7 +35,7 @@ COMPACT = [
     "model.shortcuts=2",
 ]
 PLAIN = [
-    "seed",
+    "reference",
     "--set",
     "model.filters=4,6",
     "--set",

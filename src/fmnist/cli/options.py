@@ -32,7 +32,7 @@ def parse_size(text: str, what: str = "memory") -> int:
 
 @contextmanager
 def progress_bar() -> Iterator["Progress | None"]:
-    """A bar on standard error to hand to `obtain`, or None where that is no terminal."""
+    """A bar on standard error to hand to `obtain_set`, or None where that is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return

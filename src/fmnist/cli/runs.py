@@ -19,7 +19,7 @@ from fmnist.cli.options import (
 )
 from fmnist.cli.tables import short_score, show_score, table
 from fmnist.errors import FmnistError, UsageError
-from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.recipe import Recipe, current_name
 from fmnist.recipes.shipped import changes_of
 from fmnist.recipes.text import plain, short
 
@@ -37,7 +37,7 @@ def run_row(run: "Run") -> dict[str, Any]:
         given = run.recipe.get("name")
         if not isinstance(given, str):
             raise
-        name = given
+        name = current_name(given)
         changes = {"of_another_version": str(error)}
     return {
         "run": run.name,
@@ -168,7 +168,8 @@ def runs(
         except FmnistError as error:  # one damaged run hides no other
             say(f"note: left out: {error}")
     there = len(rows)
-    rows = [r for r in rows if low <= r["parameters"] <= high and recipe in (None, r["recipe"])]
+    named = current_name(recipe)
+    rows = [r for r in rows if low <= r["parameters"] <= high and named in (None, r["recipe"])]
     rows = sort_rows(rows, sort)
     if as_json:
         print_json(rows)

@@ -56,12 +56,12 @@ def find_idx(folder: Path) -> dict[str, Path]:
 
     Where a file is there with and without .gz, the .gz is taken, for its check sum guards it.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for name in PINS:
         for path in (folder / f"{name}.gz", folder / name):
             if path.is_file():
-                found.setdefault(name, path)
-    return found
+                paths.setdefault(name, path)
+    return paths
 
 
 def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str, IdxFile]:
@@ -69,14 +69,14 @@ def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str,
 
     With `limits` no file may be larger than its pin. Raises DataError.
     """
-    found = find_idx(folder)
-    if missing := [name for name in PINS if name not in found]:
+    paths = find_idx(folder)
+    if missing := [name for name in PINS if name not in paths]:
         raise DataError(f"{folder}: expected four IDX files, missing {', '.join(missing)} (or .gz)")
     files = {
         name: read_file(
             path, 3 if "images" in name else 1, limits[name].size if limits else SIZE_LIMIT
         )
-        for name, path in found.items()
+        for name, path in paths.items()
     }
     for split in ("train", "t10k"):
         images, labels = (files[f"{split}-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from fmnist.data.fashion_mnist import PINS, Pin, difference, find_idx, read_set
@@ -61,11 +61,6 @@ def cache_folder() -> Path:
 def print_line(line: str) -> None:
     """The default report: one line to standard error."""
     print(line, file=sys.stderr, flush=True)
-
-
-def obtain(progress: Progress | None = None, report: Report = print_line, **places: Any) -> Path:
-    """A folder that holds Fashion-MNIST's four files, verified; arguments as `obtain_set`."""
-    return obtain_set(progress, report, **places)[0]
 
 
 def obtain_set(

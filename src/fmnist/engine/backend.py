@@ -55,19 +55,19 @@ def devices() -> list[dict[str, Any]]:
     if BACKEND == "jax":
         return [
             {
-                "platform": each.platform,
-                "kind": each.device_kind,
-                "bytes": (each.memory_stats() or {}).get("bytes_limit"),
+                "platform": device.platform,
+                "kind": device.device_kind,
+                "bytes": (device.memory_stats() or {}).get("bytes_limit"),
             }
-            for each in jax.local_devices()
+            for device in jax.local_devices()
         ]
     return [
         {
-            "platform": each.device_type.lower(),
+            "platform": device.device_type.lower(),
             "bytes": None,
-            "kind": tf.config.experimental.get_device_details(each).get("device_name", ""),
+            "kind": tf.config.experimental.get_device_details(device).get("device_name", ""),
         }
-        for each in tf.config.list_physical_devices()
+        for device in tf.config.list_physical_devices()
     ]
 
 

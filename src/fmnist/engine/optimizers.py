@@ -11,31 +11,23 @@ from fmnist.recipes.recipe import Recipe
 
 
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to `peak` over a share of the updates, then to 0, straight or by a half cosine.
+    """From 0 to `peak` over a share of the updates, then to 0, both in a straight line.
 
-    The rise and the straight fall are the one-cycle policy (Smith & Topin 2017). Update number u,
-    counted from 0, takes the curve's value at u + 1/2, so that the first update moves too.
+    The one-cycle policy (Smith & Topin 2017). Update number u, counted from 0, takes the curve's
+    value at u + 1/2, so that the first update moves too.
     """
 
-    def __init__(self, peak: float, updates: int, warmup: float, shape: str) -> None:
-        self.peak, self.updates, self.warmup, self.shape = peak, updates, warmup, shape
+    def __init__(self, peak: float, updates: int, warmup: float) -> None:
+        self.peak, self.updates, self.warmup = peak, updates, warmup
 
     def __call__(self, step: Any) -> Any:
         done = (ops.cast(step, "float32") + 0.5) / np.float32(self.updates)
         rise = done / np.float32(max(self.warmup, 1e-9))
         fallen = ops.clip((done - self.warmup) / np.float32(max(1 - self.warmup, 1e-9)), 0, 1)
-        fall = (
-            1 - fallen if self.shape == "linear" else (1 + ops.cos(np.float32(np.pi) * fallen)) / 2
-        )
-        return self.peak * ops.where(done < self.warmup, rise, fall)
+        return self.peak * ops.where(done < self.warmup, rise, 1 - fallen)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "peak": self.peak,
-            "updates": self.updates,
-            "warmup": self.warmup,
-            "shape": self.shape,
-        }
+        return {"peak": self.peak, "updates": self.updates, "warmup": self.warmup}
 
 
 class Muon(keras.optimizers.Muon):
@@ -79,17 +71,12 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
     norms).
     """
     common: dict[str, Any] = {
-        "learning_rate": WarmupSchedule(
-            recipe.learning_rate, updates, recipe.warmup, recipe.schedule
-        ),
-        "weight_decay": recipe.weight_decay or None,
+        "learning_rate": WarmupSchedule(recipe.learning_rate, updates, recipe.warmup),
         "global_clipnorm": recipe.clip_norm or None,
         "name": recipe.optimizer,  # Keras would number them, and checkpoints go by names
     }
     optimizer: keras.optimizers.Optimizer
-    if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=recipe.momentum, nesterov=True, **common)
-    elif recipe.optimizer == "muon":
+    if recipe.optimizer == "muon":
         # The AdamW half takes steps of its own size; three iterations do where momentum is short.
         optimizer = Muon(
             momentum=recipe.momentum,
@@ -97,6 +84,7 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
             rms_rate=None,
             keep_norm=recipe.batch_statistics,
             adam_lr_ratio=recipe.adam_ratio,
+            weight_decay=recipe.weight_decay or None,
             adam_weight_decay=recipe.weight_decay,
             adam_beta_2=0.95,
             exclude_layers=[head],
@@ -104,6 +92,6 @@ def build(recipe: Recipe, updates: int, head: str = "") -> keras.optimizers.Opti
         )
     else:
         # 0.95 forgets faster than the usual 0.999, which lags behind in runs of few updates.
-        optimizer = keras.optimizers.AdamW(beta_2=0.95, **common)
+        optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, beta_2=0.95, **common)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -24,7 +24,8 @@ from fmnist.exports import card, litert, onnx_graph, portable
 from fmnist.exports.formats import FILES, load, logits_of, measure_latency, runtime_of, save
 from fmnist.exports.parts import copy_run, cut, store
 from fmnist.inference.classifier import SCORE, energy
-from fmnist.recipes.recipe import Ensemble, Recipe
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import SCHEMA, Run, find_run
 from fmnist.scoring import evaluate as evaluation
 from fmnist.scoring.calibration import UNLIKE, fit_temperature

@@ -13,7 +13,8 @@ import numpy as np
 
 from fmnist.engine import augment, backend, keras, networks, precision
 from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
-from fmnist.recipes.recipe import Ensemble, Recipe
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.recipe import Recipe
 
 IDENTITIES = (augment.RandomCrop, augment.RandomFlip, augment.RandomCutout, augment.Dropout)
 KERAS_OWN = {GlobalMax: keras.layers.GlobalMaxPooling2D, MaxPooling2D: keras.layers.MaxPooling2D}

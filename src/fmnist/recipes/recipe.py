@@ -9,81 +9,23 @@ cannot be is refused before anything heavy is loaded.
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fmnist.errors import UsageError
-from fmnist.recipes.networks import Compact, Plain, Wide
-from fmnist.recipes.values import one_of, parse, require, setting, settle
+from fmnist.recipes.networks import NETWORKS, Network
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.networks.plain import Plain
+from fmnist.recipes.values import one_of, require, setting, settle
 
 SCHEMA = 1
 LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and AdamW's moments
 LARGEST_SIDE = 4096  # pixels
-LARGEST_WEIGHT = 100.0  # of an ensemble's member
 ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Trained networks whose logits are averaged. `fmnist ensemble` makes one of runs."""
-
-    members: tuple["Recipe", ...] = setting((), "the recipes of the networks")
-    weights: tuple[float, ...] = setting((), "factors of the networks' logits in their sum")
-
-    def __post_init__(self) -> None:
-        members: Any = self.members
-        # From JSON; a nested one is refused below before it is gone through.
-        if isinstance(members, list) and not any(map(_describes_ensemble, members)):
-            members = tuple(Recipe.from_json(member) for member in members)
-        single = isinstance(members, tuple) and all(
-            isinstance(m, Recipe) and m.model != "ensemble" for m in members
-        )
-        if not single or not 2 <= len(members) <= 32:
-            raise UsageError(
-                "model ensemble: expected 2 to 32 recipes of single networks, received "
-                f"{len(members) if single else 'something else'}; fmnist ensemble makes one of runs"
-            )
-        object.__setattr__(self, "members", members)
-        weights = parse("model.weights", self.weights, tuple[float, ...])
-        require(
-            len(weights) == len(members)
-            and all(0 <= w <= LARGEST_WEIGHT for w in weights)
-            and sum(weights) > 0,
-            "model.weights",
-            f"{len(members)} numbers from 0 to {LARGEST_WEIGHT:g}, not all 0",
-            weights,
-        )
-        object.__setattr__(self, "weights", weights)
-
-    @property
-    def halvings(self) -> int:
-        """Of the network that halves the images most often."""
-        return max(m.options.halvings for m in self.members)
-
-    def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
-        """All networks' parameters for images of shape (height, width, 1)."""
-        return sum(m.options.parameters(shape, classes) for m in self.members)
-
-    def operations(self, shape: tuple[int, int, int], classes: int) -> int:
-        """Floating-point operations of all networks for an image, forward."""
-        return sum(m.options.operations(shape, classes) for m in self.members)
-
-
-def _describes_ensemble(recipe: Any) -> bool:
-    """Whether JSON is a recipe of an ensemble."""
-    model = recipe.get("model") if isinstance(recipe, Mapping) else None
-    return isinstance(model, Mapping) and model.get("name") == "ensemble"
-
-
-ModelOptions = Plain | Compact | Wide | Ensemble
-MODEL_OPTIONS: dict[str, Callable[..., ModelOptions]] = {
-    "plain": Plain,
-    "compact": Compact,
-    "wide": Wide,
-    "ensemble": Ensemble,
-}
-WITH_BATCH_STATISTICS = frozenset({"compact", "wide"})
+# In older runs and records: recipes' names, and fields with the one value that has stayed.
+FORMER_NAMES = {"seed": "reference"}
+FORMER_FIELDS = {"schedule": "linear"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +34,7 @@ class Recipe:
 
     name: str = setting("custom", "the shipped recipe that this is or started from")
     model: str = setting("plain", "the network's family")
-    options: ModelOptions = setting(Plain(), "the network's options, set as model.NAME")
+    options: Network = setting(Plain(), "the network's options, set as model.NAME")
     epochs: int = setting(5, "passes over the training images", "epochs")
     batch_size: int = setting(256, "images of one optimiser update (the logical batch)", "images")
     micro_batch: int = setting(
@@ -101,15 +43,14 @@ class Recipe:
         "(any other model is divided as memory permits, with the same result)",
         "images",
     )
-    optimizer: Literal["sgd", "adamw", "muon"] = setting(
-        "sgd", "sgd (Nesterov), adamw, or muon for kernels with adamw for the rest"
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw", "adamw, or muon for kernels with adamw for the rest"
     )
-    learning_rate: float = setting(0.1, "the schedule's highest value")
-    momentum: float = setting(0.9, "of sgd and muon, Nesterov's", "0 to 1")
+    learning_rate: float = setting(
+        0.001, "the highest value: from 0 up to it in the warm-up, then straight down to 0"
+    )
+    momentum: float = setting(0.9, "of muon, Nesterov's", "0 to 1")
     adam_ratio: float = setting(0.05, "of muon: its adamw half's learning rate / learning_rate")
-    schedule: Literal["linear", "cosine"] = setting(
-        "linear", "how the learning rate falls to 0 after the warm-up; linear is one-cycle"
-    )
     warmup: float = setting(0.2, "share of all updates in which the rate rises from 0", "0 to 1")
     weight_decay: float = setting(
         0.0, "decoupled: each update shrinks kernels by learning rate × this; not norms, biases"
@@ -146,8 +87,8 @@ class Recipe:
             self.name,
         )
         settle(self)
-        one_of("model", self.model, MODEL_OPTIONS)
-        if type(self.options) is not MODEL_OPTIONS[self.model]:
+        one_of("model", self.model, NETWORKS)
+        if type(self.options) is not NETWORKS[self.model]:
             raise UsageError(f"options of {self.model}: received {self.options!r}")
         for field in dataclasses.fields(self):
             hint = _HINTS[field.name]
@@ -183,7 +124,7 @@ class Recipe:
     @property
     def batch_statistics(self) -> bool:
         """Whether the model normalises over the images that are on the device together."""
-        return self.model in WITH_BATCH_STATISTICS
+        return self.options.batch_statistics
 
     def check_micro_batch(self, asked: int | None) -> None:
         """Refuse a run's micro-batch that the recipe does not leave open."""
@@ -205,10 +146,10 @@ class Recipe:
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "model" in changes and changes["model"] != self.model:
-            one_of("model", changes["model"], MODEL_OPTIONS)
-            made = MODEL_OPTIONS[changes["model"]]
-            needed = ("members", "weights") if made is Ensemble else ()
-            values["options"] = made(**{n: changes.get(f"model.{n}", ()) for n in needed})
+            one_of("model", changes["model"], NETWORKS)
+            network = NETWORKS[changes["model"]]
+            needed = ("members", "weights") if network is Ensemble else ()
+            values["options"] = network(**{n: changes.get(f"model.{n}", ()) for n in needed})
         option_values = {
             f.name: getattr(values["options"], f.name)
             for f in dataclasses.fields(values["options"])
@@ -279,7 +220,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote. Raises UsageError for anything else."""
+        """The recipe that `to_json` wrote, today or before. Raises UsageError for anything else."""
         if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
             schema = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
             raise UsageError(
@@ -291,9 +232,19 @@ class Recipe:
                 f"recipe: expected model to be an object with a name, received {model!r}"
             )
         changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
+        for name, value in FORMER_FIELDS.items():
+            received = changes.pop(name, value)
+            require(received == value, name, f"{value}, as every recipe has it now", received)
+        if model["name"] == "ensemble" and changes.get("optimizer") == "sgd":
+            del changes["optimizer"]  # the default then, by which no ensemble was trained
         changes |= {"model": model["name"]}
         changes |= {f"model.{k}": v for k, v in model.items() if k != "name"}
-        return cls(name=values.get("name", "custom")).changed(**changes)
+        return cls(name=current_name(values.get("name", "custom"))).changed(**changes)
+
+
+def current_name(name: Any) -> Any:
+    """The name that a recipe has today; any other value as it is."""
+    return FORMER_NAMES.get(name, name) if isinstance(name, str) else name
 
 
 _HINTS = typing.get_type_hints(Recipe)

@@ -14,12 +14,12 @@ def setting(default: Any, meaning: str, unit: str = "") -> Any:
     return dataclasses.field(default=default, metadata={"meaning": meaning, "unit": unit})
 
 
-def settle(made: Any, prefix: str = "") -> None:
+def settle(settings: Any, prefix: str = "") -> None:
     """Give each field of a frozen dataclass that was just made its type. Raises UsageError."""
-    for name, hint in typing.get_type_hints(type(made)).items():
+    for name, hint in typing.get_type_hints(type(settings)).items():
         if hint in (int, float, bool) or typing.get_origin(hint) is tuple:
-            value = parse(prefix + name, getattr(made, name), hint)
-            object.__setattr__(made, name, value)
+            value = parse(prefix + name, getattr(settings, name), hint)
+            object.__setattr__(settings, name, value)
 
 
 def require(holds: bool, name: str, expected: str, received: object) -> None:

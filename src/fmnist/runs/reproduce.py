@@ -1,7 +1,8 @@
 """The command that makes a run once more."""
 
 from fmnist.data.fashion_mnist import FASHION_MNIST
-from fmnist.recipes.recipe import Ensemble, Recipe
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import settings
 from fmnist.runs.commands import command

@@ -1,34 +1,30 @@
 """A sweep's trials on a Ray cluster: here Optuna proposes, there `fmnist train` runs.
 
 A trial is a Ray task, which starts the process that a local sweep starts, in a folder of its node,
-and brings back its run folder as an archive. A task that is lost with its node is begun again by
+and brings back its run folder's files. A task that is lost with its node is begun again by
 Ray: the same trial with the same values. The storage is told of a trial once, when its folder is
 here, so that none is counted twice. Trials are not stopped early.
 
 Ray unpickles what its machines send each other: whoever reaches a cluster's ports commands it.
 """
 
-import io
 import json
 import logging
 import os
-import re
 import runpy
 import shutil
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import files
-from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.errors import FmnistError, UsageError
 
 if TYPE_CHECKING:
     from fmnist.search.sweep import Rows, Sweep
@@ -37,7 +33,6 @@ POLL_SECONDS = 0.3
 CONNECT_SECONDS = 10
 RETRIES = 10  # of a trial whose node, or worker there, is lost
 STOP_SECONDS = 10  # in which the trials that run have to end when the sweep is stopped
-NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of a run folder's file
 
 
 def connect(address: str, cpus: int, gpus: float) -> None:
@@ -83,12 +78,12 @@ def room(nodes: Iterable[Mapping[str, Any]], cpus: int, gpus: float) -> int:
 
 
 def _described(nodes: Iterable[Mapping[str, Any]]) -> str:
-    found = [
+    resources = [
         f"{node['Resources'].get('CPU', 0):g} and {node['Resources'].get('GPU', 0):g}"
         for node in nodes
         if node["Alive"]
     ]
-    return ", ".join(found) or "none"
+    return ", ".join(resources) or "none"
 
 
 def search(
@@ -149,20 +144,19 @@ def _receive(task: Any, sweep: Path, folder: Path) -> int:
     import ray
 
     try:
-        code, said, archive = ray.get(task)
-        contents = unpack(archive)
-    except (ray.exceptions.RayError, RunError) as error:
+        code, said, arrived = ray.get(task)
+    except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         why = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        code, said, contents = 1, f"error: it did not come back from the cluster ({why})\n", {}
+        code, said, arrived = 1, f"error: it did not come back from the cluster ({why})\n", {}
     with folder.with_suffix(".txt").open("a", encoding="utf-8") as file:
         file.write(said)
     arriving = sweep / f".{folder.name}.tmp"
     for old in (arriving, folder):  # which a sweep that was cut off has left
         shutil.rmtree(old, ignore_errors=True)
-    if contents:
+    if arrived:
         arriving.mkdir()
-        for name, content in contents.items():
+        for name, content in arrived.items():
             files.write_whole(arriving / name, lambda path, c=content: path.write_bytes(c))  # type: ignore[misc]
         arriving.rename(folder)
     return int(code)
@@ -173,8 +167,8 @@ def _receive(task: Any, sweep: Path, folder: Path) -> int:
 
 def run_trial(
     base: Mapping[str, Any], words: Sequence[str], backend: str, cpus: int
-) -> tuple[int, str, bytes]:
-    """Train a trial in a process: its exit code, what it said, and its run folder as an archive."""
+) -> tuple[int, str, dict[str, bytes]]:
+    """Train a trial in a process: its exit code, what it said, and its run folder's files."""
     with tempfile.TemporaryDirectory(prefix="fmnist-") as name:
         place = Path(name)
         (place / "base.json").write_text(json.dumps(base), encoding="utf-8")
@@ -196,37 +190,12 @@ def run_trial(
             process.kill()
             process.wait()
         text = (place / "said.txt").read_text("utf-8", errors="replace")
-        return process.returncode, text, pack(place / "run")
+        return process.returncode, text, contents(place / "run")
 
 
-def pack(folder: Path) -> bytes:
-    """The files of a run folder, checkpoints left out, as a ZIP archive without compression."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(folder.glob("*")):
-            if path.is_file():
-                archive.write(path, path.name)
-    return buffer.getvalue()
-
-
-def unpack(content: bytes) -> dict[str, bytes]:
-    """The files of `pack`'s archive by name. RunError for anything but plain files of a folder."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            for member in members:
-                plain = stat.S_ISREG(member.external_attr >> 16) and not member.flag_bits & 1
-                if not (plain and NAME.fullmatch(member.filename)):
-                    raise ValueError(f"{member.filename!r} is no plain file of the folder")
-                if member.compress_type != zipfile.ZIP_STORED:
-                    raise ValueError(f"{member.filename!r} is compressed")
-            if len({member.filename for member in members}) != len(members):
-                raise ValueError("a name is there twice")
-            if sum(member.file_size for member in members) > len(content):
-                raise ValueError("it promises more than it holds")
-            return {member.filename: archive.read(member) for member in members}
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise RunError(f"a trial's archive: expected a run folder's files ({error})") from None
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a run folder by name, checkpoints left out; none where there is no folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
 
 
 def _end_with_the_task() -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fmnist import files, system
 from fmnist.engine import backend, networks
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes.recipe import LARGEST_WEIGHT, Ensemble, Recipe
+from fmnist.recipes.networks.ensemble import LARGEST_WEIGHT, Ensemble
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS
 from fmnist.runs.run import SCHEMA, Run, now
 from fmnist.scoring.figures import probabilities

@@ -16,9 +16,9 @@ LARGEST_FILE = 16 * 2**20  # bytes of an image or of the class names
 
 def read_image_folder(name: str, names: tuple[str, ...] | None, place: Path) -> Data:
     """The data set in `train/<class>/*` and `test/<class>/*`. Raises DataError."""
-    found = {split: _subfolders(place / split) for split in ("train", "test")}
-    classes = names or tuple(found["train"])
-    for split, folders in found.items():
+    subfolders = {split: _subfolders(place / split) for split in ("train", "test")}
+    classes = names or tuple(subfolders["train"])
+    for split, folders in subfolders.items():
         if sorted(folders) != sorted(classes):
             odd = sorted(set(folders) ^ set(classes))
             raise DataError(
@@ -26,7 +26,7 @@ def read_image_folder(name: str, names: tuple[str, ...] | None, place: Path) -> 
                 f"{'classes.txt' if names else 'train'}; missing or too many: {', '.join(odd)}"
             )
     splits, hashes, size = [], {}, None
-    for split, folders in found.items():
+    for split, folders in subfolders.items():
         images: list[Bytes] = []
         labels: list[int] = []
         digest = hashlib.sha256()

@@ -1,0 +1,39 @@
+"""The networks: of each its options and what it takes, parameters and operations, in a file.
+
+`engine.networks` builds them, each by the file of the same name there.
+"""
+
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol
+
+from fmnist.recipes.networks.compact import Compact
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.networks.plain import Plain
+from fmnist.recipes.networks.wide import Wide
+
+
+class Network(Protocol):
+    """A network's options: a frozen dataclass that checks them, and counts by them."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    batch_statistics: ClassVar[bool]
+    """Whether the network normalises over the images that are on the device together."""
+
+    @property
+    def halvings(self) -> int:
+        """How often the images' sides are halved."""
+
+    def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
+        """The network's parameters for images of shape (height, width, 1), statistics included."""
+
+    def operations(self, shape: tuple[int, int, int], classes: int) -> int:
+        """Floating-point operations of an image's convolutions and matrix products, forward."""
+
+
+NETWORKS: dict[str, type[Network]] = {
+    "plain": Plain,
+    "compact": Compact,
+    "wide": Wide,
+    "ensemble": Ensemble,
+}
