@@ -39,7 +39,7 @@ EPOCHS = [
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "run", {"name": "seed"}, ENV)
+    return Run.create(tmp_path / "run", recipe("seed"), ENV)
 
 
 def show(progress, run, pause=0.0):

@@ -91,7 +91,7 @@ def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     _, said = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, said
     assert f"--resume {cut}" in said.splitlines()[-1]
-    assert Run(cut / "trials" / "0001").load_checkpoint() is not None
+    assert Run(cut / "trials" / "0001").checkpoints.load() is not None
     Sweep(cut).search(3)
 
     out, said = undisturbed.communicate()

@@ -104,7 +104,7 @@ def export(
     where accuracy falls by more than 0.5 points or a weight does not fit float16; nothing is left
     then.
     """
-    run = Run(run)
+    run = run if isinstance(run, Run) else Run(run)
     if format not in STORAGES:
         raise UsageError(f"format: expected one of {', '.join(STORAGES)}, received {format!r}")
     chosen = storage or STORAGES[format][0]
@@ -201,12 +201,8 @@ def _convert(
     run: Run, data: Data, form: str, storage: str, folder: Path, calibrate: Run | str | None
 ) -> Export:
     """The file and its card in a new folder, scored in one view by the file's own runtime."""
-    recipe, env = Recipe.from_json(run.recipe), run.env
-    if env["data"]["hash"] != data.hash:
-        raise UsageError(
-            f"{run.path}: expected the data that it was trained on ({env['data']['name']}, hash "
-            f"{env['data']['hash'][:16]}), received {data.name}, hash {data.hash[:16]}"
-        )
+    recipe = run.recipe
+    run.require_data(data.hash, data.name)
     apart = recipe.fit_on == "train"
     split = "test" if "test" in run.scores or not apart else "val"
     model, about = evaluation.load_model(run)
@@ -320,18 +316,19 @@ def _temperature(
     run: Run, model: Any, about: dict[str, Any], data: Data, calibrate: Run | str | None
 ) -> tuple[float, str]:
     """The temperature, and what it was fitted on in words."""
-    recipe, source = Recipe.from_json(run.recipe), run
+    recipe, source = run.recipe, run
     if calibrate is not None:
         source = find_run(calibrate)
-        sibling = Recipe.from_json(source.recipe)
+        sibling = source.recipe
         if recipe.fit_on == "train":
             raise UsageError(f"{run.path}: has val images of its own; leave out --calibrate")
         if sibling.fit_on != "train" or _networks(sibling) != _networks(recipe):
             raise UsageError(
                 f"{source.path}: expected a run of the same network that kept val apart"
             )
-        if source.env["data"]["hash"] != data.hash or source.env["classes"] != about["classes"]:
-            raise UsageError(f"{source.path}: expected a run on the same data as {run.path}")
+        source.require_data_of(run)
+        if source.env["classes"] != about["classes"]:
+            raise UsageError(f"{source.path}: expected a run on the classes of {run.path}")
         model, about = evaluation.load_model(source)
     elif recipe.fit_on == "all":
         return 1.0, "nothing: no image was kept apart from training"

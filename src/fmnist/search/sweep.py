@@ -18,7 +18,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -31,6 +30,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import plain, settings
 from fmnist.runs.commands import command
+from fmnist.runs.folders import make_folder
 from fmnist.runs.run import Run, now
 from fmnist.search import space
 from fmnist.search.study import mend_journal, open_study, reason, successive_halving
@@ -104,20 +104,9 @@ class Sweep:
         """
         over = list(over)
         space.parse_over(over, recipe)
-        if path is None:
-            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            path = Path("sweeps") / f"{stamp}-{recipe.name}"
-        folder = Path(path)
-        try:
-            folder.mkdir(parents=True)
-            (folder / "trials").mkdir()
-        except FileExistsError:
-            raise RunError(
-                f"{folder}: exists already and a sweep never writes into another; choose another "
-                f"name, or go on with it by {command('sweep', '--resume', folder)}"
-            ) from None
-        except OSError as error:
-            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        asked = Path(path) if path is not None else None
+        folder = make_folder(asked, "sweeps", recipe.name, _refusal)
+        (folder / "trials").mkdir()
         files.write_json(folder / "base.json", recipe.to_json())
         files.write_json(
             folder / "sweep.json",
@@ -283,7 +272,7 @@ class Sweep:
             trial.set_user_attr("reason", self._reason(trial.number, code))
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
-            run.drop_checkpoints()
+            run.checkpoints.drop()
         show(self.rows())
         ended = [row for row in self.rows() if row["state"] != "running"]
         if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
@@ -384,3 +373,10 @@ class Sweep:
         data = ["--data", self.about["data"]] if self.about["data"] else []
         line = command("train", *words, *data, "--fit-on", "all", "--test")
         return f"KERAS_BACKEND=jax {line}" if self.about["backend"] == "jax" else line
+
+
+def _refusal(folder: Path) -> str:
+    return (
+        f"{folder}: exists already and a sweep never writes into another; choose another name, or "
+        f"go on with it by {command('sweep', '--resume', folder)}"
+    )
