@@ -556,7 +556,7 @@ def test_an_export_in_parts_is_joined_as_the_error_says(trained, folder, tmp_pat
 
 
 def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monkeypatch):
-    from fmnist.exports import export as exports
+    from fmnist.exports import outcome
 
     out = tmp_path / "out"
     arguments = ("export", trained[0], "--data", folder, "--out", out)
@@ -567,7 +567,7 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
         (("--storage", "int8", "--storage", "float16"), "--out: names one folder"),
     ):
         assert expected in refused(call(*arguments, *wrong), 2)
-    monkeypatch.setattr(exports, "ALLOWED", -1)
+    monkeypatch.setattr(outcome, "ALLOWED", -1)
     assert "nothing was exported" in refused(call(*arguments), 1)
     run = Run(copied(trained[0], tmp_path))
     arrays, about = run.load_weights(), run.about_weights()

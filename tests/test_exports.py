@@ -22,7 +22,7 @@ from fmnist import files
 from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import export as exports
-from fmnist.exports import onnx_graph, portable
+from fmnist.exports import onnx_graph, outcome, portable
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
@@ -253,7 +253,7 @@ def test_a_litert_file_answers_as_the_run_does(run, storage, data, tmp_path):
     made = exports.export(run, "litert", data, storage=storage, out=tmp_path)
     assert made.parts == ["model.tflite"]
     assert made.largest_difference <= {"float16": 0.05, "int8": 1.0}[storage]
-    assert made.accuracy >= made.before - exports.ALLOWED
+    assert made.accuracy >= made.before - outcome.ALLOWED
     assert files.read_json(tmp_path / "card.json")["file"] == "model.tflite"
 
 
@@ -325,7 +325,7 @@ def test_a_temperature_of_another_kind_is_refused(run, plain, on_all, data, tmp_
 
 
 def test_what_is_worse_than_the_bound_leaves_nothing(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, "ALLOWED", -1.0)
+    monkeypatch.setattr(outcome, "ALLOWED", -1.0)
     for form in ("onnx", "keras"):
         with pytest.raises(FmnistError, match="nothing was exported"):
             exports.export(run, form, data, out=tmp_path / "out")

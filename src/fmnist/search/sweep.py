@@ -12,17 +12,16 @@ Val alone is looked at, never test.
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import Popen
 from typing import IO, Any, NoReturn
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from fmnist import files
 from fmnist.errors import FmnistError, RunError
@@ -32,8 +31,8 @@ from fmnist.recipes.text import plain, settings
 from fmnist.runs.commands import command
 from fmnist.runs.folders import make_folder
 from fmnist.runs.run import Run, now
-from fmnist.search import space
-from fmnist.search.study import mend_journal, open_study, reason, successive_halving
+from fmnist.search import process, space
+from fmnist.search.study import mend_journal, open_study, reason, row_of, successive_halving
 from fmnist.signals import Interrupted, stop_signals
 
 SCHEMA = 1
@@ -48,13 +47,6 @@ FORM = {
     "storage": str,
     "study": str,
     "backend": str,
-}
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
 }
 Rows = list[dict[str, Any]]
 
@@ -140,21 +132,8 @@ class Sweep:
         `val` is that of the finished run with the recipe's views; of any other trial it is the
         last epoch's by one view.
         """
-        return [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
-
-    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
-        steps = trial.intermediate_values
-        last = steps[max(steps)] if steps else None
-        return {
-            "trial": trial.number,
-            "state": STATES[trial.state],
-            "val": trial.value if trial.state == TrialState.COMPLETE else last,
-            "epochs": max(steps, default=0),
-            "seconds": trial.user_attrs.get("seconds"),
-            "values": {name: trial.params[name] for name in self.space if name in trial.params},
-            "run": str(self.folder_of(trial.number)),
-            "reason": trial.user_attrs.get("reason"),
-        }
+        trials = self.study.get_trials(deepcopy=False)
+        return [row_of(trial, self.space, self.folder_of(trial.number)) for trial in trials]
 
     def search(
         self,
@@ -225,14 +204,14 @@ class Sweep:
         folder = self.folder_of(trial.number)
         show(self.rows())
         pruned = self._is_behind(trial)  # decided already, where the sweep was cut off then
-        with self._training(trial, folder, held, pruned) as process:
-            while process and process.poll() is None and not stop and not pruned:
+        with self._training(trial, folder, held, pruned) as started:
+            while started and started.poll() is None and not stop and not pruned:
                 time.sleep(POLL_SECONDS)
                 pruned = self._report(trial, show)
         run = self._run(trial.number)
         if stop and not pruned and not (run and run.finished):
             self.interrupted(stop, [trial.number])
-        self.finish(trial, process.returncode if process else 0, show)
+        self.finish(trial, started.returncode if started else 0, show)
 
     def _run(self, number: int) -> Run | None:
         folder = self.folder_of(number)
@@ -269,7 +248,8 @@ class Sweep:
         elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
-            trial.set_user_attr("reason", self._reason(trial.number, code))
+            said = self.folder_of(trial.number).with_suffix(".txt")
+            trial.set_user_attr("reason", process.why_it_failed(said, code))
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
             run.checkpoints.drop()
@@ -283,7 +263,7 @@ class Sweep:
     @contextlib.contextmanager
     def _training(
         self, trial: Trial, folder: Path, held: IO[str], pruned: bool
-    ) -> Iterator["subprocess.Popen[bytes] | None"]:
+    ) -> Iterator["Popen[bytes] | None"]:
         """The trial's process, which ends with the block; None where there is nothing to train."""
         if pruned:
             yield None
@@ -297,27 +277,9 @@ class Sweep:
             return
         else:
             words = ["train", "--resume", str(folder)]
-        # All trials are of the same data and engine, whatever the sweep is resumed with.
-        env = os.environ | {"KERAS_BACKEND": self.about["backend"]}
-        env.pop("FMNIST_DATA", None)
-        with folder.with_suffix(".txt").open("ab") as said:
-            # Its own process group: Ctrl-C reaches this process alone, which passes it on. It holds
-            # the sweep's lock too, should this process be killed before it.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fmnist", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                start_new_session=True,
-                env=env,
-                pass_fds=(held.fileno(),) if os.name == "posix" else (),
-            )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.wait()
+        backend, said = self.about["backend"], folder.with_suffix(".txt")
+        with process.training(words, backend, said, held) as started:
+            yield started
 
     def _report(self, trial: Trial, show: Callable[[Rows], object]) -> bool:
         """Report the epochs that are new; whether the trial is to be pruned."""
@@ -350,14 +312,6 @@ class Sweep:
 
     def _resume_command(self) -> str:
         return command("sweep", "--resume", self.path)
-
-    def _reason(self, number: int, code: int) -> str:
-        """The last line that a trial's process said, which is of its progress if it was killed."""
-        if code < 0:
-            return f"its process was killed by signal {-code}"
-        text = self.folder_of(number).with_suffix(".txt").read_text("utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1].removeprefix("error: ") if lines else f"it ended with code {code}"
 
     def best(self) -> dict[str, Any] | None:
         """The row of the complete trial with the highest val accuracy; None where there is none."""
