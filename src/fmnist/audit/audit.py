@@ -26,8 +26,8 @@ from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import folders
 from fmnist.runs.commands import command
-from fmnist.runs.forms import changes_of_data, require_same_data
 from fmnist.runs.run import Run, now
+from fmnist.runs.same_data import changes_of_data, require_same_data
 from fmnist.scoring.figures import probabilities
 from fmnist.signals import Interrupted
 from fmnist.training.progress import Progress

@@ -23,7 +23,7 @@ from fmnist.exports.convert import convert
 from fmnist.exports.formats import FILES
 from fmnist.exports.outcome import Export, compare_with_run
 from fmnist.exports.parts import copy_run, cut, store
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
 from fmnist.scoring import evaluate as evaluation
 
 Format = Literal["safetensors", "onnx", "litert", "keras"]
@@ -68,7 +68,7 @@ def export(
     where accuracy falls by more than 0.5 points or a weight does not fit float16; nothing is left
     then.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = find_run(run)
     if format not in STORAGES:
         raise UsageError(f"format: expected one of {', '.join(STORAGES)}, received {format!r}")
     chosen = storage or STORAGES[format][0]

@@ -1,10 +1,8 @@
 """The JSON files of a run folder: which keys each has, and of which type."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmnist.data.splits import Data
 from fmnist.errors import RunError
 from fmnist.files import read_json, read_lines, require
 
@@ -86,20 +84,3 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         require(line, METRICS | (EPOCH if "epoch" in line else {}), path)
         require(line.get("val_accuracy", 0), float, f"{path}: val_accuracy")
     return lines
-
-
-def require_same_data(owner: object, recorded: Mapping[str, Any], data: Data) -> None:
-    """Raise RunError unless data and validation split are those that a run or audit recorded."""
-    if changes := changes_of_data(recorded, data):
-        raise RunError(f"{owner}: the data is not the same: {'; '.join(changes)}")
-
-
-def changes_of_data(recorded: Mapping[str, Any], data: Data) -> list[str]:
-    """What differs between the data that a run or an audit recorded and this data, in words."""
-    known = {
-        "data": (recorded["hash"], data.hash),
-        "validation split": (recorded["val_index_hash"], data.val_index_hash),
-    }
-    return [
-        f"{what} {then[:12]}, now {now[:12]}" for what, (then, now) in known.items() if then != now
-    ]

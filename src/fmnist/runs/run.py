@@ -284,7 +284,9 @@ def _refusal(folder: Path) -> str:
 
 
 def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`."""
+    """The run at a path, or of that name under `runs/`; a run itself is returned as it is."""
+    if isinstance(name, Run):
+        return name
     inside = Path("runs") / name
     return Run(inside if not Path(name).exists() and inside.is_dir() else name)
 

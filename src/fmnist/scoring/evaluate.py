@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.splits import SealedSplit, Split
 from fmnist.errors import RunError, UsageError
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
 from fmnist.scoring.figures import Score, check_labels, score_logits
 from fmnist.scoring.views import BATCH, Forward, predict_logits
 
@@ -47,7 +47,7 @@ def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
 
     Everything else is as in `score`.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = find_run(run)
     found, logits, labels = score(run, split)
     if found.split in ("val", "test"):
         run.save_logits(found.split, logits, labels)

@@ -11,8 +11,8 @@ from fmnist.data.splits import Data
 from fmnist.engine import backend
 from fmnist.errors import RunError
 from fmnist.recipes.shipped import RECIPES, changes_of
-from fmnist.runs.forms import changes_of_data, require_same_data
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
+from fmnist.runs.same_data import changes_of_data, require_same_data
 from fmnist.scoring import evaluate as evaluation
 
 # Share of answers that may change where the machine is another: products in bfloat16 round
@@ -121,7 +121,7 @@ def verify(run: Run | str, data: Data) -> Verification:
     Raises RunError for a run without weights or scores, and where the data or the validation split
     is another, since then nothing can be compared.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = find_run(run)
     run.require_weights()
     claims = run.scores
     if not claims:

@@ -11,7 +11,7 @@ from fmnist.engine import backend, distributed, precision
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
-from fmnist.runs.forms import require_same_data
+from fmnist.runs.same_data import require_same_data
 from fmnist.training.progress import Progress
 from fmnist.training.teachers import describe
 from fmnist.training.trainer import Trainer
@@ -109,9 +109,8 @@ def resume(
 
     Raises RunError for a finished run, one that another process trains, or other data.
     """
-    folder = None
-    if distributed.first():
-        folder = run if isinstance(run, runs.Run) else runs.Run(run)
+    folder = runs.find_run(run) if distributed.first() else None
+    if folder:
         folder.require_unfinished()
     values, env = distributed.share([folder.recipe_json, dict(folder.env)] if folder else None)
     recipe = Recipe.from_json(values)
