@@ -221,10 +221,11 @@ def test_the_command_trains_the_same_recipe(trained, data):
 
 def test_the_command_names_what_else_the_run_needs(run):
     run.change_env(backend="jax", teachers=[{"run": "runs/a b; rm -r x", "weights": "0" * 64}])
-    files.write_json(run.path / "recipe.json", run.recipe_json | {"name": "my-own"})
+    path = run.path / "recipe.json"
+    files.write_json(path, files.read_json(path) | {"name": "my-own"})
     assignment, *words = shlex.split(training_command(run))
     assert assignment == "KERAS_BACKEND=jax"
-    assert words[words.index("train") + 1] == str(run.path / "recipe.json")
+    assert words[words.index("train") + 1] == str(path)
     assert words[-2:] == ["--teacher", "runs/a b; rm -r x"]
 
 
@@ -246,7 +247,8 @@ def test_test_is_shown_where_it_was_scored_and_never_scored_here(run, data, tmp_
 
 
 def test_a_run_on_all_images_is_reported_on_test(run, data):
-    files.write_json(run.path / "recipe.json", run.recipe_json | {"fit_on": "all"})
+    path = run.path / "recipe.json"
+    files.write_json(path, files.read_json(path) | {"fit_on": "all"})
     with pytest.raises(UsageError, match="trained on the validation images too; use --split test"):
         choose_split([run], "val")
     with pytest.raises(RunError, match="was not scored on test"):
