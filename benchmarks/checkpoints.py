@@ -30,7 +30,7 @@ def main() -> None:
         float(session.one_update(0)["loss"])
         times = []
         with tempfile.TemporaryDirectory(dir=".") as place:  # /tmp may be memory
-            run = Run.create(Path(place) / "run", session.recipe.to_json(), session.env)
+            run = Run.create(Path(place) / "run", session.recipe, session.env)
             for update in range(1, asked.repeats + 1):
                 begin = time.perf_counter()
                 session.save(run, update)

@@ -211,7 +211,7 @@ def test_what_cannot_be_audited_is_refused(audited, spoilt, tmp_path):
     with pytest.raises(RunError, match="expected an audit folder"):
         resume(tmp_path, spoilt)
     other = load_data(write_idx_set(tmp_path / "other"))
-    with pytest.raises(RunError, match="is of data with hash"):
+    with pytest.raises(RunError, match="the data is not the same"):
         resume(audited[0], other)
     assert not (tmp_path / "new").exists()
 

@@ -24,6 +24,7 @@ from idx import write_idx_set
 import fmnist
 from fmnist import files
 from fmnist.cli.main import main
+from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES
 from fmnist.runs.run import Run
 
@@ -232,7 +233,7 @@ def test_audit_makes_a_folder_once_and_says_what_it_found(folder, tmp_path):
 
 
 def test_an_unfinished_run_is_not_scored(tmp_path):
-    run = Run.create(tmp_path / "run", {"name": "reference"}, {})
+    run = Run.create(tmp_path / "run", Recipe(name="reference"), {})
     assert "has no weights yet" in refused(call("evaluate", run.path), 5)
 
 
@@ -399,13 +400,12 @@ def test_train_leaves_a_whole_run(trained, folder):
     assert about["scores"] == run.scores
     assert set(run.scores) == {"val"}
     assert run.finished
-    assert run.recipe["model"] == {"name": "plain"} | run.recipe["model"]
-    assert run.recipe["model"]["filters"] == [4, 4]
+    assert run.recipe_json["model"].items() >= {"name": "plain", "filters": [4, 4]}.items()
     assert {"commit", "dirty", "versions", "device", "precision", "micro_batch"} <= set(run.env)
     assert run.env["data"]["n"] == 440
     assert run.env["command"][1:3] == ["train", "reference"]
     assert not (path / "checkpoint").exists()
-    assert not run.ledger_path.exists(), "nobody opened test"
+    assert not run.ledger.path.exists(), "nobody opened test"
     assert "epoch 1/1" in done.err, "progress is on stderr"
 
 
@@ -436,7 +436,7 @@ def test_evaluate_reproduces_the_recorded_score_exactly(trained, folder):
     assert done.code == 0
     accuracy = re.search(r"^VAL ACCURACY: (.*)%.*n=40, 95% CI", done.out, re.MULTILINE)
     assert float(accuracy[1]) == pytest.approx(100 * score["accuracy"], abs=0.005)
-    assert not Run(path).ledger_path.exists()
+    assert not Run(path).ledger.path.exists()
 
 
 def copied(run, folder, **env):
@@ -564,7 +564,7 @@ def test_an_export_in_parts_is_joined_as_the_error_says(trained, folder, tmp_pat
 
 
 def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monkeypatch):
-    from fmnist.exports import export as exports
+    from fmnist.exports import outcome
 
     out = tmp_path / "out"
     arguments = ("export", trained[0], "--data", folder, "--out", out)
@@ -575,7 +575,7 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
         (("--storage", "int8", "--storage", "float16"), "--out: names one folder"),
     ):
         assert expected in refused(call(*arguments, *wrong), 2)
-    monkeypatch.setattr(exports, "ALLOWED", -1)
+    monkeypatch.setattr(outcome, "ALLOWED", -1)
     assert "nothing was exported" in refused(call(*arguments), 1)
     run = Run(copied(trained[0], tmp_path))
     arrays, about = run.load_weights(), run.about_weights()
@@ -685,7 +685,7 @@ def test_runs_tables_and_shows(trained):
         assert value in table
     shown = call("runs", "show", path, "--json").json
     run = Run(path)
-    assert shown["recipe"] == run.recipe
+    assert shown["recipe"] == run.recipe_json
     assert shown["env"] == run.env
     assert shown["metrics"] == run.metrics()
     text = call("runs", "show", path)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.shipped import recipe
-from fmnist.runs import run as runs
+from fmnist.runs import arrays
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import (
     compare,
@@ -34,7 +34,7 @@ def make(tmp_path):
     """A maker of runs that predicted something of some labels on val."""
 
     def make(name, predicted, labels, env=ENV, **changes):
-        run = Run.create(tmp_path / "runs" / name, recipe("quick", **SMALL).to_json(), env)
+        run = Run.create(tmp_path / "runs" / name, recipe("quick", **SMALL), env)
         run.append_metrics({"epoch": 1, "update": 9, "loss": 1, "accuracy": 0, "seconds": 5.0})
         run.save_logits("val", logits_of(np.asarray(predicted), **changes), np.asarray(labels))
         return run
@@ -174,7 +174,7 @@ def test_what_cannot_be_compared_is_refused(make, trio, tmp_path):
         compare([one, open_subject([other], "val")])
     data = ENV["data"] | {"hash": "7" * 64}
     strange = make("strange", np.arange(10) % 3, np.arange(10) % 3, ENV | {"data": data})
-    with pytest.raises(UsageError, match="on the same data"):
+    with pytest.raises(UsageError, match="expected the data that it was trained on"):
         open_subject([trio[0], strange], "val")
     for content in (b"", b"PK\x03\x04", b"\x80\x04."):
         (trio[0].path / "val_logits.npz").write_bytes(content)
@@ -183,6 +183,6 @@ def test_what_cannot_be_compared_is_refused(make, trio, tmp_path):
 
 
 def test_logits_that_unpack_without_end_are_refused(trio, monkeypatch):
-    monkeypatch.setattr(runs, "LARGEST_LOGITS", 100)
+    monkeypatch.setattr(arrays, "LARGEST_LOGITS", 100)
     with pytest.raises(RunError, match="unpacked"):
         open_subject([trio[0]], "val")

@@ -167,7 +167,7 @@ def test_teachers_that_would_spoil_the_figures_are_refused(data, teacher, other,
     with pytest.raises(UsageError, match="validation images too"):
         train(small(), data, tmp_path / "run", teachers=[other], progress=QUIET)
     foreign = load_data(write_idx_set(tmp_path / "set", train=300, test=60, seed=9))
-    with pytest.raises(UsageError, match="student's data"):
+    with pytest.raises(UsageError, match="expected the data that it was trained on"):
         train(small(), foreign, tmp_path / "run", teachers=[teacher], progress=QUIET)
     with pytest.raises(Interrupted):
         train(small(), data, tmp_path / "unfinished", progress=StopAt(1, 15))

@@ -82,7 +82,7 @@ def test_the_weights_are_those_of_the_least_cross_entropy():
 def test_its_logits_are_the_weighted_sum(members, made, data):
     images = data.val.images[:30]
     expected = 0
-    for run, weight in zip(members, made.recipe["model"]["weights"], strict=True):
+    for run, weight in zip(members, made.recipe.options.weights, strict=True):
         model, about = load_model(run)
         forward = compile_forward(model, about["mean"], about["deviation"])
         expected = expected + weight * forward(images)
@@ -93,9 +93,9 @@ def test_its_logits_are_the_weighted_sum(members, made, data):
 
 def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
     assert made.finished
-    assert made.recipe["views"] == "shift"
+    assert made.recipe.views == "shift"
     assert made.env["parameters"] == sum(run.env["parameters"] for run in members)
-    kept = Recipe.from_json(made.recipe)
+    kept = made.recipe
     assert Recipe.from_json(json.loads(json.dumps(kept.to_json()))) == kept
     assert kept.options.parameters((12, 12, 1), 10) == made.env["parameters"]
     seconds = sum(run.metrics()[-1]["seconds"] for run in members)
@@ -116,7 +116,7 @@ def test_whatever_takes_a_run_takes_it(members, made, data, tmp_path):
 
 
 def test_it_is_described_without_a_training_that_it_never_had(members, made, capsys):
-    fields = [name for name, *_ in Recipe.from_json(made.recipe).describe()]
+    fields = [name for name, *_ in made.recipe.describe()]
     assert fields == [
         "name",
         "model",
@@ -139,13 +139,13 @@ def test_it_is_described_without_a_training_that_it_never_had(members, made, cap
 
 def test_the_plain_mean_where_asked_or_where_val_was_trained_on(members, data, tmp_path):
     run = create(members, tmp_path / "equal", equal=True)
-    assert run.recipe["model"]["weights"] == [0.5, 0.5]
+    assert run.recipe.options.weights == (0.5, 0.5)
     small = recipe("quick", **{**SMALL, "epochs": 1}, fit_on="all")
     two = [
         train(small.changed(seed=i), data, tmp_path / f"{i}", progress=Progress("none"))
         for i in range(2)
     ]
-    assert create(two, tmp_path / "two").recipe["model"]["weights"] == [0.5, 0.5]
+    assert create(two, tmp_path / "two").recipe.options.weights == (0.5, 0.5)
     with pytest.raises(UsageError, match="same images"):
         create([members[0], two[0]], tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
@@ -164,7 +164,7 @@ def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
     with pytest.raises(RunError, match="exists already"):
         create(members, made.path)
     with pytest.raises(UsageError, match="fmnist ensemble"):
-        train(Recipe.from_json(made.recipe), data, tmp_path / "trained")
+        train(made.recipe, data, tmp_path / "trained")
     with pytest.raises(UsageError, match="2 to 32"):
         recipe("quick", model="ensemble")
     assert not any(tmp_path.iterdir())
@@ -202,7 +202,7 @@ def test_half_an_ensemble_is_no_run_and_is_not_trained(members, made, data, tmp_
     ],
 )
 def test_a_strangers_recipe_is_checked(made, altered):
-    kept = made.recipe
+    kept = made.recipe_json
     with pytest.raises(UsageError):
         Recipe.from_json(kept | {"model": kept["model"] | altered})
     nested = kept

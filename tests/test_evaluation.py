@@ -254,7 +254,7 @@ def make_run(tmp_path_factory):
     def make(**changes):
         chosen = recipe("reference", **(SMALL | changes))
         folder = tmp_path_factory.mktemp("runs") / "run"
-        run = Run.create(folder, chosen.to_json(), ENV)
+        run = Run.create(folder, chosen, ENV)
         model = networks.build(chosen, (12, 12, 1), 3)
         about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
         run.save_weights({v.path: v.numpy() for v in model.variables}, about)
@@ -265,6 +265,7 @@ def make_run(tmp_path_factory):
 
 def test_evaluating_leaves_score_and_logits(make_run):
     run, split = make_run(), some_split(30)
+    assert run.scores == {}
     begin = time.perf_counter()
     score = evaluate(run, split)
     spent = time.perf_counter() - begin
@@ -275,7 +276,7 @@ def test_evaluating_leaves_score_and_logits(make_run):
     assert again.loss == pytest.approx(score.loss, rel=1e-5)
     assert score.images_per_second > 30 / spent / 1.01
     assert score.times_opened is None
-    assert not run.ledger_path.exists()
+    assert not run.ledger.path.exists()
     with np.load(run.path / "val_logits.npz", allow_pickle=False) as kept:
         assert (kept["labels"] == split.labels).all()
         redone = score_logits(kept["logits"], kept["labels"], ("a", "b", "c"), "val")
@@ -297,7 +298,7 @@ def test_each_scoring_of_test_is_in_the_ledger(make_run):
     scores = [evaluate(run, sealed) for _ in range(2)]
     assert [score.times_opened for score in scores] == [1, 2]
     assert "test opened 2×" in scores[1].headline()
-    entries = files.read_lines(run.ledger_path)
+    entries = files.read_lines(run.ledger.path)
     assert len(entries) == 2
     for entry, score in zip(entries, scores, strict=True):
         assert entry["weights"] == files.sha256(run.weights_path)

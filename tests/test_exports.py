@@ -22,7 +22,7 @@ from fmnist import files
 from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import export as exports
-from fmnist.exports import onnx_graph, portable
+from fmnist.exports import onnx_graph, outcome, portable
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
@@ -127,7 +127,7 @@ def test_a_temperature_without_an_end_stays_within_bounds():
 def test_the_portable_network_gives_the_same_logits(name, data, request):
     run = request.getfixturevalue(name)
     model, about = load_model(run)
-    made = portable.build(model, Recipe.from_json(run.recipe), about, 0.5)
+    made = portable.build(model, run.recipe, about, 0.5)
     assert all(type(layer).__module__.startswith("keras.") for layer in made.layers)
     given = made(data.val.images[..., 0])
     logits, chance = (np.asarray(given[key]) for key in ("logits", "probabilities"))
@@ -142,7 +142,7 @@ def test_a_norm_that_turns_the_order_round_stays_behind_the_pooling(run, data, t
         if layer.name.startswith("batch_norm"):
             signs = np.where(np.arange(layer.gamma.shape[0]) % 2, -1.0, 1.0)
             layer.gamma.assign(layer.gamma.value * signs)
-    made = portable.build(model, Recipe.from_json(run.recipe), about)
+    made = portable.build(model, run.recipe, about)
     norms = [layer.name for layer in made.layers if layer.name.startswith("batch_norm")]
     assert norms == ["batch_norm_1", "batch_norm_2"]
     images = data.val.images
@@ -162,7 +162,7 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
 ):
     run = request.getfixturevalue(name)
     model, about = load_model(run)
-    graph = onnx_graph.convert(portable.build(model, Recipe.from_json(run.recipe), about)).graph
+    graph = onnx_graph.convert(portable.build(model, run.recipe, about)).graph
     kinds = [node.op_type for node in graph.node]
     assert not {"Transpose", "Reshape", "Identity"} & {*kinds}
     assert kinds.count("Conv") == convolutions
@@ -228,7 +228,7 @@ def test_the_card_says_what_the_file_scores(run, data, tmp_path):
     assert card["calibrated_on"] == "val (n=40)"
     assert card["latency"]["milliseconds"] > 0
     assert card["data"]["hash"] == data.hash
-    assert Recipe.from_json(card["recipe"]) == Recipe.from_json(run.recipe)
+    assert Recipe.from_json(card["recipe"]) == run.recipe
     page = (tmp_path / "card.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2
     assert card["sha256"] in page
@@ -253,7 +253,7 @@ def test_a_litert_file_answers_as_the_run_does(run, storage, data, tmp_path):
     made = exports.export(run, "litert", data, storage=storage, out=tmp_path)
     assert made.parts == ["model.tflite"]
     assert made.largest_difference <= {"float16": 0.05, "int8": 1.0}[storage]
-    assert made.accuracy >= made.before - exports.ALLOWED
+    assert made.accuracy >= made.before - outcome.ALLOWED
     assert files.read_json(tmp_path / "card.json")["file"] == "model.tflite"
 
 
@@ -275,7 +275,7 @@ def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
     made = exports.export(both, "onnx", data, storage="float32", out=tmp_path / "out")
     logits, _ = answers(tmp_path / "out" / "model.onnx", data.val.images)
     first, second = (logits_of(each, data.val.images) for each in (run, plain))
-    weights = both.recipe["model"]["weights"]
+    weights = both.recipe.options.weights
     np.testing.assert_allclose(logits, weights[0] * first + weights[1] * second, atol=1e-3)
     assert made.changed == 0
 
@@ -303,7 +303,7 @@ def test_a_run_on_all_images_takes_a_siblings_temperature(run, on_all, data, tmp
     logits, _ = answers(tmp_path / "taken" / "model.onnx", data.test.open().images)
     unlike = logsumexp(logits.astype(float), axis=1) < card["outlier"]["threshold"]
     assert card["outlier"]["test_false_alarm"] == pytest.approx(unlike.mean(), abs=0.02)
-    noted = [line["form"] for line in files.read_lines(on_all.ledger_path)]
+    noted = [line["form"] for line in files.read_lines(on_all.ledger.path)]
     assert noted == ["keras", "onnx, float16"] * 2
     assert card["scores"]["test"]["times_opened"] == 4
 
@@ -325,7 +325,7 @@ def test_a_temperature_of_another_kind_is_refused(run, plain, on_all, data, tmp_
 
 
 def test_what_is_worse_than_the_bound_leaves_nothing(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, "ALLOWED", -1.0)
+    monkeypatch.setattr(outcome, "ALLOWED", -1.0)
     for form in ("onnx", "keras"):
         with pytest.raises(FmnistError, match="nothing was exported"):
             exports.export(run, form, data, out=tmp_path / "out")

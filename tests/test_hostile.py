@@ -28,6 +28,7 @@ from fmnist.cli.runs import run_row, show_run, show_runs
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, recipe
+from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import load_model
 
@@ -75,11 +76,11 @@ def made(tmp_path_factory):
     from fmnist.engine import networks
 
     chosen = recipe("quick", **SMALL)
-    run = Run.create(tmp_path_factory.mktemp("runs") / "run", chosen.to_json(), ENV)
+    run = Run.create(tmp_path_factory.mktemp("runs") / "run", chosen, ENV)
     model = networks.build(chosen, (12, 12, 1), 3)
     arrays = {v.path: v.numpy() for v in model.variables}
-    run.save_checkpoint(4, arrays, {"seconds": 1.0, "scoring_seconds": 0.5})
-    run.save_checkpoint(8, arrays, {"seconds": 2.0, "scoring_seconds": 0.5})
+    run.checkpoints.save(4, arrays, {"seconds": 1.0, "scoring_seconds": 0.5})
+    run.checkpoints.save(8, arrays, {"seconds": 2.0, "scoring_seconds": 0.5})
     run.append_metrics(LINE)
     run.save_score("val", SCORE)
     about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
@@ -168,7 +169,7 @@ def test_any_manifest_is_read_or_passed_over(made, tmp_path_factory, place, cont
     whole[place : place + len(content)] = content
     file.write_bytes(whole)
     said = []
-    _, about = Run(folder).load_checkpoint(said.append)
+    _, about = Run(folder).checkpoints.load(said.append)
     # Between JSON's signs a byte may change without a change in what is said.
     assert about["update"] == (4 if said else 8)
     assert said or unchanged or kind == "json"
@@ -272,7 +273,7 @@ def test_weights_that_promise_what_is_not_there_are_refused(run):
 
 def test_a_checkpoint_of_another_model_is_passed_over(run):
     said = []
-    assert run.load_checkpoint(said.append, {"other": (3,)}) is None
+    assert run.checkpoints.load(said.append, {"other": (3,)}) is None
     assert len(said) == 2
     assert "expected the arrays of recipe.json's model" in said[0]
 
@@ -318,7 +319,7 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("trained")
     data = write_idx_set(place / "data", train=60, test=20, height=12, width=12, classes=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "drop_checkpoints", lambda self: None)
+        patch.setattr(Checkpoints, "drop", lambda self: None)
         done = call(
             "train",
             "quick",
@@ -444,8 +445,8 @@ def sparse(run):
 
 def longer(run):
     """A checkpoint of more updates than the recipe has."""
-    arrays, about = run.load_checkpoint()
-    run.save_checkpoint(99, arrays, {k: v for k, v in about.items() if k != "update"})
+    arrays, about = run.checkpoints.load()
+    run.checkpoints.save(99, arrays, {k: v for k, v in about.items() if k != "update"})
 
 
 READING = ("show", "evaluate", "verify", "compare", "export", "resume")
@@ -502,7 +503,7 @@ def test_a_hostile_run_folder_is_one_line_for_each_command(
         assert expected in said.err.splitlines()[-1], (name, said.err)
         assert sum(line.startswith("error: ") for line in said.err.splitlines()) == 1
     assert memory() - before < 200 * 2**20
-    assert not theirs.ledger_path.exists()
+    assert not theirs.ledger.path.exists()
     assert not (tmp_path / "export").exists()
     assert not (tmp_path / "student").exists()
 

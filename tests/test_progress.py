@@ -39,7 +39,7 @@ EPOCHS = [
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "run", {"name": "reference"}, ENV)
+    return Run.create(tmp_path / "run", recipe("reference"), ENV)
 
 
 def show(progress, run, pause=0.0):

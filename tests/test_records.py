@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import compile_forward, load_model
@@ -40,7 +39,7 @@ def test_there_are_records():
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
 def test_a_record_is_of_the_recipe_as_shipped(record):
-    recipe = Recipe.from_json(Run(record).recipe)
+    recipe = Run(record).recipe
     assert set(changes_of(recipe)) <= {"seed", "fit_on"}
     assert recipe.fit_on == "all"
     lines = results(record)
@@ -68,7 +67,7 @@ def test_a_recorded_seed_has_its_weights_in_float16(record):
     )
     assert np.isfinite(logits).all()
     # Rounding the weights changes few answers.
-    full = results(record)[run.recipe["seed"]]
+    full = results(record)[run.recipe.seed]
     assert abs(run.scores["test"]["correct"] - full["correct"]) <= 20
 
 

@@ -18,7 +18,6 @@ from test_pictures import pixels_of
 import fmnist
 from fmnist import files
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import parse_settings, recipe
 from fmnist.report.figures import PICTURES, describe_run
 from fmnist.report.report import OCCLUDED, _look_inside, choose_split, write_report
@@ -217,15 +216,16 @@ def test_the_command_trains_the_same_recipe(trained, data):
     settings = [value for name, value in pairwise(words) if name == "--set"]
     assert words[words.index("train") + 1] == "reference"
     again = recipe("reference", **parse_settings(settings))
-    assert again == Recipe.from_json(trained[0].recipe)
+    assert again == trained[0].recipe
 
 
 def test_the_command_names_what_else_the_run_needs(run):
     run.change_env(backend="jax", teachers=[{"run": "runs/a b; rm -r x", "weights": "0" * 64}])
-    files.write_json(run.path / "recipe.json", run.recipe | {"name": "my-own"})
+    path = run.path / "recipe.json"
+    files.write_json(path, files.read_json(path) | {"name": "my-own"})
     assignment, *words = shlex.split(training_command(run))
     assert assignment == "KERAS_BACKEND=jax"
-    assert words[words.index("train") + 1] == str(run.path / "recipe.json")
+    assert words[words.index("train") + 1] == str(path)
     assert words[-2:] == ["--teacher", "runs/a b; rm -r x"]
 
 
@@ -235,19 +235,20 @@ def test_the_command_names_what_else_the_run_needs(run):
 def test_test_is_shown_where_it_was_scored_and_never_scored_here(run, data, tmp_path):
     with pytest.raises(RunError, match=r"was not scored on test; .*evaluate .* --split test"):
         choose_split([run], "test")
-    assert not run.ledger_path.exists()
+    assert not run.ledger.path.exists()
     score = fmnist.evaluate(run, data.test)
-    ledger = run.ledger_path.read_bytes()
+    ledger = run.ledger.path.read_bytes()
     assert choose_split([run], "test") == "test"
     assert choose_split([run]) == "val"
     made = write_report([run], "test", data, tmp_path / "page.html")
     assert made["runs"][0]["accuracy"] == score.accuracy
     assert "Test was opened 1×" in page_of(tmp_path / "page.html").text
-    assert run.ledger_path.read_bytes() == ledger
+    assert run.ledger.path.read_bytes() == ledger
 
 
 def test_a_run_on_all_images_is_reported_on_test(run, data):
-    files.write_json(run.path / "recipe.json", run.recipe | {"fit_on": "all"})
+    path = run.path / "recipe.json"
+    files.write_json(path, files.read_json(path) | {"fit_on": "all"})
     with pytest.raises(UsageError, match="trained on the validation images too; use --split test"):
         choose_split([run], "val")
     with pytest.raises(RunError, match="was not scored on test"):
@@ -273,7 +274,7 @@ def test_other_data_is_refused(run, tmp_path):
 
 
 def test_a_score_that_the_logits_do_not_give_is_refused(run, data, tmp_path):
-    scores = run.scores
+    scores = files.read_json(run.path / "score.json")
     scores["val"]["correct"] += 1
     files.write_json(run.path / "score.json", scores)
     with pytest.raises(RunError, match=r"claims \d+ right on val, its logits give \d+; .*verify"):

@@ -19,9 +19,10 @@ from samples import ENV, SCORE
 
 from fmnist import files
 from fmnist.errors import RunError
+from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import SCHEMA, Run, run_folders
 
-RECIPE = {"schema": 1, "name": "reference"}
+RECIPE = Recipe(name="reference")
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
 
 
@@ -65,6 +66,7 @@ def same(arrays, expected):
 
 def test_create_writes_what_was_given(run):
     assert run.recipe == RECIPE
+    assert files.read_json(run.path / "recipe.json") == json.loads(json.dumps(RECIPE.to_json()))
     assert run.env["precision"] == "float32"
     assert run.env["schema"] == SCHEMA
     assert (run.name, run.finished, run.scores, run.metrics()) == ("first", False, {}, [])
@@ -79,7 +81,7 @@ def test_an_env_json_without_what_a_run_needs_is_named(run):
 def test_a_run_never_writes_into_an_existing_folder(run, tmp_path):
     before = {p.name: p.read_bytes() for p in run.path.iterdir()}
     with pytest.raises(RunError, match=f"exists already.*--resume {run.path}"):
-        Run.create(run.path, {"name": "other"}, {})
+        Run.create(run.path, Recipe(name="other"), {})
     assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
 
     someones = tmp_path / "thesis"
@@ -117,13 +119,14 @@ def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
     code = """if True:
         import sys, time
         from fmnist.errors import RunError
+        from fmnist.recipes.recipe import Recipe
         from fmnist.runs.run import Run
         while time.time() < float(sys.argv[2]): pass
         for i in range(50):
-            try: print(Run.create(f"{sys.argv[1]}/{i}", {"name": "reference"}, {}).path)
+            try: print(Run.create(f"{sys.argv[1]}/{i}", Recipe(name="reference"), {}).path)
             except RunError as error: assert "exists already" in str(error)
         for i in range(10):
-            print(Run.create(None, {"name": "reference"}, {}).path)
+            print(Run.create(None, Recipe(name="reference"), {}).path)
         """
     start = time.time() + 1.5
     processes = [python(code, "asked", start, cwd=tmp_path) for _ in range(4)]
@@ -253,6 +256,18 @@ def test_a_write_on_a_full_disk_leaves_the_old_file(run):
     assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
 
 
+def test_what_a_run_has_read_follows_its_own_changes_and_loses_no_others(run):
+    assert (run.scores, run.env["threads"], run.env["micro_batch"]) == ({}, 2, 7)
+    other = Run(run.path)  # as another process has it
+    other.save_score("val", SCORE)
+    other.change_env(threads=1)
+    assert (run.scores, run.env["threads"]) == ({}, 2)
+    run.save_score("test", SCORE)
+    run.change_env(micro_batch=3)
+    assert run.scores == {"val": SCORE, "test": SCORE}
+    assert (run.env["threads"], run.env["micro_batch"]) == (1, 3)
+
+
 def test_a_crash_while_writing_leaves_the_old_file(run):
     run.save_score("val", SCORE)
     code = """if True:
@@ -284,10 +299,10 @@ def test_a_reader_finds_the_old_file_or_the_new(run):
     process = python(code, run.path, json.dumps(SCORE))
     seen = set()
     while process.poll() is None:
-        seen.add(run.scores["val"]["n"])
+        seen.add(Run(run.path).scores["val"]["n"])
     process.communicate()
     assert process.returncode == 0
-    assert run.scores["val"]["n"] == 59
+    assert Run(run.path).scores["val"]["n"] == 59
     assert len(seen) > 5
 
 
@@ -352,22 +367,22 @@ def checkpoints(run):
 
 
 def test_the_newest_two_checkpoints_are_kept(run):
-    assert run.load_checkpoint() is None
+    assert run.checkpoints.load() is None
     for update in (5, 10, 15):
-        run.save_checkpoint(update, STATE, {"seconds": update / 2})
+        run.checkpoints.save(update, STATE, {"seconds": update / 2})
     assert checkpoints(run) == [
         f"{n:09}.{kind}" for n in (10, 15) for kind in ("json", "safetensors")
     ]
-    arrays, about = run.load_checkpoint()
+    arrays, about = run.checkpoints.load()
     assert same(arrays, STATE)
     assert (about["update"], about["seconds"]) == (15, 7.5)
-    run.drop_checkpoints()
-    assert run.load_checkpoint() is None
+    run.checkpoints.drop()
+    assert run.checkpoints.load() is None
 
 
 def test_a_damaged_checkpoint_falls_back_loudly_to_the_one_before(run):
-    run.save_checkpoint(5, STATE, {"seconds": 2.5})
-    run.save_checkpoint(10, {k: np.asarray(v + 1) for k, v in STATE.items()}, {"seconds": 5.0})
+    run.checkpoints.save(5, STATE, {"seconds": 2.5})
+    run.checkpoints.save(10, {k: np.asarray(v + 1) for k, v in STATE.items()}, {"seconds": 5.0})
     flipped = 0
     for file in sorted((run.path / "checkpoint").glob("*10.*")):
         content = file.read_bytes()
@@ -379,7 +394,7 @@ def test_a_damaged_checkpoint_falls_back_loudly_to_the_one_before(run):
         for damage in [None, *damages]:
             file.write_bytes(damage) if damage is not None else file.unlink()
             said = []
-            arrays, about = run.load_checkpoint(said.append)
+            arrays, about = run.checkpoints.load(said.append)
             if about["update"] == 10:  # white space, or the schema, of the small manifest
                 assert file.suffix == ".json"
                 assert damage is None or arrays["0001 step"] == 8
@@ -390,22 +405,22 @@ def test_a_damaged_checkpoint_falls_back_loudly_to_the_one_before(run):
                 flipped += 1
         file.write_bytes(content)
     assert flipped > 300
-    assert run.load_checkpoint(pytest.fail)[1]["update"] == 10
+    assert run.checkpoints.load(pytest.fail)[1]["update"] == 10
 
 
 def test_no_whole_checkpoint_is_none(run):
-    run.save_checkpoint(5, STATE, {})
+    run.checkpoints.save(5, STATE, {})
     (run.path / "checkpoint" / "000000005.safetensors").write_bytes(b"")
     said = []
-    assert run.load_checkpoint(said.append) is None
+    assert run.checkpoints.load(said.append) is None
     assert len(said) == 1
 
 
 def test_a_checkpoint_on_a_full_disk_leaves_the_last(run):
-    run.save_checkpoint(5, STATE, {})
+    run.checkpoints.save(5, STATE, {})
     with files_limited_to(2000), pytest.raises(RunError, match="could not be written"):
-        run.save_checkpoint(10, {"a": np.zeros(4000)}, {})
-    arrays, about = run.load_checkpoint(pytest.fail)
+        run.checkpoints.save(10, {"a": np.zeros(4000)}, {})
+    arrays, about = run.checkpoints.load(pytest.fail)
     assert about["update"] == 5
     assert same(arrays, STATE)
 
@@ -413,7 +428,7 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_last(run):
 def test_a_checkpoint_folder_that_cannot_be_made_is_told(run):
     (run.path / "checkpoint").write_text("in the way")
     with pytest.raises(RunError, match="could not be made"):
-        run.save_checkpoint(5, STATE, {})
+        run.checkpoints.save(5, STATE, {})
 
 
 # the lock
@@ -450,8 +465,8 @@ def test_the_ledger_counts_by_weights(run, tmp_path):
     assert [run.enter_in_ledger({"n": 60, "correct": i}) for i in range(3)] == [1, 2, 3]
     assert other.enter_in_ledger({"n": 60, "correct": 1}) == 1
     assert (run.times_opened(), other.times_opened()) == (3, 1)
-    assert run.ledger_path == other.ledger_path == run.path.parent / "ledger.jsonl"
-    first = files.read_lines(run.ledger_path)[0]
+    assert run.ledger.path == other.ledger.path == run.path.parent / "ledger.jsonl"
+    first = run.ledger.lines()[0]
     assert first.items() >= {"run": "first", "n": 60, "correct": 0}.items()
     assert first["when"].endswith("+00:00")
     twin = shutil.copytree(run.path, run.path.parent / "twin")

@@ -16,6 +16,7 @@ from fmnist import files
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
+from fmnist.search.process import why_it_failed
 from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
 
@@ -91,7 +92,7 @@ def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     _, said = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, said
     assert f"--resume {cut}" in said.splitlines()[-1]
-    assert Run(cut / "trials" / "0001").load_checkpoint() is not None
+    assert Run(cut / "trials" / "0001").checkpoints.load() is not None
     Sweep(cut).search(3)
 
     out, said = undisturbed.communicate()
@@ -240,10 +241,10 @@ def test_trials_that_all_fail_end_the_sweep(tmp_path):
 
 
 def test_the_reason_of_a_killed_trial_is_no_line_of_its_progress(tmp_path):
-    sweep = begun(tmp_path / "s")
-    sweep.folder_of(0).with_suffix(".txt").write_text("epoch 1/8\nerror: no room\n\n")
-    assert sweep._reason(0, 1) == "no room"
-    assert sweep._reason(0, -9) == "its process was killed by signal 9"
+    said = tmp_path / "0000.txt"
+    said.write_text("epoch 1/8\nerror: no room\n\n")
+    assert why_it_failed(said, 1) == "no room"
+    assert why_it_failed(said, -9) == "its process was killed by signal 9"
 
 
 def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path):

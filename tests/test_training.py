@@ -12,7 +12,6 @@ from idx import write_idx_set
 from fmnist import system
 from fmnist.data.load import load_data
 from fmnist.errors import NonFiniteLossError, RunError, UsageError
-from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
@@ -113,7 +112,7 @@ def test_a_run_folder_holds_everything(whole, data):
     stored = np.load(whole.path / "val_logits.npz")
     correct = (stored["logits"].argmax(axis=1) == data.val.labels).sum()
     assert whole.scores["val"]["correct"] == correct
-    assert Recipe.from_json(whole.recipe) == small()
+    assert whole.recipe == small()
 
 
 def test_it_learns(data, tmp_path):
@@ -255,7 +254,7 @@ def test_non_finite_loss_names_the_update_and_keeps_the_checkpoint(data, tmp_pat
         train(chosen, data, tmp_path / "run", checkpoint_seconds=0, progress=QUIET)
     run = Run(tmp_path / "run")
     assert not run.finished
-    arrays, manifest = run.load_checkpoint()
+    arrays, manifest = run.checkpoints.load()
     assert manifest["update"] >= 1
     assert all(np.isfinite(a).all() for a in arrays.values())
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.files import read_lines, write_whole
-from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.figures import wilson_interval
 
@@ -39,7 +38,7 @@ def row(record: Path) -> tuple[float, str]:
     """A record's mean accuracy and its line of the table."""
     run = Run(record)
     lines: list[dict[str, Any]] = read_lines(record / "results.jsonl")
-    recipe, env, n = Recipe.from_json(run.recipe), run.env, lines[0]["n"]
+    recipe, env, n = run.recipe, run.env, lines[0]["n"]
     accuracies = [line["accuracy"] for line in lines]
     mean = statistics.mean(accuracies)
     spread = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(lines) > 1 else ""

@@ -24,6 +24,7 @@ import numpy as np
 
 from fmnist import files
 from fmnist.data.load import load_data
+from fmnist.exports.parts import portable_env
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
 
@@ -68,7 +69,7 @@ class Trainer:
             self.fmnist("train", "--resume", folder, "--test", "--checkpoint-seconds", 120)
         if "test" not in run.scores:
             self.fmnist("evaluate", folder, "--split", "test")
-        return run
+        return Run(folder)  # with the scores that another process wrote
 
     def fmnist(self, *arguments: object) -> None:
         """An fmnist command, told to stop where the time is up."""
@@ -88,7 +89,7 @@ def result(run: Run) -> dict[str, Any]:
     score, last = run.scores["test"], run.metrics()[-1]
     kept = ("n", "correct", "accuracy", "loss", "expected_calibration_error", "views")
     return {
-        "seed": run.recipe["seed"],
+        "seed": run.recipe.seed,
         **{key: score[key] for key in kept},
         "interval": [round(x, 5) for x in score["interval"]],
         "times_opened": run.times_opened(),
@@ -103,13 +104,8 @@ def result(run: Run) -> dict[str, Any]:
 
 def copy(run: Run, out: Path) -> None:
     """Seed 0's run without what is large or of this machine, its weights halved and scored."""
-    env = run.env
-    env.pop("command", None)
-    env["data"].pop("folder", None)
-    for teacher in env.get("teachers", []):
-        teacher["run"] = Path(teacher["run"]).name
-    files.write_json(out / "env.json", env)
-    files.write_json(out / "recipe.json", run.recipe)
+    files.write_json(out / "env.json", portable_env(run))
+    files.write_json(out / "recipe.json", run.recipe.to_json())
     (out / "metrics.jsonl").write_bytes((run.path / "metrics.jsonl").read_bytes())
     arrays, about = run.load_weights(), run.about_weights()
     if sum(a.size for a in arrays.values()) * 2 > LARGEST:

@@ -12,7 +12,6 @@ import hashlib
 import shutil
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,10 @@ from fmnist.audit.rows import audit_duplicates, audit_labels, write_lines
 from fmnist.data.splits import Data, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
+from fmnist.runs import folders
 from fmnist.runs.commands import command
 from fmnist.runs.run import Run, now
+from fmnist.runs.same_data import changes_of_data, require_same_data
 from fmnist.scoring.figures import probabilities
 from fmnist.signals import Interrupted
 from fmnist.training.progress import Progress
@@ -111,17 +112,7 @@ def audit(
     """
     check(recipe, folds, len(data.train) + len(data.val))
     recipe.check_shape(data.shape, len(data.classes))
-    if folder is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        folder = Path("audits") / f"{stamp}-{recipe.name}"
-    refuse_existing(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "lock").touch(exist_ok=False)  # of two that start at once, one gets it
-    except FileExistsError:
-        raise _exists(folder) from None
-    except OSError as error:
-        raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+    folder = folders.make_folder(folder, "audits", recipe.name, _refusal)
     files.write_json(
         folder / "audit.json",
         {
@@ -144,12 +135,11 @@ def audit(
 
 def refuse_existing(folder: Path) -> None:
     """Raise RunError for a folder that is there and not empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise _exists(folder)
+    folders.refuse_existing(folder, _refusal)
 
 
-def _exists(folder: Path) -> RunError:
-    return RunError(f"{folder}: exists already; choose another by --out, or go on by --resume")
+def _refusal(folder: Path) -> str:
+    return f"{folder}: exists already; choose another by --out, or go on by --resume"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -171,12 +161,7 @@ def resume(folder: Path, data: Data, *, progress: Progress | None = None) -> dic
     for other data, and for an audit that another process is making.
     """
     settings = read_settings(folder)
-    for what, mine in (("hash", data.hash), ("val_index_hash", data.val_index_hash)):
-        if settings["data"][what] != mine:
-            raise RunError(
-                f"{folder}: is of data with {what} {settings['data'][what][:16]}, now it is "
-                f"{mine[:16]}"
-            )
+    require_same_data(folder, settings["data"], data)
     with files.held(folder / "lock", f"{folder}: another process is making this audit"):
         known = data.fitting("all")
         chance, runs = out_of_sample(folder, settings, data, known, progress or Progress())
@@ -231,7 +216,7 @@ def train_fold(folder: Path, k: int, recipe: Recipe, part: Data, progress: Progr
         shutil.rmtree(path, ignore_errors=True)  # killed before it was a run
     else:
         run = Run(path)
-        if Recipe.from_json(run.recipe) != recipe or run.env["data"]["hash"] != part.hash:
+        if run.recipe != recipe or changes_of_data(run.env["data"], part):
             raise RunError(f"{path}: is a run of another recipe or of other data than the audit's")
         if run.finished:
             return run

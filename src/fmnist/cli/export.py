@@ -9,7 +9,7 @@ from fmnist.cli.options import Folder, Json, RunFolder, folder_of, load, print_j
 from fmnist.errors import UsageError
 
 if TYPE_CHECKING:
-    from fmnist.exports.export import Export
+    from fmnist.exports.outcome import Export
 
 
 def show_export(made: "Export") -> None:

@@ -19,7 +19,7 @@ from fmnist.cli.options import (
 )
 from fmnist.cli.tables import short_score, show_score, table
 from fmnist.errors import FmnistError, UsageError
-from fmnist.recipes.recipe import Recipe, current_name
+from fmnist.recipes.recipe import current_name
 from fmnist.recipes.shipped import changes_of
 from fmnist.recipes.text import plain, short
 
@@ -31,10 +31,9 @@ def run_row(run: "Run") -> dict[str, Any]:
     """A run in a line, also where its recipe has fields that this version does not know."""
     metrics, env = run.metrics(), run.env
     try:
-        recipe = Recipe.from_json(run.recipe)
-        name, changes = recipe.name, changes_of(recipe)
+        name, changes = run.recipe.name, changes_of(run.recipe)
     except UsageError as error:
-        given = run.recipe.get("name")
+        given = run.recipe_json.get("name")
         if not isinstance(given, str):
             raise
         name = current_name(given)
@@ -113,9 +112,9 @@ def show_run(run: "Run") -> None:
     for member in members:
         print(f"member: {member['run']} (weights sha256 {member['weights'][:16]})")
     if "of_another_version" in row["changes"]:
-        print(f"recipe: {json.dumps(run.recipe)} ({row['changes']['of_another_version']})")
+        print(f"recipe: {json.dumps(run.recipe_json)} ({row['changes']['of_another_version']})")
     else:
-        fields = Recipe.from_json(run.recipe).describe()
+        fields = run.recipe.describe()
         print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
     if not members:
         table(
@@ -193,7 +192,7 @@ def show(run: RunFolder, as_json: Json = False) -> None:
     print_json(
         {
             "run": opened.name,
-            "recipe": opened.recipe,
+            "recipe": opened.recipe_json,
             "env": opened.env,
             "metrics": opened.metrics(),
             "scores": opened.scores,
@@ -211,11 +210,12 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete runs, after asking; never one that the ledger or a record names."""
+    from fmnist.runs import deletion
     from fmnist.runs.run import find_run
 
     opened = list({run.path.resolve(): run for run in map(find_run, runs)}.values())
     for run in opened:  # all are looked at before any goes
-        run.require_deletable()
+        deletion.require_deletable(run)
     names = ", ".join(str(run.path) for run in opened)
     if not yes:
         if as_json or not sys.stdin.isatty():
@@ -223,7 +223,7 @@ def delete(
         if not typer.confirm(f"delete {names}?", err=True):
             raise UsageError("runs delete: received no; nothing was deleted")
     for run in opened:
-        run.delete()
+        deletion.delete(run)
         if not as_json:
             print(f"deleted {run.path}")
     if as_json:

@@ -32,7 +32,6 @@ from fmnist.cli.options import (
 )
 from fmnist.cli.tables import short_score, table
 from fmnist.errors import UsageError
-from fmnist.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from fmnist.runs.run import Run
@@ -42,7 +41,7 @@ def show_ensemble(members: Sequence["Run"], made: "Run") -> None:
     """Each member's weight and scores, then the ensemble's."""
     from fmnist.scoring.figures import headline
 
-    weights = made.recipe["model"]["weights"]
+    weights = made.recipe_json["model"]["weights"]
     table(
         ["member", "weight", "parameters", "val %", "test %"],
         [
@@ -178,7 +177,7 @@ def train(
     print(f"run folder: {result.path}")
     if score:
         print(f"by class: {command('runs', 'show', result.path)}")
-        if Recipe.from_json(result.recipe) == find_recipe("quick"):
+        if result.recipe == find_recipe("quick"):
             print(f"a stronger model: {command('train', 'standard', '--test')}")
         print(f"ACCURACY: {score.headline()}")
     else:
@@ -206,19 +205,18 @@ def ensemble(
     for each in members:  # before anything heavy is loaded
         each.require_weights()
     loaded = load(folder_of(members[0], data))
-    if loaded.hash != members[0].env["data"]["hash"]:  # before there is what cannot be scored
-        raise UsageError(f"--data: expected the data of {members[0].path}, received {loaded.name}")
+    members[0].require_data(loaded.hash, loaded.name)  # before there is what cannot be scored
 
     from fmnist.scoring.evaluate import evaluate as score_run
     from fmnist.training.ensemble import create
 
     made = create(members, run, equal=equal)
-    if made.recipe["fit_on"] == "train":
+    if made.recipe.fit_on == "train":
         score_run(made, loaded.val)
     if test:
         score_run(made, loaded.test)
     if as_json:
-        weights = made.recipe["model"]["weights"]
+        weights = made.recipe_json["model"]["weights"]
         print_json({"run": str(made.path), "weights": weights, "scores": made.scores})
     else:
         show_ensemble(members, made)

@@ -47,7 +47,7 @@ def write(
     env = run.env
     values: dict[str, Any] = {
         "schema": SCHEMA,
-        "name": run.recipe["name"],
+        "name": run.recipe.name,
         "format": form,
         "file": path.name,
         "sha256": files.sha256(path),
@@ -59,7 +59,7 @@ def write(
         "temperature": temperature,
         "calibrated_on": calibrated_on,
         "outlier": outlier,
-        "recipe": run.recipe,
+        "recipe": run.recipe.to_json(),
         "teachers": [Path(t["run"]).name for t in env.get("teachers") or []],
         "data": {"name": env["data"]["name"], "hash": env["data"]["hash"]},
         "scores": {
@@ -90,7 +90,7 @@ def write(
 
 def _words(run: Run, score: Score) -> dict[str, Any]:
     """What the model is for, and what it is not."""
-    env, recipe = run.env, Recipe.from_json(run.recipe)
+    env, recipe = run.env, run.recipe
     (height, width, _), n = env["shape"], len(env["classes"])
     fashion = env["data"]["name"] == FASHION_MNIST
     weakest = min(score.per_class, key=lambda row: float(row["recall"]))

@@ -1,5 +1,6 @@
 """Weights in a smaller form and in parts: what a safetensors export consists of."""
 
+import copy
 import hashlib
 import math
 from pathlib import Path
@@ -9,17 +10,23 @@ import numpy as np
 
 from fmnist import files
 from fmnist.errors import FmnistError
-from fmnist.runs.run import SCALE, SCHEMA, Arrays, Run
+from fmnist.runs.arrays import SCALE
+from fmnist.runs.run import SCHEMA, Arrays, Run
 
 
-def copy_run(run: Run, folder: Path) -> Run:
-    """A run folder with recipe, environment and learning curve, without what is of this machine."""
-    env = run.env
+def portable_env(run: Run) -> dict[str, Any]:
+    """A run's environment without what is of this machine: its command, its folders."""
+    env: dict[str, Any] = copy.deepcopy(dict(run.env))
     env.pop("command", None)
     env["data"].pop("folder", None)
     for other in (*env.get("teachers", []), *env.get("members", [])):
         other["run"] = Path(other["run"]).name
-    made = Run.create(folder, run.recipe, env)
+    return env
+
+
+def copy_run(run: Run, folder: Path) -> Run:
+    """A run folder with recipe, environment and learning curve, without what is of this machine."""
+    made = Run.create(folder, run.recipe, portable_env(run))
     for line in run.metrics():
         made.append_metrics(line)
     return made

@@ -31,7 +31,7 @@ def describe_run(subject: Subject, split: str, compact: bool = False) -> dict[st
     Raises RunError where score.json claims another score than the logits give.
     """
     run, logits, labels = subject.runs[0], subject.logits[0], subject.labels
-    env, recipe = run.env, Recipe.from_json(run.recipe)
+    env, recipe = run.env, run.recipe
     score = score_logits(
         logits,
         labels,

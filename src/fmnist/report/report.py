@@ -13,7 +13,6 @@ import numpy as np
 from fmnist import files
 from fmnist.data.splits import Data, Split
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import plain
 from fmnist.report import pictures, plots
 from fmnist.report.figures import answer_of, describe_comparison, describe_run
@@ -33,7 +32,7 @@ def choose_split(opened: Sequence[Run], asked: str | None = None) -> str:
 
     Raises RunError where a run has no logits of it, UsageError for val where there is none.
     """
-    on_all = [run for run in opened if Recipe.from_json(run.recipe).fit_on == "all"]
+    on_all = [run for run in opened if run.recipe.fit_on == "all"]
     if on_all and asked == "val":
         raise UsageError(
             f"{on_all[0].path}: was trained on the validation images too; use --split test"
@@ -114,11 +113,7 @@ def write_report(
 def _check(subject: Subject, data: Data, shown: Split) -> None:
     """Refuse a run whose logits are not of the images that would be shown beside them."""
     run, env = subject.runs[0], subject.runs[0].env
-    if env["data"]["hash"] != data.hash:
-        raise UsageError(
-            f"{run.path}: expected the data that it was trained on ({env['data']['name']}, hash "
-            f"{env['data']['hash'][:16]}), received {data.name}, hash {data.hash[:16]}"
-        )
+    run.require_data(data.hash, data.name)
     if not np.array_equal(subject.labels, shown.labels):
         raise RunError(f"{run.path}: its logits are of other images than the data's")
     if env["shape"] != list(data.shape) or len(env["classes"]) != len(data.classes):

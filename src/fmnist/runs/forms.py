@@ -1,4 +1,10 @@
-"""The files of a run folder: which keys each has, and of which type."""
+"""The JSON files of a run folder: which keys each has, and of which type."""
+
+from pathlib import Path
+from typing import Any
+
+from fmnist.errors import RunError
+from fmnist.files import read_json, read_lines, require
 
 ENV = {
     "backend": str,
@@ -39,3 +45,42 @@ CHECKPOINT = {"update": int, "seconds": float, "scoring_seconds": float}
 LIMITS = {"threads": 4096, "micro_batch": 65_536}  # of env.json; both are at least 1
 METRICS = {"update": int, "seconds": float}
 EPOCH = {"epoch": int, "loss": float, "accuracy": float}
+
+
+def read_env(run: Path) -> dict[str, Any]:
+    """`env.json` of a run folder, checked. Raises RunError."""
+    path = run / "env.json"
+    env = read_json(path)
+    optional = {k: form for k, form in ENV_OPTIONAL.items() if env.get(k) is not None}
+    require(env, ENV | optional, path)
+    require(env["data"].get("folder", ""), str, f"{path}: data: folder")
+    require(list(env["versions"].values()), [str], f"{path}: versions")
+    for key, limit in LIMITS.items():
+        if not 1 <= env[key] <= limit:
+            raise RunError(f"{path}: {key}: expected 1 to {limit:,}, found {env[key]}")
+    return env
+
+
+def read_scores(run: Path) -> dict[str, Any]:
+    """`score.json` of a run folder, checked; empty where there is none. Raises RunError."""
+    path = run / "score.json"
+    scores = read_json(path) if path.exists() else {}
+    for split, score in scores.items():
+        if split not in ("val", "test"):
+            raise RunError(f"{path}: expected scores of val and test, found {split!r}")
+        require(score, SCORE, f"{path}: {split}")
+        require(score.get("times_opened") or 0, int, f"{path}: {split}: times_opened")
+        sizes = {len(score["confusion"]), *map(len, score["confusion"])}
+        if sizes != {len(score["per_class"])} or len(score["interval"]) != 2:
+            raise RunError(f"{path}: {split}: confusion, classes or interval do not fit")
+    return scores
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` of a run folder, checked, oldest first. Raises RunError."""
+    path = run / "metrics.jsonl"
+    lines = read_lines(path)
+    for line in lines:
+        require(line, METRICS | (EPOCH if "epoch" in line else {}), path)
+        require(line.get("val_accuracy", 0), float, f"{path}: val_accuracy")
+    return lines

@@ -2,7 +2,6 @@
 
 from fmnist.data.fashion_mnist import FASHION_MNIST
 from fmnist.recipes.networks.ensemble import Ensemble
-from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import settings
 from fmnist.runs.commands import command
@@ -11,7 +10,7 @@ from fmnist.runs.run import Run
 
 def training_command(run: Run) -> str:
     """What to type, in a shell, to train a run's recipe, or make an ensemble, once more."""
-    recipe, env = Recipe.from_json(run.recipe), run.env
+    recipe, env = run.recipe, run.env
     if isinstance(recipe.options, Ensemble):
         equal = recipe.fit_on == "train" and len(set(recipe.options.weights)) == 1
         members = [member["run"] for member in env.get("members", [])]

@@ -1,10 +1,8 @@
-"""The run folder and the ledger: everything that a report or a comparison needs, written safely.
+"""The run folder: everything that a report or a comparison needs, written safely.
 
 A run folder holds `recipe.json`, `env.json`, `metrics.jsonl`, `checkpoint/` while training goes on,
-then `weights.safetensors`, `val_logits.npz`, `test_logits.npz` and `score.json`. The ledger,
-`ledger.jsonl` beside the run folders, gets a line each time a test split is scored.
-
-Files appear whole or not at all: see `files`.
+then `weights.safetensors`, `val_logits.npz`, `test_logits.npz` and `score.json`. Files appear
+whole or not at all: see `files`.
 """
 
 import contextlib
@@ -12,36 +10,27 @@ import json
 import os
 import shlex
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fmnist import files
-from fmnist.errors import RunError
-from fmnist.files import (
-    append_line,
-    load_arrays,
-    read_json,
-    read_lines,
-    save_arrays,
-    sha256,
-    write_json,
-    write_whole,
-)
+from fmnist.errors import RunError, UsageError
+from fmnist.files import append_line, read_json, save_arrays, sha256, write_json
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.arrays import read_logits, read_weights, write_logits
+from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.commands import command, resume_command
-from fmnist.runs.forms import CHECKPOINT, ENV, ENV_OPTIONAL, EPOCH, LIMITS, METRICS, SCORE
+from fmnist.runs.folders import make_folder, refuse_existing, require_plain_files
+from fmnist.runs.forms import read_env, read_metrics, read_scores
+from fmnist.runs.ledger import Ledger
 
 SCHEMA = 1
 Arrays = Mapping[str, NDArray[Any]]
-LEDGER = "ledger.jsonl"
-SCALE = ".scale"  # ends the name of the scales of an array stored as whole numbers
-KEPT_CHECKPOINTS = 2
-LARGEST_LOGITS = 2**30  # bytes, unpacked
 
 
 def now() -> str:
@@ -50,25 +39,24 @@ def now() -> str:
 
 
 class Run:
-    """A run folder. `Run(path)` opens one; `Run.create` makes one. Raises RunError."""
+    """A run folder. `Run(path)` opens one; `Run.create` makes one. Raises RunError.
+
+    Recipe, environment and scores are read once. What this object changes of them it knows; what
+    another process changes, a new object reads.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not (self.path / "recipe.json").is_file():
             expected = "a run folder (with a recipe.json)"
             raise RunError(f"{self.path}: expected {expected}, found none; see fmnist runs")
-        inside = self.path.resolve()
-        for entry in (*self.path.glob("*"), *self.path.glob("checkpoint/*")):
-            if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
-                raise RunError(f"{entry}: expected a file, found a link out of the run folder")
-            if not entry.is_file() and not entry.is_dir() and entry.exists():
-                raise RunError(f"{entry}: expected a file, found a pipe or device")
+        require_plain_files(self.path)
 
     @classmethod
     def create(
         cls,
         path: str | os.PathLike[str] | None,
-        recipe: Mapping[str, Any],
+        recipe: Recipe,
         env: Mapping[str, Any],
         fill: Callable[[Path], object] = lambda folder: None,
     ) -> "Run":
@@ -77,23 +65,8 @@ class Run:
         Refuses a folder that exists, unless it is empty. `fill` writes into it what else a run
         needs that is not trained; where that fails, no folder is left.
         """
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        first = Path("runs") / f"{stamp}-{recipe.get('name', 'run')}"
-        folder, count = Path(path) if path is not None else first, 1
-        try:
-            while path is None and folder.exists():
-                count += 1
-                folder = first.with_name(f"{first.name}-{count}")
-            if path is not None:
-                cls.refuse_existing(folder)
-            folder.mkdir(parents=True, exist_ok=path is not None)
-            (folder / "lock").touch(exist_ok=False)  # of two that start at once, one gets it
-        except FileExistsError:
-            if path is None:
-                return cls.create(None, recipe, env)
-            raise _exists(folder) from None
-        except OSError as error:
-            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        asked = Path(path) if path is not None else None
+        folder = make_folder(asked, "runs", recipe.name, _refusal)
         # The recipe comes last, since a folder with a recipe is a run.
         try:
             fill(folder)
@@ -101,15 +74,13 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
-        write_json(folder / "recipe.json", recipe)
+        write_json(folder / "recipe.json", recipe.to_json())
         return cls(folder)
 
     @staticmethod
     def refuse_existing(path: str | os.PathLike[str]) -> None:
         """Raise RunError where `create` would for a folder that is there and not empty."""
-        folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise _exists(folder)
+        refuse_existing(Path(path), _refusal)
 
     def __fspath__(self) -> str:
         """So that whatever takes a run's path takes a run."""
@@ -123,43 +94,55 @@ class Run:
         """The folder's name."""
         return self.path.resolve().name
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """`recipe.json` as an object; `Recipe.from_json` makes a recipe of it."""
+    @cached_property
+    def recipe_json(self) -> Mapping[str, Any]:
+        """`recipe.json` as it stands there, which another version may have written."""
         return read_json(self.path / "recipe.json")
 
-    @property
-    def env(self) -> dict[str, Any]:
-        """`env.json`: versions, device, precision, data hash, and what else the result rests on."""
-        env = read_json(self.path / "env.json")
-        path = self.path / "env.json"
-        optional = {k: form for k, form in ENV_OPTIONAL.items() if env.get(k) is not None}
-        files.require(env, ENV | optional, path)
-        files.require(env["data"].get("folder", ""), str, f"{path}: data: folder")
-        files.require(list(env["versions"].values()), [str], f"{path}: versions")
-        for key, limit in LIMITS.items():
-            if not 1 <= env[key] <= limit:
-                raise RunError(f"{path}: {key}: expected 1 to {limit:,}, found {env[key]}")
-        return env
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What was trained, and how. Raises UsageError for a recipe of another version."""
+        return Recipe.from_json(self.recipe_json)
+
+    @cached_property
+    def env(self) -> Mapping[str, Any]:
+        """`env.json`: versions, device, precision, data hash, and what else the result rests on.
+
+        It is to be read: `change_env` changes it.
+        """
+        return read_env(self.path)
 
     def change_env(self, **values: Any) -> None:
         """Write `env.json` anew with some values changed."""
-        write_json(self.path / "env.json", self.env | values)
+        write_json(self.path / "env.json", read_env(self.path) | values)
+        self.__dict__.pop("env", None)
 
-    @property
-    def scores(self) -> dict[str, Any]:
+    @cached_property
+    def scores(self) -> Mapping[str, Any]:
         """`score.json`: the latest score by split, empty before the first."""
-        path = self.path / "score.json"
-        scores = read_json(path) if path.exists() else {}
-        for split, score in scores.items():
-            if split not in ("val", "test"):
-                raise RunError(f"{path}: expected scores of val and test, found {split!r}")
-            files.require(score, SCORE, f"{path}: {split}")
-            files.require(score.get("times_opened") or 0, int, f"{path}: {split}: times_opened")
-            sizes = {len(score["confusion"]), *map(len, score["confusion"])}
-            if sizes != {len(score["per_class"])} or len(score["interval"]) != 2:
-                raise RunError(f"{path}: {split}: confusion, classes or interval do not fit")
-        return scores
+        return read_scores(self.path)
+
+    def save_score(self, split: str, score: Mapping[str, Any]) -> None:
+        """Put a split's score into `score.json`."""
+        scores = read_scores(self.path)  # another process may have scored another split meanwhile
+        write_json(self.path / "score.json", scores | {split: dict(score)})
+        self.__dict__.pop("scores", None)
+
+    def require_data(self, received: str, name: str) -> None:
+        """Raise UsageError unless a data set is the one that the run was trained on.
+
+        `received` is its hash, `Data.hash` or `Split.source`; `name` is what to call it.
+        """
+        data = self.env["data"]
+        if received != data["hash"]:
+            raise UsageError(
+                f"{self.path}: expected the data that it was trained on ({data['name']}, hash "
+                f"{data['hash'][:16]}), received {name}, hash {received[:16] or 'unknown'}"
+            )
+
+    def require_data_of(self, other: "Run") -> None:
+        """Raise UsageError unless another run was trained on the same data."""
+        self.require_data(other.env["data"]["hash"], f"that of {other.path}")
 
     @property
     def finished(self) -> bool:
@@ -172,20 +155,20 @@ class Run:
         return self.path / "weights.safetensors"
 
     @property
-    def ledger_path(self) -> Path:
-        """The ledger, beside the run folders."""
-        return self.path.resolve().parent / LEDGER
+    def checkpoints(self) -> Checkpoints:
+        """What training goes on from; a finished run has none."""
+        return Checkpoints(self.path / "checkpoint")
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the folder that the run lies in."""
+        return Ledger(self.path.resolve().parent)
 
     # metrics
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, one an epoch, oldest first."""
-        path = self.path / "metrics.jsonl"
-        lines = read_lines(path)
-        for line in lines:
-            files.require(line, METRICS | (EPOCH if "epoch" in line else {}), path)
-            files.require(line.get("val_accuracy", 0), float, f"{path}: val_accuracy")
-        return lines
+        return read_metrics(self.path)
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
@@ -195,7 +178,8 @@ class Run:
         """Drop the lines after update number `until`, from which training is resumed."""
         kept = [line for line in self.metrics() if line.get("update", 0) <= until]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_whole(self.path / "metrics.jsonl", lambda p: p.write_text(text, encoding="utf-8"))
+        path = self.path / "metrics.jsonl"
+        files.write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
 
     # weights, scores
 
@@ -234,31 +218,14 @@ class Run:
     ) -> dict[str, NDArray[Any]]:
         """The arrays of `weights.safetensors` by name; RunError unless of the `expected` shapes.
 
-        Of what is stored as whole numbers each array comes with its channels' scales, and is
-        returned as float32.
+        What is stored as whole numbers is returned as float32.
         """
         self.require_weights()
-        scaled = files.load_metadata(self.weights_path).get("storage") == "int8"
-        if scaled and expected is not None:
-            scales = {n + SCALE: s[-1:] for n, s in expected.items() if len(s) > 1}
-            expected = {**expected, **scales}
-        arrays = load_arrays(self.weights_path, expected, ("F32", "I8" if scaled else "F16"))
-        if scaled:
-            for name in [name for name in arrays if name.endswith(SCALE)]:
-                scale, kernel = arrays.pop(name), name.removesuffix(SCALE)
-                if kernel not in arrays:
-                    raise RunError(f"{self.weights_path}: a scale of no array, {name!r}")
-                arrays[kernel] = arrays[kernel].astype(np.float32) * scale
-        return arrays
+        return read_weights(self.weights_path, expected)
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
         """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""
-
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                np.savez_compressed(file, logits=logits, labels=labels)
-
-        write_whole(self._logits_path(split), write)
+        write_logits(self._logits_path(split), logits, labels)
 
     def has_logits(self, split: str) -> bool:
         """Whether the run was scored on a split and has kept its logits."""
@@ -270,72 +237,10 @@ class Run:
         if not path.exists():
             how = command("evaluate", self.path, "--split", split)
             raise RunError(f"{self.path}: was not scored on {split}; {how} does it")
-        try:
-            with zipfile.ZipFile(path) as parts:
-                if sum(part.file_size for part in parts.infolist()) > LARGEST_LOGITS:
-                    raise ValueError(f"more than {LARGEST_LOGITS:,} bytes unpacked")
-            with np.load(path, allow_pickle=False) as arrays:
-                logits, labels = arrays["logits"], arrays["labels"]
-        except Exception as error:  # a damaged archive raises nearly anything, MemoryError too
-            raise RunError(f"{path}: expected logits and labels ({error})") from None
-        shape = (labels.size, len(self.env["classes"]))
-        if logits.dtype != np.float32 or logits.shape != shape or not np.isfinite(logits).all():
-            raise RunError(f"{path}: expected finite float32 logits for {shape[1]} classes")
-        within = labels.dtype.kind in "iu" and labels.ndim == 1 and labels.size
-        if not within or labels.min() < 0 or labels.max() >= shape[1]:
-            raise RunError(f"{path}: expected labels from 0 to {shape[1] - 1}")
-        return logits, labels
+        return read_logits(path, len(self.env["classes"]))
 
     def _logits_path(self, split: str) -> Path:
         return self.path / f"{split}_logits.npz"
-
-    def save_score(self, split: str, score: Mapping[str, Any]) -> None:
-        """Put a split's score into `score.json`."""
-        write_json(self.path / "score.json", self.scores | {split: dict(score)})
-
-    # checkpoints
-
-    def save_checkpoint(self, update: int, arrays: Arrays, about: Mapping[str, Any]) -> None:
-        """Keep the whole training state after `update` updates, and drop all but the newest two.
-
-        The manifest, which holds the file's SHA-256, is written last: without it there is none.
-        """
-        folder = self.path / "checkpoint"
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
-        file = folder / f"{update:09}.safetensors"
-        about = {"schema": SCHEMA, "update": update} | dict(about)
-        save_arrays(file, arrays, {"about": json.dumps(about)})
-        write_json(file.with_suffix(".json"), {"schema": SCHEMA, "sha256": sha256(file)})
-        for old in sorted(folder.glob("*.safetensors"))[:-KEPT_CHECKPOINTS]:
-            old.with_suffix(".json").unlink(missing_ok=True)
-            old.unlink(missing_ok=True)
-
-    def load_checkpoint(
-        self,
-        report: Callable[[str], object] = print,
-        expected: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """The newest checkpoint that is whole, as (arrays, about them); None where there is none.
-
-        What is said about the arrays is `save_checkpoint`'s `about`, with schema and update. Each
-        checkpoint that is not whole, or not of the `expected` shapes, gets a line through `report`.
-        """
-        for path in sorted((self.path / "checkpoint").glob("*.json"), reverse=True):
-            file = path.with_suffix(".safetensors")
-            try:
-                if sha256(file) != read_json(path).get("sha256"):
-                    raise RunError(f"{file}: does not match its manifest")
-                about = {"seconds": 0.0, "scoring_seconds": 0.0} | files.load_metadata(file)
-                files.require(about, CHECKPOINT, f"{file}: metadata")
-                if f"{about['update']:09}" != path.stem:
-                    raise RunError(f"{file}: says that it is of update {about['update']}")
-                return load_arrays(file, expected), about
-            except (OSError, RunError) as error:
-                report(f"checkpoint skipped: {error}")
-        return None
 
     def drop_temporaries(self) -> None:
         """Remove half-written files that a killed process left. Only while the run is held."""
@@ -343,48 +248,9 @@ class Run:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    def drop_checkpoints(self) -> None:
-        """Remove the checkpoints of a finished run."""
-        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
-
     def locked(self) -> contextlib.AbstractContextManager[object]:
         """Hold the run for training; the lock dies with its process. RunError if it is held."""
         return files.held(self.path / "lock", f"{self.path}: another process is training this run")
-
-    def named_by(self, records: Path = Path("records")) -> Path | None:
-        """The ledger or the record that names this run or its weights; None where there is none."""
-        if (self.path / "results.jsonl").exists():  # it is a record itself
-            return self.path / "results.jsonl"
-        weights = sha256(self.weights_path) if self.finished else None
-        if any(
-            line.get("run") == self.name or (weights and line.get("weights") == weights)
-            for line in read_lines(self.ledger_path)
-        ):
-            return self.ledger_path
-        for path in sorted(records.glob("*/results.jsonl")) if weights else []:
-            if any(line.get("weights_sha256") == weights for line in read_lines(path)):
-                return path
-        return None
-
-    def require_deletable(self) -> None:
-        """Raise RunError where the run is evidence, or a link."""
-        if self.path.is_symlink():
-            raise RunError(f"{self.path}: expected a run folder, found a link; nothing was deleted")
-        named = self.named_by()
-        if named:
-            raise RunError(f"{self.path}: is named in {named}, so it stays; nothing was deleted")
-
-    def delete(self) -> None:
-        """Remove the folder: out of sight in one step, then its files. RunError if it must stay."""
-        with self.locked():
-            self.require_deletable()  # now that no training can finish meanwhile
-            folder = self.path.resolve()
-            hidden = folder.with_name(f".{folder.name}.deleted-{os.getpid()}")
-            try:
-                folder.rename(hidden)
-                shutil.rmtree(hidden)
-            except OSError as error:
-                raise RunError(f"{self.path}: could not be deleted ({error.strerror})") from error
 
     # the ledger
 
@@ -392,7 +258,7 @@ class Run:
         """Note that the test split was scored; returns how often it has been for these weights."""
         before = self.times_opened()
         entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
-        append_line(self.ledger_path, entry | dict(values))
+        self.ledger.enter(entry | dict(values))
         return max(before + 1, self.times_opened())
 
     def times_opened(self) -> int:
@@ -401,7 +267,7 @@ class Run:
         By the ledger, under whatever name, but at least as often as `score.json` says, since the
         folder may have come from beside another ledger.
         """
-        lines = read_lines(self.ledger_path)
+        lines = self.ledger.lines()
         if not lines and "test" not in self.scores:
             return 0
         weights = sha256(self.weights_path) if self.finished else None
@@ -409,16 +275,18 @@ class Run:
         return max(noted, self.scores.get("test", {}).get("times_opened") or 0)
 
 
-def _exists(folder: Path) -> RunError:
+def _refusal(folder: Path) -> str:
     unfinished = (folder / "recipe.json").is_file() and not Run(folder).finished
     advice = f", or go on with it by {resume_command(folder)}" if unfinished else ""
-    return RunError(
+    return (
         f"{folder}: exists already and a run never writes into another; choose another name{advice}"
     )
 
 
 def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`."""
+    """The run at a path, or of that name under `runs/`; a run itself is returned as it is."""
+    if isinstance(name, Run):
+        return name
     inside = Path("runs") / name
     return Run(inside if not Path(name).exists() and inside.is_dir() else name)
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.errors import UsageError
-from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.figures import probabilities, wilson_interval
 
@@ -60,7 +59,7 @@ class Subject:
         """
         accuracies = self.each_right.mean(axis=1)
         n = len(self.labels)
-        recipe, env = Recipe.from_json(self.runs[0].recipe), self.runs[0].env
+        recipe, env = self.runs[0].recipe, self.runs[0].env
         shape = tuple(env["shape"])
         seconds = [lines[-1]["seconds"] for run in self.runs if (lines := run.metrics())]
         scores = [run.scores.get(self.split, {}) for run in self.runs]
@@ -98,9 +97,10 @@ class Pair:
 def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
     """A subject of runs that were scored on a split. Raises RunError, UsageError."""
     logits, labels = zip(*(run.load_logits(split) for run in runs), strict=True)
-    hashes = {run.env["data"]["hash"] for run in runs}
-    if len(hashes) > 1 or any(not np.array_equal(labels[0], other) for other in labels):
-        raise UsageError(f"{name or runs[0].name}: expected runs on the same data")
+    for run, other in zip(runs, labels, strict=True):
+        run.require_data_of(runs[0])
+        if not np.array_equal(labels[0], other):
+            raise UsageError(f"{run.path}: expected labels as those of {runs[0].path}")
     if not name:
         name = runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
     return Subject(name, tuple(runs), np.stack(logits), labels[0], split)
@@ -115,8 +115,8 @@ def compare(subjects: Sequence[Subject]) -> list[Pair]:
         raise UsageError(f"compare: expected at least two runs or groups, received {len(subjects)}")
     first = subjects[0]
     for other in subjects[1:]:
-        same = other.runs[0].env["data"]["hash"] == first.runs[0].env["data"]["hash"]
-        if not same or not np.array_equal(other.labels, first.labels):
+        other.runs[0].require_data_of(first.runs[0])
+        if not np.array_equal(other.labels, first.labels):
             raise UsageError(f"compare: {first.name} and {other.name} are on different images")
     pairs = [_pair(first, other) for other in subjects[1:]]
     corrected = holm([pair.p for pair in pairs])

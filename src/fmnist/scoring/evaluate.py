@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.splits import SealedSplit, Split
 from fmnist.errors import RunError, UsageError
-from fmnist.recipes.recipe import Recipe
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
 from fmnist.scoring.figures import Score, check_labels, score_logits
 from fmnist.scoring.views import BATCH, Forward, predict_logits
 
@@ -34,7 +33,7 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
     shape = tuple(about["shape"])
     if len(shape) != 3 or not about["deviation"] > 0:
         raise RunError(f"{run.weights_path}: expected a shape (height, width, 1) and a deviation")
-    recipe = Recipe.from_json(run.recipe).changed(precision=precision or run.env["precision"])
+    recipe = run.recipe.changed(precision=precision or run.env["precision"])
     model = networks.build(recipe, shape, len(about["classes"]))
     variables = {v.path: v for v in model.variables}
     arrays = run.load_weights({path: tuple(v.shape) for path, v in variables.items()})
@@ -48,7 +47,7 @@ def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
 
     Everything else is as in `score`.
     """
-    run = Run(run)
+    run = find_run(run)
     found, logits, labels = score(run, split)
     if found.split in ("val", "test"):
         run.save_logits(found.split, logits, labels)
@@ -66,15 +65,11 @@ def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float
     ledger then), UsageError for images of another shape, for labels that the model does not know,
     and for val where the run was trained on val.
     """
-    recipe = Recipe.from_json(run.recipe)
-    sealed = isinstance(split, SealedSplit)
+    recipe, sealed = run.recipe, isinstance(split, SealedSplit)
     opened = split.open() if isinstance(split, SealedSplit) else split
-    name, trained_on = "test" if sealed else opened.name, run.env["data"]
-    if name in ("val", "test") and opened.source != trained_on["hash"]:
-        raise UsageError(
-            f"{run.path}: expected the data that it was trained on ({trained_on['name']}, hash "
-            f"{trained_on['hash'][:16]}), received a set of hash {opened.source[:16] or 'unknown'}"
-        )
+    name = "test" if sealed else opened.name
+    if name in ("val", "test"):
+        run.require_data(opened.source, "another set")
     if name == "val" and recipe.fit_on == "all":
         raise UsageError(f"{run.path}: was trained on the validation images too; test is left")
     model, about = load_model(run)

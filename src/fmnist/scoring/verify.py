@@ -1,5 +1,6 @@
 """Does a run still score what it claims? Its weights are scored again and every answer compared."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +10,9 @@ from fmnist import system
 from fmnist.data.splits import Data
 from fmnist.engine import backend
 from fmnist.errors import RunError
-from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
+from fmnist.runs.same_data import changes_of_data, require_same_data
 from fmnist.scoring import evaluate as evaluation
 
 # Share of answers that may change where the machine is another: products in bfloat16 round
@@ -77,9 +78,7 @@ def differences(run: Run, data: Data) -> dict[str, list[str]]:
         code.append(f"fmnist {then}, now {__version__}")
     if env.get("commit") != here["commit"] or env.get("dirty") or here["dirty"]:
         code.append(f"commit {_commit(env)}, now {_commit(here)}")
-    known = {"data": data.hash, "validation split": data.val_index_hash}
-    recorded = {"data": env["data"]["hash"], "validation split": env["data"]["val_index_hash"]}
-    recipe = Recipe.from_json(run.recipe)
+    recipe = run.recipe
     shipped = (
         {n: v for n, v, _, _ in RECIPES[recipe.name]().describe()}
         if (recipe.name in RECIPES)
@@ -98,9 +97,7 @@ def differences(run: Run, data: Data) -> dict[str, list[str]]:
     ]
     return {
         "code": code,
-        "data": [
-            f"{k} {recorded[k][:12]}, now {known[k][:12]}" for k in known if recorded[k] != known[k]
-        ],
+        "data": changes_of_data(env["data"], data),
         "recipe": [
             f"{k} {v}, shipped {shipped.get(k, 'none')}"
             for k, v in changes_of(recipe).items()
@@ -110,7 +107,7 @@ def differences(run: Run, data: Data) -> dict[str, list[str]]:
     }
 
 
-def _commit(env: dict[str, Any]) -> str:
+def _commit(env: Mapping[str, Any]) -> str:
     return (env.get("commit") or "unknown")[:7] + (" with changes" if env.get("dirty") else "")
 
 
@@ -124,17 +121,14 @@ def verify(run: Run | str, data: Data) -> Verification:
     Raises RunError for a run without weights or scores, and where the data or the validation split
     is another, since then nothing can be compared.
     """
-    run = Run(run)
+    run = find_run(run)
     run.require_weights()
     claims = run.scores
     if not claims:
         raise RunError(f"{run.path}: expected a score to verify, found none; use fmnist evaluate")
-    found = differences(run, data)
-    if found["data"]:
-        raise RunError(
-            f"{run.path}: cannot be verified, the data is not the same: {'; '.join(found['data'])}"
-        )
     env = run.env
+    require_same_data(run.path, env["data"], data)
+    found = differences(run, data)
     backend.use_threads(env["threads"])
     same = (
         env["backend"] == backend.name()

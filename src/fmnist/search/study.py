@@ -1,14 +1,24 @@
 """What a sweep remembers: Optuna's study of its trials, in a file of its folder or any storage."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from fmnist.errors import RunError
 
 JOURNAL = "journal.log"
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
 REDUCTION = 2  # of the trials that reach a rung of successive halving every second goes on
 
 
@@ -56,6 +66,22 @@ def _study(
         return optuna.create_study(
             storage=place, study_name=name, pruner=pruner, direction="maximize"
         )
+
+
+def row_of(trial: FrozenTrial, names: Iterable[str], run: Path) -> dict[str, Any]:
+    """A trial as `Sweep.rows` has it: `names` are of the values searched, `run` is its folder."""
+    steps = trial.intermediate_values
+    last = steps[max(steps)] if steps else None
+    return {
+        "trial": trial.number,
+        "state": STATES[trial.state],
+        "val": trial.value if trial.state == TrialState.COMPLETE else last,
+        "epochs": max(steps, default=0),
+        "seconds": trial.user_attrs.get("seconds"),
+        "values": {name: trial.params[name] for name in names if name in trial.params},
+        "run": str(run),
+        "reason": trial.user_attrs.get("reason"),
+    }
 
 
 def mend_journal(folder: Path) -> None:

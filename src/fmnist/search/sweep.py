@@ -12,18 +12,16 @@ Val alone is looked at, never test.
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import Popen
 from typing import IO, Any, NoReturn
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from fmnist import files
 from fmnist.errors import FmnistError, RunError
@@ -31,9 +29,10 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import plain, settings
 from fmnist.runs.commands import command
+from fmnist.runs.folders import make_folder
 from fmnist.runs.run import Run, now
-from fmnist.search import space
-from fmnist.search.study import mend_journal, open_study, reason, successive_halving
+from fmnist.search import process, space
+from fmnist.search.study import mend_journal, open_study, reason, row_of, successive_halving
 from fmnist.signals import Interrupted, stop_signals
 
 SCHEMA = 1
@@ -48,13 +47,6 @@ FORM = {
     "storage": str,
     "study": str,
     "backend": str,
-}
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
 }
 Rows = list[dict[str, Any]]
 
@@ -104,20 +96,9 @@ class Sweep:
         """
         over = list(over)
         space.parse_over(over, recipe)
-        if path is None:
-            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            path = Path("sweeps") / f"{stamp}-{recipe.name}"
-        folder = Path(path)
-        try:
-            folder.mkdir(parents=True)
-            (folder / "trials").mkdir()
-        except FileExistsError:
-            raise RunError(
-                f"{folder}: exists already and a sweep never writes into another; choose another "
-                f"name, or go on with it by {command('sweep', '--resume', folder)}"
-            ) from None
-        except OSError as error:
-            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        asked = Path(path) if path is not None else None
+        folder = make_folder(asked, "sweeps", recipe.name, _refusal)
+        (folder / "trials").mkdir()
         files.write_json(folder / "base.json", recipe.to_json())
         files.write_json(
             folder / "sweep.json",
@@ -151,21 +132,8 @@ class Sweep:
         `val` is that of the finished run with the recipe's views; of any other trial it is the
         last epoch's by one view.
         """
-        return [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
-
-    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
-        steps = trial.intermediate_values
-        last = steps[max(steps)] if steps else None
-        return {
-            "trial": trial.number,
-            "state": STATES[trial.state],
-            "val": trial.value if trial.state == TrialState.COMPLETE else last,
-            "epochs": max(steps, default=0),
-            "seconds": trial.user_attrs.get("seconds"),
-            "values": {name: trial.params[name] for name in self.space if name in trial.params},
-            "run": str(self.folder_of(trial.number)),
-            "reason": trial.user_attrs.get("reason"),
-        }
+        trials = self.study.get_trials(deepcopy=False)
+        return [row_of(trial, self.space, self.folder_of(trial.number)) for trial in trials]
 
     def search(
         self,
@@ -236,14 +204,14 @@ class Sweep:
         folder = self.folder_of(trial.number)
         show(self.rows())
         pruned = self._is_behind(trial)  # decided already, where the sweep was cut off then
-        with self._training(trial, folder, held, pruned) as process:
-            while process and process.poll() is None and not stop and not pruned:
+        with self._training(trial, folder, held, pruned) as started:
+            while started and started.poll() is None and not stop and not pruned:
                 time.sleep(POLL_SECONDS)
                 pruned = self._report(trial, show)
         run = self._run(trial.number)
         if stop and not pruned and not (run and run.finished):
             self.interrupted(stop, [trial.number])
-        self.finish(trial, process.returncode if process else 0, show)
+        self.finish(trial, started.returncode if started else 0, show)
 
     def _run(self, number: int) -> Run | None:
         folder = self.folder_of(number)
@@ -280,10 +248,11 @@ class Sweep:
         elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
-            trial.set_user_attr("reason", self._reason(trial.number, code))
+            said = self.folder_of(trial.number).with_suffix(".txt")
+            trial.set_user_attr("reason", process.why_it_failed(said, code))
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
-            run.drop_checkpoints()
+            run.checkpoints.drop()
         show(self.rows())
         ended = [row for row in self.rows() if row["state"] != "running"]
         if len(ended) >= HOPELESS and all(row["state"] == "failed" for row in ended):
@@ -294,7 +263,7 @@ class Sweep:
     @contextlib.contextmanager
     def _training(
         self, trial: Trial, folder: Path, held: IO[str], pruned: bool
-    ) -> Iterator["subprocess.Popen[bytes] | None"]:
+    ) -> Iterator["Popen[bytes] | None"]:
         """The trial's process, which ends with the block; None where there is nothing to train."""
         if pruned:
             yield None
@@ -308,27 +277,9 @@ class Sweep:
             return
         else:
             words = ["train", "--resume", str(folder)]
-        # All trials are of the same data and engine, whatever the sweep is resumed with.
-        env = os.environ | {"KERAS_BACKEND": self.about["backend"]}
-        env.pop("FMNIST_DATA", None)
-        with folder.with_suffix(".txt").open("ab") as said:
-            # Its own process group: Ctrl-C reaches this process alone, which passes it on. It holds
-            # the sweep's lock too, should this process be killed before it.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fmnist", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                start_new_session=True,
-                env=env,
-                pass_fds=(held.fileno(),) if os.name == "posix" else (),
-            )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.wait()
+        backend, said = self.about["backend"], folder.with_suffix(".txt")
+        with process.training(words, backend, said, held) as started:
+            yield started
 
     def _report(self, trial: Trial, show: Callable[[Rows], object]) -> bool:
         """Report the epochs that are new; whether the trial is to be pruned."""
@@ -362,14 +313,6 @@ class Sweep:
     def _resume_command(self) -> str:
         return command("sweep", "--resume", self.path)
 
-    def _reason(self, number: int, code: int) -> str:
-        """The last line that a trial's process said, which is of its progress if it was killed."""
-        if code < 0:
-            return f"its process was killed by signal {-code}"
-        text = self.folder_of(number).with_suffix(".txt").read_text("utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1].removeprefix("error: ") if lines else f"it ended with code {code}"
-
     def best(self) -> dict[str, Any] | None:
         """The row of the complete trial with the highest val accuracy; None where there is none."""
         complete = [row for row in self.rows() if row["state"] == "complete"]
@@ -384,3 +327,10 @@ class Sweep:
         data = ["--data", self.about["data"]] if self.about["data"] else []
         line = command("train", *words, *data, "--fit-on", "all", "--test")
         return f"KERAS_BACKEND=jax {line}" if self.about["backend"] == "jax" else line
+
+
+def _refusal(folder: Path) -> str:
+    return (
+        f"{folder}: exists already and a sweep never writes into another; choose another name, or "
+        f"go on with it by {command('sweep', '--resume', folder)}"
+    )

@@ -61,9 +61,7 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     """
     for run in members:
         run.require_weights()
-    recipes = [
-        Recipe.from_json(run.recipe).changed(precision=run.env["precision"]) for run in members
-    ]
+    recipes = [run.recipe.changed(precision=run.env["precision"]) for run in members]
     envs = [run.env for run in members]
     hashes = [files.sha256(run.weights_path) for run in members]
     if len(set(hashes)) < max(len(members), 2):
@@ -71,8 +69,9 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     for run, env, recipe in zip(members, envs, recipes, strict=True):
         if recipe.model == "ensemble":
             raise UsageError(f"{run.path}: is an ensemble; name its members instead")
+        run.require_data_of(members[0])
         for what in ("shape", "classes", "mean", "deviation"):
-            if env["data"]["hash"] != envs[0]["data"]["hash"] or env[what] != envs[0][what]:
+            if env[what] != envs[0][what]:
                 raise UsageError(
                     f"{run.path}: expected a run on the same images as {members[0].path}"
                 )
@@ -98,7 +97,7 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     model = networks.build(recipe, tuple(envs[0]["shape"]), len(envs[0]["classes"]))
     if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
         raise RunError("ensemble: expected weights that fit the members' recipes")
-    env = envs[0] | {
+    env = dict(envs[0]) | {
         "created": now(),
         "fmnist": __version__,
         **system.commit(),
@@ -136,4 +135,4 @@ def _write(
         files.append_line(folder / "metrics.jsonl", line)
         files.save_arrays(folder / "weights.safetensors", arrays, {"about": json.dumps(about)})
 
-    return Run.create(path, recipe.to_json(), env, fill)
+    return Run.create(path, recipe, env, fill)

@@ -24,12 +24,13 @@ def main() -> None:
     count = 2 * size + 1
     images = np.random.RandomState(0).randint(0, 256, (count, *env["shape"]), dtype=np.uint8)
     split = Split(images, np.zeros(count, np.int32))
-    session = Trainer(Recipe.from_json(task["recipe"]), env, split)
+    recipe = Recipe.from_json(task["recipe"])
+    session = Trainer(recipe, env, split)
     session.updater = session.make_updater(size)
     for _ in range(2):
         float(session.updater(np.arange(count))["loss"])
     with tempfile.TemporaryDirectory() as place:
-        session.save(Run.create(Path(place) / "run", task["recipe"], env), 2)
+        session.save(Run.create(Path(place) / "run", recipe, env), 2)
     print(system.peak())
 
 

@@ -30,12 +30,8 @@ def describe(teachers: Iterable[Run], recipe: Recipe, data: Data) -> list[dict[s
     found = []
     for run in teachers:
         run.require_weights()
-        if run.env["data"]["hash"] != data.hash:
-            raise UsageError(
-                f"--teacher {run.path}: expected a run on the student's data ({data.name}, hash "
-                f"{data.hash[:16]}), received one on {run.env['data'].get('name')}"
-            )
-        if recipe.fit_on == "train" and run.recipe.get("fit_on") == "all":
+        run.require_data(data.hash, data.name)
+        if recipe.fit_on == "train" and run.recipe.fit_on == "all":
             raise UsageError(
                 f"--teacher {run.path}: was trained on the validation images too and would pass "
                 "them on; train the student with --fit-on all, or take another teacher"

@@ -11,6 +11,7 @@ from fmnist.engine import backend, distributed, precision
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
+from fmnist.runs.same_data import require_same_data
 from fmnist.training.progress import Progress
 from fmnist.training.teachers import describe
 from fmnist.training.trainer import Trainer
@@ -92,7 +93,7 @@ def train(
     env["micro_batch"], env["probe"] = distributed.share(
         session.choose_micro_batch(micro_batch, memory_limit)
     )
-    folder = runs.Run.create(run, recipe.to_json(), env) if distributed.first() else None
+    folder = runs.Run.create(run, recipe, env) if distributed.first() else None
     return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
 
 
@@ -108,10 +109,10 @@ def resume(
 
     Raises RunError for a finished run, one that another process trains, or other data.
     """
-    folder = runs.Run(run) if distributed.first() else None
+    folder = runs.find_run(run) if distributed.first() else None
     if folder:
         folder.require_unfinished()
-    values, env = distributed.share([folder.recipe, folder.env] if folder else None)
+    values, env = distributed.share([folder.recipe_json, dict(folder.env)] if folder else None)
     recipe = Recipe.from_json(values)
     _refuse_ensemble(recipe)
     _refuse_other_data(env, data)
@@ -130,13 +131,9 @@ def resume(
 
 
 def _refuse_other_data(env: dict[str, Any], data: Data) -> None:
-    for what, before, now in (
-        ("data", env["data"]["hash"], data.hash),
-        ("validation split", env["data"]["val_index_hash"], data.val_index_hash),
-        ("backend", env["backend"], backend.name()),
-    ):
-        if before != now:
-            raise RunError(f"the run was begun with {what} {before[:16]}, here it is {now[:16]}")
+    require_same_data("the run", env["data"], data)
+    if (before := env["backend"]) != backend.name():
+        raise RunError(f"the run was begun with backend {before}, here it is {backend.name()}")
 
 
 def _refuse_ensemble(recipe: Recipe) -> None:

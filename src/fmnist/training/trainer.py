@@ -354,7 +354,7 @@ class Trainer:
         # The weights come last: with them the run is finished.
         about = {key: self.env[key] for key in ("mean", "deviation", "shape", "classes")}
         run.save_weights(weights, about | {"schema": runs.SCHEMA, "form": "last update"})
-        run.drop_checkpoints()
+        run.checkpoints.drop()
 
     def logits(self, images: NDArray[Any], views: str) -> NDArray[np.float32]:
         """Logits in batches that take no more memory than training does."""
@@ -371,14 +371,14 @@ class Trainer:
         if not _all_finite(arrays.values()):
             raise self.diverged(update, math.nan)
         about = {"seconds": self.seconds, "scoring_seconds": self.scoring_seconds}
-        run.save_checkpoint(update, arrays, about)
+        run.checkpoints.save(update, arrays, about)
 
     def restore(self, run: runs.Run | None, progress: Progress) -> int:
         """Load the newest whole checkpoint; returns the number of updates it has behind it."""
         variables = self.updater.variables()
         names = [f"{i:04} {v.path}" for i, v in enumerate(variables)]
         expected = {name: tuple(v.shape) for name, v in zip(names, variables, strict=True)}
-        loaded = run.load_checkpoint(progress.say, expected) if run else None
+        loaded = run.checkpoints.load(progress.say, expected) if run else None
         about = distributed.share(loaded[1] if loaded else {"update": 0})
         update = int(about["update"])
         if not 0 <= update <= self.updates:

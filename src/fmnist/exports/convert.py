@@ -1,0 +1,167 @@
+"""A run as an ONNX, LiteRT or Keras file: made, calibrated, and scored as it lies there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.data.splits import Data
+from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.exports import card, onnx_graph, portable
+from fmnist.exports.formats import FILES, load, logits_of, measure_latency, runtime_of, save
+from fmnist.exports.outcome import Export, compare_with_run
+from fmnist.inference.classifier import SCORE, energy
+from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.run import SCHEMA, Run, find_run
+from fmnist.scoring import evaluate as evaluation
+from fmnist.scoring.calibration import UNLIKE, fit_temperature
+from fmnist.scoring.figures import score_logits
+from fmnist.scoring.views import BATCH, predict_logits
+
+SAMPLES = 1000  # training images that set the ranges of int8
+KNOWN = 5000  # training images that set the mark of outliers, where there is no val
+
+
+def convert(
+    run: Run, data: Data, form: str, storage: str, folder: Path, calibrate: Run | str | None
+) -> Export:
+    """The file and its card in a new folder, scored in one view by the file's own runtime.
+
+    The arguments are as for `export`. Raises UsageError for other data than the run's, RunError for
+    weights that give no numbers, FmnistError for an export that does not, or scores too low.
+    """
+    recipe = run.recipe
+    run.require_data(data.hash, data.name)
+    apart = recipe.fit_on == "train"
+    split = "test" if "test" in run.scores or not apart else "val"
+    model, about = evaluation.load_model(run)
+    temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
+    path = folder / FILES[form]
+    network = portable.build(model, recipe, about, temperature)
+    save(network, form, path, storage, _some(data.train.images, SAMPLES))
+    known = data.val if apart else data.train
+    forward = load(form, path)
+    familiar = energy(logits_of(forward, _some(known.images, KNOWN)))
+    threshold = float(np.quantile(familiar, UNLIKE))
+    outlier = {"score": SCORE, "threshold": threshold}
+    if form == "onnx":
+        onnx_graph.describe(
+            path,
+            {
+                "schema": SCHEMA,
+                "name": recipe.name,
+                "classes": about["classes"],
+                "shape": about["shape"],
+                "temperature": temperature,
+                "outlier": outlier,
+            },
+        )
+        forward = load(form, path)
+    shown = data.test.open() if split == "test" else data.val
+    before = _own_logits(run, model, about, shown.images)
+    logits = logits_of(forward, shown.images)
+    if not np.isfinite(logits).all():
+        raise FmnistError(f"{storage}: expected finite logits, found others; nothing was exported")
+    times = None
+    if split == "test":
+        for what, each in (("keras", before), (f"{form}, {storage}", logits)):
+            times = run.enter_in_ledger(
+                {
+                    "split": split,
+                    "form": what,
+                    "views": "one",
+                    "data": data.hash,
+                    "n": len(each),
+                    "correct": int((each.argmax(axis=1) == shown.labels).sum()),
+                }
+            )
+    score = score_logits(
+        logits / temperature, shown.labels, tuple(about["classes"]), split, times_opened=times
+    )
+    made = compare_with_run(
+        before,
+        logits,
+        shown.labels,
+        score,
+        folder=folder,
+        form=form,
+        storage=storage,
+        size=path.stat().st_size,
+        parts=[path.name],
+        temperature=temperature,
+    )
+    unlike = energy(logits) < threshold
+    card.write(
+        folder,
+        run,
+        path,
+        score,
+        logits,
+        shown.labels,
+        form=form,
+        storage=storage,
+        runtime=runtime_of(form),
+        temperature=temperature,
+        calibrated_on=calibrated_on,
+        outlier=outlier
+        | {
+            "share": UNLIKE,
+            "split": known.name,
+            "n": len(familiar),
+            "test_false_alarm": float(unlike.mean()) if split == "test" else None,
+        },
+        latency=measure_latency(form, path, shown.images[:1, ..., 0]),
+    )
+    return made
+
+
+def _temperature(
+    run: Run, model: Any, about: dict[str, Any], data: Data, calibrate: Run | str | None
+) -> tuple[float, str]:
+    """The temperature, and what it was fitted on in words."""
+    recipe, source = run.recipe, run
+    if calibrate is not None:
+        source = find_run(calibrate)
+        sibling = source.recipe
+        if recipe.fit_on == "train":
+            raise UsageError(f"{run.path}: has val images of its own; leave out --calibrate")
+        if sibling.fit_on != "train" or _networks(sibling) != _networks(recipe):
+            raise UsageError(
+                f"{source.path}: expected a run of the same network that kept val apart"
+            )
+        source.require_data_of(run)
+        if source.env["classes"] != about["classes"]:
+            raise UsageError(f"{source.path}: expected a run on the classes of {run.path}")
+        model, about = evaluation.load_model(source)
+    elif recipe.fit_on == "all":
+        return 1.0, "nothing: no image was kept apart from training"
+    logits = _own_logits(source, model, about, data.val.images)
+    whose = "" if source is run else f" of {source.name}, trained alike without these images"
+    temperature = fit_temperature(logits, data.val.labels)
+    return temperature, f"val (n={len(logits):,}){whose}"
+
+
+def _networks(recipe: Recipe) -> list[Any]:
+    """The options of a recipe's network, or of its members', however they were trained."""
+    options = recipe.options
+    return [m.options for m in options.members] if isinstance(options, Ensemble) else [options]
+
+
+def _own_logits(
+    run: Run, model: Any, about: dict[str, Any], images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """What a run itself answers, in one view. Raises RunError where that is no numbers."""
+    forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
+    batch = min(BATCH, run.env["micro_batch"])
+    logits = predict_logits(forward, images, batch=batch)
+    if not np.isfinite(logits).all():
+        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
+    return logits
+
+
+def _some(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """At most `count` images, spread over all, as uint8 (n, height, width)."""
+    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
+    return np.ascontiguousarray(images[chosen, ..., 0])

@@ -1,0 +1,83 @@
+"""What an export scores as it lies there, beside what the run itself scores."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist.errors import FmnistError
+from fmnist.scoring.figures import Score
+
+ALLOWED = 0.005  # share of the split's images by which an export may score less than the run
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported run: where, how large, and what it scores as it lies there.
+
+    `size` is in bytes, of all `parts`, the names of its files. `accuracy` and `before`, the run's
+    own, are of the same `split`, `n` images and views; `changed` answers differ,
+    `largest_difference` is between logits. `temperature` is what the probabilities are made with.
+    """
+
+    folder: str
+    format: str
+    storage: str
+    size: int
+    parts: list[str]
+    split: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    before: float
+    changed: int
+    largest_difference: float
+    temperature: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return dataclasses.asdict(self)
+
+
+def compare_with_run(
+    before: NDArray[Any],
+    logits: NDArray[Any],
+    labels: NDArray[Any],
+    score: Score,
+    *,
+    folder: Path,
+    form: str,
+    storage: str,
+    size: int,
+    parts: list[str],
+    temperature: float = 1.0,
+) -> Export:
+    """The export of a `score`, beside what the run scores. Raises FmnistError past the bound.
+
+    `before` are the run's own logits and `logits` those of the export, (n, classes), for the same
+    images with `labels` (n,). The others are as in `Export`.
+    """
+    was = float((before.argmax(axis=1) == labels).mean())
+    if score.accuracy < was - ALLOWED:
+        raise FmnistError(
+            f"{storage}: expected at most {ALLOWED:.1%} less than the run's {was:.2%} on "
+            f"{score.split}, found {score.accuracy:.2%}; nothing was exported"
+        )
+    return Export(
+        folder=str(folder),
+        format=form,
+        storage=storage,
+        size=size,
+        parts=parts,
+        split=score.split,
+        n=score.n,
+        accuracy=score.accuracy,
+        interval=score.interval,
+        before=was,
+        changed=int((before.argmax(axis=1) != logits.argmax(axis=1)).sum()),
+        largest_difference=float(np.abs(before - logits).max()),
+        temperature=temperature,
+    )

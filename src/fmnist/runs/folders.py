@@ -1,0 +1,56 @@
+"""Folders: new ones of a run, a sweep or an audit, and those that a stranger may have filled."""
+
+import contextlib
+import itertools
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fmnist.errors import RunError
+
+
+def make_folder(path: Path | None, parent: str, name: str, refusal: Callable[[Path], str]) -> Path:
+    """Make a folder that holds an empty file `lock`, and return its path.
+
+    Args:
+        path: the folder; None makes up one in `parent`, of the time and `name`.
+        refusal: the message for a folder that is there already, unless it is empty.
+
+    Raises RunError. Of two processes that ask for one folder at once, one gets it.
+    """
+    if path is not None:
+        refuse_existing(path, refusal)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for count in itertools.count(1):
+        made_up = Path(parent) / (f"{stamp}-{name}" + (f"-{count}" if count > 1 else ""))
+        folder = path if path is not None else made_up
+        try:
+            folder.mkdir(parents=True, exist_ok=path is not None)
+            (folder / "lock").touch(exist_ok=False)
+        except FileExistsError:
+            if path is not None:
+                raise RunError(refusal(folder)) from None
+        except OSError as error:
+            raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
+        else:
+            break
+    return folder
+
+
+def refuse_existing(path: Path, refusal: Callable[[Path], str]) -> None:
+    """Raise RunError, with the `refusal`, for a path that is there and no empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(refusal(path))
+
+
+def require_plain_files(run: Path) -> None:
+    """Raise RunError for a run folder with a link that leads out of it, a pipe or a device."""
+    inside = run.resolve()
+    for entry in (*run.glob("*"), *run.glob("checkpoint/*")):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
+            raise RunError(f"{entry}: expected a file, found a link out of the run folder")
+        with contextlib.suppress(OSError):  # a temporary file may be gone by now
+            mode = entry.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise RunError(f"{entry}: expected a file, found a pipe or device")
