@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import typer
 from idx import write_idx_set
 
 import fmnist
 from fmnist import files
-from fmnist.cli.main import main
+from fmnist.cli.main import COMMANDS as GROUPS
+from fmnist.cli.main import app, main
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES
 from fmnist.runs.run import Run
@@ -45,6 +47,7 @@ COMMANDS = [
     "summary",
     "runs",
     "runs show",
+    "runs delete",
     "doctor",
 ]
 SMALL = [
@@ -136,12 +139,67 @@ def test_every_command_has_help_with_every_option_explained(command):
     done = call(*command.split(), "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Usage: fmnist")
-    entries = re.findall(r"^  (--[\w-]+)(.*(?:\n {4,}.*)*)", done.out, re.MULTILINE)
+    entries = re.findall(r"^  (?:-h, )?(--[\w-]+)(.*(?:\n {4,}.*)*)", done.out, re.MULTILINE)
     assert entries
     for name, text in entries:
         assert len(re.findall(r"[a-z]{2,}", text)) >= 3, f"{name} is not explained"
     if command:
         assert "--json" in done.out
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_whole_in_80_columns(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = call(*command.split(), "-h")
+    assert done == call(*command.split(), "--help")
+    _, *lines = done.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for line in lines:
+        assert "…" not in line
+        assert "..." not in line
+
+
+def test_every_command_is_summed_up_in_a_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    group = typer.main.get_command(app)
+    commands = group.commands | group.commands["runs"].commands
+    listed = dict(re.findall(r"^  (\w+) +(.*)$", call("-h").out, re.MULTILINE))
+    listed |= re.findall(r"^  (\w+) +(.*)$", call("runs", "-h").out, re.MULTILINE)
+    for name, command in commands.items():
+        first = command.help.splitlines()[0]
+        assert re.fullmatch(r"[A-Z][^.]{0,43}\.", first), f"{name}: {first}"
+        assert listed[name] == first
+
+
+def test_help_lists_every_command_in_one_group():
+    sections = re.findall(r"^(\S.*):\n((?:  .*\n)+)", call("--help").out, re.MULTILINE)
+    groups = {title: re.findall(r"^  (\w+)", lines, re.MULTILINE) for title, lines in sections[1:]}
+    assert list(groups) == list(GROUPS)
+    listed = [name for names in groups.values() for name in names]
+    assert sorted(listed) == sorted({name.split()[0] for name in COMMANDS})
+
+
+def test_python_m_fmnist_helps_and_its_completion_can_be_installed(tmp_path):
+    """Completion as bash asks for it, and as the file that bash reads."""
+    environment = os.environ | {"HOME": str(tmp_path)}
+
+    def said(command, **more):
+        return subprocess.run(
+            ["bash", "-c", f"{shlex.quote(sys.executable)} -m fmnist {command}; exit $?"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment | more,
+        )
+
+    assert said("-h").stdout.startswith("Usage: fmnist [OPTIONS] COMMAND")
+    words = {"COMP_WORDS": "fmnist ev", "COMP_CWORD": "1"}
+    assert said("", _FMNIST_COMPLETE="complete_bash", **words).stdout == "evaluate\n"
+    script = said("--show-completion").stdout
+    assert "_FMNIST_COMPLETE=complete_bash" in script
+    done = said("--install-completion")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".bash_completions" / "fmnist.sh").read_text().strip() == script.strip()
 
 
 def test_help_states_all_exit_codes():
@@ -478,7 +536,7 @@ def test_other_weights_do_not_verify(trained, tmp_path):
     done = call("verify", run.path)
     assert done.code == 1
     assert "NOT VERIFIED" in done.out
-    assert done.err.startswith("error: not what was claimed: ")
+    assert done.err.startswith("error: the recorded scores were not reproduced: ")
 
 
 def test_a_claim_that_was_raised_does_not_verify(trained, tmp_path):
@@ -503,7 +561,7 @@ def test_without_logits_on_another_machine_it_is_the_confusion(trained, tmp_path
     run.save_score("val", score)
     done = call("verify", run.path)
     assert done.code == 1
-    assert "at least 1 answers changed" in done.out
+    assert "answers changed: at least 1 " in done.out
 
 
 def test_what_cannot_be_compared_is_not_verified(trained, folder, tmp_path):
@@ -666,7 +724,7 @@ def test_before_the_first_run_there_is_nothing_to_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = call("runs")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "no runs in runs yet; fmnist train makes one\n"
+    assert done.out == "no runs in runs yet; `fmnist train` makes one\n"
     assert "expected a folder of runs" in refused(call("runs", "--in", tmp_path / "none"), 5)
 
 
@@ -713,7 +771,7 @@ def test_runs_are_sorted_and_filtered(trained, tmp_path):
     assert [names("--recipe", name) for name in ("reference", "seed")] == ["ab", "ab"]
     assert [names("--parameters", "..200"), names("--parameters", "101..299")] == ["bc", "c"]
     done = call("runs", "--in", tmp_path, "--parameters", "..5")
-    assert done.out == f"none of the 3 runs in {tmp_path} is such a run\n"
+    assert done.out == f"none of the 3 runs in {tmp_path} matches\n"
     for option, value in (("--sort", "size"), ("--parameters", "5"), ("--parameters", "a..b")):
         assert f"received '{value}'" in refused(call("runs", "--in", tmp_path, option, value), 2)
 

@@ -1,4 +1,4 @@
-"""`fmnist data`, `doctor`, `recipes` and `summary`: what there is."""
+"""`fmnist data`, `doctor`, `recipes` and `summary`: commands that describe."""
 
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from fmnist.cli.options import (
     Settings,
     load,
     print_json,
+    read_recipe,
 )
 from fmnist.cli.tables import table
 from fmnist.errors import FmnistError, UsageError
@@ -21,7 +22,7 @@ from fmnist.recipes.text import plain
 
 
 def show_data(about: dict[str, Any]) -> None:
-    """What `data.describe` found."""
+    """Where the data is, its hashes, images for each class, pixel statistics and duplicates."""
     print(f"{about['name']} in {about['folder']}")
     for name, value in about["hashes"].items():
         print(f"  sha256 {value}  {name}")
@@ -33,7 +34,7 @@ def show_data(about: dict[str, Any]) -> None:
         + [["all", *(f"{split['images']:,}" for split in splits.values())]],
     )
     print(
-        f"pixels / 255 of train: mean {about['mean']:.4f}, "
+        f"train pixels, scaled to 0–1: mean {about['mean']:.4f}, "
         f"standard deviation {about['deviation']:.4f}"
     )
     print("exact duplicates: " + ", ".join(f"{k} {v:,}" for k, v in about["duplicates"].items()))
@@ -49,7 +50,10 @@ def show_recipe(recipe: Recipe) -> None:
 
 
 def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> None:
-    """Find, fetch if need be, verify and describe the data."""
+    """Verify and describe the data.
+
+    Fashion-MNIST is downloaded first if it is not on this machine.
+    """
     from fmnist.data.describe import describe, draw_samples
 
     if show and show.suffix.lower() not in PICTURES:
@@ -69,12 +73,18 @@ def doctor(
     seconds: Annotated[
         float,
         typer.Option(
-            "--time-limit", metavar="S", min=0.1, help="How long each engine may take to answer."
+            "--time-limit",
+            metavar="S",
+            min=0.1,
+            help="Seconds that TensorFlow and JAX may each take to answer.",
         ),
     ] = 120,
     as_json: Json = False,
 ) -> None:
-    """Look for what is wrong with this machine and installation, and say how to mend it."""
+    """Find faults of this machine or installation.
+
+    It also says how to mend each.
+    """
     from fmnist.doctor.doctor import diagnose, lines, to_json
 
     findings = diagnose(seconds)
@@ -87,27 +97,34 @@ def doctor(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="Name of a recipe, or a recipe.json file."),
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """List the recipes with their recorded results, or every field of one."""
+    """List the recipes, or the fields of one.
+
+    Without RECIPE it prints each recipe's description with its recorded results. With RECIPE it
+    prints every field with its value, unit and meaning.
+    """
     import inspect
 
     from fmnist.recipes import shipped
 
     if name is None:
         if settings:
-            raise UsageError("--set: expected the name of a recipe before it, received none")
-        cards = {key: inspect.getdoc(make) or "" for key, make in shipped.RECIPES.items()}
+            raise UsageError("--set: expected the name of a recipe as well, received none")
+        cards = {key: inspect.getdoc(build) or "" for key, build in shipped.RECIPES.items()}
         if as_json:
             print_json({k: shipped.RECIPES[k]().to_json() | {"card": c} for k, c in cards.items()})
             return
         for key, card in cards.items():
             print(f"{key}\n" + "\n".join(f"    {line}".rstrip() for line in card.splitlines()))
-        print("\nfmnist recipes NAME prints every field; fmnist train NAME trains it")
+        print("\n`fmnist recipes NAME` prints a recipe's fields, `fmnist train NAME` trains it.")
         return
-    recipe = shipped.recipe(name, **shipped.parse_settings(settings or []))
+    recipe = read_recipe(name, settings)
     if as_json:
         print_json(recipe.to_json())
         return
@@ -118,26 +135,26 @@ def recipes(
 
 
 def summary(recipe: RecipeName, settings: Settings = None, as_json: Json = False) -> None:
-    """Print a recipe's network as Keras' table: layers, shapes, parameters."""
-    from fmnist.recipes.shipped import parse_settings
-    from fmnist.recipes.shipped import recipe as find_recipe
+    """Show the layers of a recipe's network.
 
-    chosen = find_recipe(recipe, **parse_settings(settings or []))
+    Keras prints each layer with its output shape and its number of parameters.
+    """
+    chosen = read_recipe(recipe, settings)
     chosen.check_shape((28, 28, 1), 10)
 
     from fmnist.engine import networks
 
     model = networks.build(chosen)
-    if as_json:
-        layers = [
-            {
-                "name": layer.name,
-                "kind": type(layer).__name__,
-                "parameters": layer.count_params(),
-                "shape": list(layer.output.shape[1:]),
-            }
-            for layer in model.layers
-        ]
-        print_json({"recipe": chosen.name, "parameters": model.count_params(), "layers": layers})
-    else:
+    if not as_json:
         model.summary(print_fn=print, line_length=80)
+        return
+    layers = [
+        {
+            "name": layer.name,
+            "kind": type(layer).__name__,
+            "parameters": layer.count_params(),
+            "shape": list(layer.output.shape[1:]),
+        }
+        for layer in model.layers
+    ]
+    print_json({"recipe": chosen.name, "parameters": model.count_params(), "layers": layers})

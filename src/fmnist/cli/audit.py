@@ -5,13 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
-from fmnist.cli.options import Folder, Json, Quiet, Settings, load, print_json, recorded_folder
+from fmnist.cli.options import (
+    Folder,
+    Json,
+    Quiet,
+    Settings,
+    load,
+    print_json,
+    read_recipe,
+    recorded_folder,
+    refuse_beside_resume,
+)
 from fmnist.cli.tables import table
-from fmnist.errors import UsageError
 
 
 def show_audit(audit: dict[str, Any]) -> None:
-    """The pairs of classes with most suspicious labels, duplicates by split, a line, the paths."""
+    """The pairs of classes with most suspicious labels, duplicates by split, paths, a summary."""
     labels, duplicates = audit["labels"], audit["duplicates"]
     pairs = [pair for pair in labels["pairs"] if pair["suspicious"]]
     table(
@@ -22,7 +31,7 @@ def show_audit(audit: dict[str, Any]) -> None:
         ],
     )
     if len(pairs) > 10:
-        print(f"and {len(pairs) - 10} more")
+        print(f"and {len(pairs) - 10} more pairs of classes")
     print()
     table(
         ["near-duplicates", "pairs", "exact", "labels differ"],
@@ -34,60 +43,62 @@ def show_audit(audit: dict[str, Any]) -> None:
     for name in ("index.html", "labels.jsonl", "duplicates.jsonl", "audit.json"):
         print(f"{audit['folder']}/{name}")
     print(
-        f"AUDIT: {labels['suspicious']:,} of {labels['n']:,} labels suspicious, an estimated "
-        f"{labels['estimated_share']:.1%} wrong; {duplicates['pairs']:,} pairs of "
-        f"{duplicates['n']:,} images nearly the same, {duplicates['labels_differ']:,} with "
-        "different labels"
+        f"AUDIT: {labels['suspicious']:,} of {labels['n']:,} labels suspicious "
+        f"(estimated share of wrong labels: {labels['estimated_share']:.1%}); near-duplicate pairs "
+        f"among {duplicates['n']:,} images: {duplicates['pairs']:,}, "
+        f"with different labels: {duplicates['labels_differ']:,}"
     )
 
 
 def audit(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="A name or a recipe.json [default: quick]."),
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe, or a recipe.json file [default: quick]."
+        ),
     ] = None,
     settings: Settings = None,
     folds: Annotated[
         int | None,
         typer.Option(
-            "--folds", metavar="N", help="Parts, each judged by a model of the others [default: 5]."
+            "--folds",
+            metavar="N",
+            help="Number of parts. Each is judged by a model trained on the others [default: 5].",
         ),
     ] = None,
     data: Folder = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The new folder [default: one under audits/]."),
+        typer.Option("--out", metavar="DIR", help="Folder to create [default: one in audits/]."),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="AUDIT", help="Go on with an interrupted audit."),
+        typer.Option("--resume", metavar="AUDIT", help="Resume this interrupted audit."),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Find labels that look wrong and images that are nearly the same; changes nothing."""
+    """Find wrong labels and near-duplicate images.
+
+    It writes lists of them and a page of pictures into a new folder. The data stays as it is.
+    """
     from fmnist.audit import audit as auditing
-    from fmnist.recipes.shipped import parse_settings
-    from fmnist.recipes.shipped import recipe as find_recipe
     from fmnist.training.progress import Progress
 
-    if resume and (recipe or settings or folds is not None or out):
-        raise UsageError(
-            "--resume: goes on with what the audit recorded; leave out the other options"
-        )
-    chosen = find_recipe(recipe or "quick", **parse_settings(settings or []))
-    folds = auditing.FOLDS if folds is None else folds
+    refuse_beside_resume(resume, "audit", recipe, settings, folds is not None, out)
     progress = Progress("none" if quiet else "auto")
     if resume:
         recorded = auditing.read_settings(resume)["data"]
         loaded = load(recorded_folder(recorded, data))
-        found = auditing.resume(resume, loaded, progress=progress)
+        findings = auditing.resume(resume, loaded, progress=progress)
     else:
+        chosen = read_recipe(recipe, settings)
+        folds = auditing.FOLDS if folds is None else folds
         auditing.check(chosen, folds)
         if out:
             auditing.refuse_existing(out)
-        found = auditing.audit(chosen, load(data), out, folds=folds, progress=progress)
+        findings = auditing.audit(chosen, load(data), out, folds=folds, progress=progress)
     if as_json:
-        print_json(found)
+        print_json(findings)
     else:
-        show_audit(found)
+        show_audit(findings)

@@ -5,83 +5,105 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmnist.cli.options import Folder, Json, RunFolder, folder_of, load, print_json
+from fmnist.cli.options import (
+    Folder,
+    Json,
+    RunFolder,
+    folder_of,
+    load,
+    open_finished,
+    parse_size,
+    print_json,
+)
 from fmnist.errors import UsageError
 
 if TYPE_CHECKING:
     from fmnist.exports.outcome import Export
 
 
-def show_export(made: "Export") -> None:
-    """Where, how large, and what it scores beside the run itself."""
-    low, high = made.interval
-    softened = "" if made.format == "safetensors" else f"; temperature {made.temperature:.3f}"
+def show_export(export: "Export") -> None:
+    """Where the file is, how large, and what it scores beside the run itself."""
+    low, high = export.interval
+    parts = f" in {len(export.parts)} parts" if len(export.parts) > 1 else ""
     print(
-        f"{made.folder}: {made.format}, {made.storage}, {made.size / 1e6:,.2f} MB"
-        f"{f' in {len(made.parts)} parts' if len(made.parts) > 1 else ''}; {made.split} "
-        f"{made.accuracy:.2%} (n={made.n:,}, 95% CI {100 * low:.2f}–{100 * high:.2f}), the run "
-        f"{made.before:.2%}; {made.changed:,} answers changed, logits by up to "
-        f"{made.largest_difference:.2g}{softened}"
+        f"{export.folder}: {export.format}, {export.storage}, {export.size / 1e6:,.2f} MB{parts}; "
+        f"{export.split} {export.accuracy:.2%} "
+        f"(n={export.n:,}, 95% CI {100 * low:.2f}–{100 * high:.2f}), "
+        f"the run itself {export.before:.2%}; answers changed: {export.changed:,}, "
+        f"logits differ by up to {export.largest_difference:.2g}"
+        + ("" if export.format == "safetensors" else f"; temperature {export.temperature:.3f}")
     )
 
 
 def export(
     run: RunFolder,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="safetensors, onnx, litert or keras.")
+        str,
+        typer.Option(
+            "--format", metavar="FORMAT", help="File format: safetensors, onnx, litert or keras."
+        ),
     ] = "safetensors",
     storage: Annotated[
         list[str] | None,
         typer.Option(
             "--storage",
             metavar="TYPE",
-            help="float16, int8 or float32; repeatable [default: float16; keras: float32].",
+            help="Type of the stored weights: float16, int8 or float32; repeat it to write "
+            "several files [default: float16; for keras float32].",
         ),
     ] = None,
     part_size: Annotated[
         str | None,
-        typer.Option("--part-size", metavar="SIZE", help="Cut larger files into parts, as 95MB."),
+        typer.Option(
+            "--part-size",
+            metavar="SIZE",
+            help="Cut a safetensors file into parts of at most this size, such as 95MB.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The folder [default: exports/RUN-FORMAT-TYPE]."),
+        typer.Option(
+            "--out", metavar="DIR", help="Folder to write into [default: exports/RUN-FORMAT-TYPE]."
+        ),
     ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(
             "--calibrate",
             metavar="RUN",
-            help="Of a run on all images: take the temperature of one alike that kept val apart.",
+            help="For a run trained on all images: take the temperature from this run, of the "
+            "same recipe, which kept a validation split.",
         ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Write over an earlier export in the folder.")
+        bool, typer.Option("--replace", help="Overwrite an earlier export in the folder.")
     ] = False,
     data: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run for elsewhere, with a card, and score it there: weights, ONNX, LiteRT, Keras."""
-    from fmnist.cli.options import parse_size
-    from fmnist.runs.run import find_run
+    """Write a run as a file to share or deploy.
 
+    The written file is scored by the runtime that will use it, and the score is compared with the
+    run's own. A model card is written beside it.
+    """
     storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
-        raise UsageError("--out: names one folder; give one --storage with it")
+        raise UsageError("--out: names one folder; give only one --storage with it")
     size = parse_size(part_size, "--part-size") if part_size else None
-    opened = find_run(run)
-    opened.require_weights()
+    (opened,) = open_finished([run])
     loaded = load(folder_of(opened, data))
 
     from fmnist.exports.export import export as export_run
+    from fmnist.runs.run import find_run
 
-    made = []
-    for each in storages:
-        made.append(
+    exports = []
+    for kind in storages:
+        exports.append(
             export_run(
                 opened,
                 form,  # type: ignore[arg-type]
                 loaded,
-                storage=each,  # type: ignore[arg-type]
+                storage=kind,  # type: ignore[arg-type]
                 out=out,
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
@@ -89,6 +111,6 @@ def export(
             )
         )
         if not as_json:
-            show_export(made[-1])
+            show_export(exports[-1])
     if as_json:
-        print_json([each.to_json() for each in made])
+        print_json([export.to_json() for export in exports])

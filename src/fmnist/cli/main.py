@@ -6,9 +6,11 @@ Heavy imports stand inside the commands, so that `fmnist --help` answers at once
 import io
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fmnist.cli.about import data, doctor, recipes, summary
 from fmnist.cli.audit import audit
@@ -22,30 +24,58 @@ from fmnist.cli.train import ensemble, train
 from fmnist.errors import FmnistError
 from fmnist.version import __version__
 
-ABOUT = "Train, score and iterate over image classifiers for Fashion-MNIST and its kin."
+ABOUT = "Train, score and use image classifiers for Fashion-MNIST and data like it."
 EXIT_CODES = """
-Exit codes: 0 done; 1 failed; 2 a wrong option, recipe or argument; 3 data could not be had or was
-refused; 4 the loss became no number; 5 a run folder or model is missing, damaged or in use; 6
-memory was short; 129, 130 or 143 stopped by a closed terminal, Ctrl-C or a termination signal
-(training then leaves a checkpoint to go on from).
+\b
+Exit codes:
+    0  done
+    1  failed
+    2  wrong option, recipe or argument
+    3  the data could not be fetched, or was refused
+    4  the loss became infinite or NaN
+    5  a run folder or model is missing, damaged or in use
+    6  not enough memory
+  129  stopped because the terminal was closed
+  130  stopped by Ctrl-C
+  143  stopped by a termination signal
+Training that was stopped leaves a checkpoint; --resume continues from it.
 """
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Make models": (train, sweep, ensemble),
+    "Judge models": (evaluate, verify, compare, report),
+    "Use models": (predict, serve, export),
+    "About data, recipes and this machine": (data, audit, recipes, summary, doctor),
+}
+
+
+class Groups(TyperGroup):
+    """Lists the commands in their groups, each with the first sentence of its help, uncut."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        width = max(map(len, self.commands))
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in COMMANDS}
+        for name, command in self.commands.items():
+            group = groups[command.rich_help_panel]  # type: ignore[attr-defined]
+            group.append((f"{name:<{width}}", command.get_short_help_str(limit=80)))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=Groups,
     help=ABOUT,
     epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-COMMANDS = (
-    *(train, evaluate, verify, export, predict, serve, sweep, ensemble, audit, compare),
-    *(report, data, doctor, recipes, summary),
-)
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(runs_app, name="runs")
+for title, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=title)(command)
+app.add_typer(runs_app, name="runs", rich_help_panel="Judge models")
 
 
 def _version(wanted: bool) -> None:
@@ -57,7 +87,10 @@ def _version(wanted: bool) -> None:
 @app.callback(help=ABOUT)
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Options that come before a command."""
@@ -80,8 +113,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         say(
-            f"error: this command needs more packages ({error.name} is missing): "
-            'pip install "fmnist[train]"'
+            f"error: this command needs the package {error.name}, which is not installed; "
+            'install it with: pip install "fmnist[train]"'
         )
         sys.exit(2)
     finally:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +16,14 @@ from fmnist.errors import DataError, UsageError
 if TYPE_CHECKING:
     from fmnist.data.sources import Progress
     from fmnist.data.splits import Data
+    from fmnist.recipes.recipe import Recipe
     from fmnist.runs.run import Run
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def parse_size(text: str, what: str = "memory") -> int:
-    """`4GB`, `512MiB` or a number of bytes, as bytes. Raises UsageError."""
+    """Bytes in `4GB`, `512MiB` or a plain number of bytes. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmg]?i?)b?\s*", text.lower())
     size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if size < 1:
@@ -32,7 +33,7 @@ def parse_size(text: str, what: str = "memory") -> int:
 
 @contextmanager
 def progress_bar() -> Iterator["Progress | None"]:
-    """A bar on standard error to hand to `obtain_set`, or None where that is no terminal."""
+    """A progress bar on stderr for downloads, or None if stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -56,14 +57,20 @@ PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name or a recipe.json.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or its name.")]
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a recipe.json file.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or name of a run.")]
+RunFolders = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Run folders, or names of runs.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Change a recipe field or model option; repeatable. fmnist recipes NAME lists them.",
+        help="Change a recipe field or a model option; repeatable. The command `fmnist recipes "
+        "RECIPE` lists the names.",
     ),
 ]
 Folder = Annotated[
@@ -71,35 +78,46 @@ Folder = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="IDX files, or images by class [default: FMNIST_DATA, else Fashion-MNIST].",
+        help="Folder of IDX files, or of one folder of images for each class "
+        "[default: $FMNIST_DATA, else Fashion-MNIST].",
     ),
 ]
 NewRun = Annotated[
     Path | None,
-    typer.Option("--run", metavar="DIR", help="The folder to make [default: one under runs/]."),
+    typer.Option("--run", metavar="DIR", help="Run folder to create [default: one in runs/]."),
 ]
 OldRun = Annotated[
-    Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")
+    Path | None, typer.Option("--resume", metavar="RUN", help="Resume this interrupted run.")
 ]
 FitOn = Annotated[
     str | None,
-    typer.Option("--fit-on", metavar="train|all", help="all: on the validation images too."),
+    typer.Option(
+        "--fit-on",
+        metavar="train|all",
+        help="Train on the training split only, or on all images, validation split included.",
+    ),
 ]
 Teacher = Annotated[
     list[Path] | None,
     typer.Option(
         "--teacher",
         metavar="RUN",
-        help="Learn a finished run's outputs beside the labels; repeated: their mean.",
+        help="Distil this finished run: learn its outputs as well as the labels. Repeat it to "
+        "learn the mean of several.",
     ),
 ]
 Test = Annotated[
-    bool, typer.Option("--test", help="Score the test split at the end; the ledger notes it.")
+    bool,
+    typer.Option(
+        "--test", help="Score the test split at the end. The ledger records each scoring."
+    ),
 ]
 Memory = Annotated[
     str | None,
     typer.Option(
-        "--memory", metavar="SIZE", help="Memory to stay within, as 4GB: a GPU's, else resident."
+        "--memory",
+        metavar="SIZE",
+        help="Limit memory to this size, such as 4GB: GPU memory on a GPU, else resident memory.",
     ),
 ]
 MicroBatch = Annotated[
@@ -107,7 +125,7 @@ MicroBatch = Annotated[
     typer.Option(
         "--micro-batch",
         metavar="N",
-        help="Images on the device at once [default: as memory permits].",
+        help="Images on the device at once [default: as many as fit in memory].",
     ),
 ]
 Seconds = Annotated[
@@ -115,64 +133,101 @@ Seconds = Annotated[
     typer.Option(
         "--checkpoint-seconds",
         metavar="S",
-        help="How often to keep the whole state [default: 300, or 100 times what it takes].",
+        help="Seconds between two checkpoints [default: 300, or 100 times as long as writing "
+        "one takes].",
     ),
 ]
 Updates = Annotated[
     int | None,
-    typer.Option("--checkpoint-updates", metavar="N", min=1, help="And after every N updates."),
+    typer.Option(
+        "--checkpoint-updates",
+        metavar="N",
+        min=1,
+        help="Write a checkpoint after every N updates as well.",
+    ),
 ]
 Distributed = Annotated[
     bool,
     typer.Option(
         "--distributed",
-        help="Divide each batch among all devices of the processes that SLURM, mpirun or the next "
-        "three options name (on JAX).",
+        help="Divide each batch among all devices of several processes (JAX only). SLURM, mpirun "
+        "or the next three options say which processes.",
     ),
 ]
 Coordinator = Annotated[
-    str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Where process 0 listens.")
+    str | None,
+    typer.Option("--coordinator", metavar="HOST:PORT", help="Address at which process 0 listens."),
 ]
 NumProcesses = Annotated[
-    int | None, typer.Option("--num-processes", metavar="N", min=1, help="How many there are.")
+    int | None,
+    typer.Option("--num-processes", metavar="N", min=1, help="Number of processes in all."),
 ]
 ProcessId = Annotated[
-    int | None, typer.Option("--process-id", metavar="I", min=0, help="Which this is, from 0.")
+    int | None,
+    typer.Option(
+        "--process-id", metavar="I", min=0, help="Number of this process; the first is 0."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Split = Annotated[
-    str, typer.Option("--split", metavar="val|test", help="test is noted in the ledger.")
+    str,
+    typer.Option(
+        "--split",
+        metavar="val|test",
+        help="Split to score. The ledger records each scoring of test.",
+    ),
+]
+ScoredSplit = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="val|test",
+        help="Split to compare the runs on; each must have been scored on it.",
+    ),
 ]
 Subjects = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUN RUN...",
-        help="Folders or names; RUN,RUN,RUN is a group, as of seeds, and NAME=RUN,RUN names it.",
+        metavar="RUN",
+        help="Two or more run folders, or names of runs. RUN,RUN,RUN is a group, such as several "
+        "seeds of a recipe; NAME=RUN,RUN names it.",
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="An .onnx file, or a folder that holds one [default: the bundled model].",
     ),
 ]
 Picture = Annotated[
-    Path | None, typer.Option("--show", metavar="FILE", help="Write a picture of samples.")
+    Path | None,
+    typer.Option("--show", metavar="FILE", help="Save a picture of sample images in this file."),
 ]
 Sort = Annotated[
     str,
     typer.Option(
         "--sort",
-        metavar="name|val|test|parameters|seconds",
-        help="Accuracies the highest first, the others the lowest.",
+        metavar="COLUMN",
+        help="Sort by val or test accuracy, highest first, or by name, parameters or seconds, "
+        "lowest first.",
     ),
 ]
 OfRecipe = Annotated[
-    str | None, typer.Option("--recipe", metavar="NAME", help="Only runs of this recipe.")
+    str | None, typer.Option("--recipe", metavar="NAME", help="Show only runs of this recipe.")
 ]
 Parameters = Annotated[
     str | None,
     typer.Option(
         "--parameters",
         metavar="MIN..MAX",
-        help="Only networks of so many parameters; either end may be left out.",
+        help="Show only networks with this many parameters. MIN or MAX may be left out.",
     ),
 ]
-RunsFolder = Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder of the runs.")]
+RunsFolder = Annotated[
+    Path, typer.Option("--in", metavar="DIR", help="Folder that holds the runs.")
+]
 
 
 def print_json(value: Any) -> None:
@@ -181,12 +236,12 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Something about the command's progress, kept out of its output."""
+    """Print a message to stderr, so that it stays out of the command's output."""
     print(text, file=sys.stderr, flush=True)
 
 
 def load(folder: Path | None) -> "Data":
-    """The data in a folder, else as `load_data` finds it, with a bar while it is fetched."""
+    """The data in a folder, or the data that `load_data` finds; shows a bar while it downloads."""
     from fmnist.data.load import load_data
 
     with progress_bar() as progress:
@@ -194,11 +249,36 @@ def load(folder: Path | None) -> "Data":
 
 
 def folder_named(folder: Path | None) -> str:
-    """The data folder asked for by option or FMNIST_DATA, from the root; empty for none."""
+    """Absolute path of the data folder that the option or FMNIST_DATA names; empty for none."""
     asked = folder or os.environ.get("FMNIST_DATA")
     if asked and not Path(asked).is_dir():
-        raise DataError(f"{asked}: expected a folder of images, found none")
+        raise DataError(f"{asked}: expected a folder of images, found no folder")
     return str(Path(asked).resolve()) if asked else ""
+
+
+def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) -> "Recipe":
+    """The recipe named, `quick` if none is, with the changes that `--set` and others ask for."""
+    from fmnist.recipes.shipped import parse_settings, recipe
+
+    return recipe(name or "quick", **parse_settings(settings or []) | changes)
+
+
+def open_finished(paths: Iterable[Path]) -> list["Run"]:
+    """Runs by folder or name. Raises RunError if one has no weights, before Keras is loaded."""
+    from fmnist.runs.run import find_run
+
+    runs = [find_run(path) for path in paths]
+    for run in runs:
+        run.require_weights()
+    return runs
+
+
+def refuse_beside_resume(resume: Path | None, recorded: str, *others: Any) -> None:
+    """Raise UsageError if `--resume` stands beside options that the old run has recorded."""
+    if resume and any(others):
+        raise UsageError(
+            f"--resume: continues with what the {recorded} recorded; leave out the other options"
+        )
 
 
 def check_split(split: str) -> None:

@@ -6,35 +6,44 @@ from typing import Annotated
 
 import typer
 
-from fmnist.cli.options import Json, print_json, say
+from fmnist.cli.options import Json, Model, print_json, say
 
 
 def predict(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Images, folders, patterns, IDX files; - is stdin."),
+        typer.Argument(
+            metavar="FILE", help="Image files, folders, patterns or IDX files; - reads stdin."
+        ),
     ],
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="MODEL", help="An .onnx file or a folder that holds one."),
-    ] = None,
-    top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes.")] = 3,
+    model: Model = None,
+    top: Annotated[
+        int, typer.Option("--top", metavar="K", min=1, help="Show the K likeliest classes.")
+    ] = 3,
     as_is: Annotated[
-        bool, typer.Option("--raw", help="The images are in the data set's form, no photos.")
+        bool,
+        typer.Option(
+            "--raw", help="Take the images as they are: do not cut the garment out, as for a photo."
+        ),
     ] = False,
     show_in: Annotated[
         Path | None,
         typer.Option(
             "--show",
             metavar="DIR|FILE",
-            help="Write pictures of each photo beside what the model saw; FILE.png for one.",
+            help="Save pictures in this folder: each photo beside the image that the model "
+            "received. For a single photo it may be a .png file.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object an image, a line each.")
+        bool, typer.Option("--json", help="Print one JSON object for each image, on a line.")
     ] = False,
 ) -> None:
-    """Say what photos of clothes show, or images in the data set's form."""
+    """Classify photos of clothes.
+
+    It says which images do not look like clothes. Use --raw for images that already look like those
+    of the data set.
+    """
     from fmnist.inference.answers import answer
     from fmnist.inference.classifier import Classifier
 
@@ -47,23 +56,34 @@ def predict(
 
 
 def serve(
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="MODEL", help="An .onnx file or a folder that holds one."),
-    ] = None,
+    model: Model = None,
     host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0: everywhere.")
+        str,
+        typer.Option(
+            "--host", metavar="ADDRESS", help="Address to listen at; 0.0.0.0: on every network."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: one that is free.")
+        int,
+        typer.Option(
+            "--port", metavar="N", min=0, max=65535, help="Port to listen at; 0: any free port."
+        ),
     ] = 8000,
     threads: Annotated[
         int,
-        typer.Option("--threads", metavar="N", min=0, help="Of the model, and to decode; 0: all."),
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=0,
+            help="Threads for the model, and processes that decode images; 0: one for each core.",
+        ),
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Say over HTTP what images show, and host the page to try it, until Ctrl-C."""
+    """Serve predictions and a web page over HTTP.
+
+    It runs until Ctrl-C.
+    """
     from fmnist.serving.server import serve as serve_until_stopped
 
     def ready(address: str) -> None:

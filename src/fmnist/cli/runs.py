@@ -1,4 +1,4 @@
-"""`fmnist runs`: the table of runs, one run in full, and deleting."""
+"""`fmnist runs`: the table of runs, one run in full, and deleting runs."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from fmnist.cli.options import (
     OfRecipe,
     Parameters,
     RunFolder,
+    RunFolders,
     RunsFolder,
     Sort,
     print_json,
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 
 def run_row(run: "Run") -> dict[str, Any]:
-    """A run in a line, also where its recipe has fields that this version does not know."""
+    """A run's line in the table, even if its recipe has fields that this version does not know."""
     metrics, env = run.metrics(), run.env
     try:
         name, changes = run.recipe.name, changes_of(run.recipe)
     except UsageError as error:
-        given = run.recipe_json.get("name")
-        if not isinstance(given, str):
+        recorded = run.recipe_json.get("name")
+        if not isinstance(recorded, str):
             raise
-        name = current_name(given)
+        name = current_name(recorded)
         changes = {"of_another_version": str(error)}
     return {
         "run": run.name,
@@ -57,7 +58,7 @@ SORTED_BY = ("name", "val", "test", "parameters", "seconds")
 
 
 def sort_rows(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
-    """Rows of `run_row` by name, size or seconds, or by accuracy: the highest first, none last."""
+    """Rows of `run_row`, lowest first, or by accuracy: highest first, and runs without one last."""
     if by not in SORTED_BY:
         raise UsageError(f"--sort: expected one of {', '.join(SORTED_BY)}, received {by!r}")
     if by in ("val", "test"):
@@ -66,10 +67,10 @@ def sort_rows(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """`1000..20000` as two numbers, an end that is left out as infinity. Raises UsageError."""
+    """`1000..20000` as two numbers; a missing end is 0 or infinity. Raises UsageError."""
     low, dots, high = text.replace(",", "").partition("..")
     if not dots or not all(end.isdecimal() or not end for end in (low, high)):
-        raise UsageError(f"--parameters: expected MIN..MAX, as ..100000, received {text!r}")
+        raise UsageError(f"--parameters: expected MIN..MAX, such as ..100000, received {text!r}")
     return float(low or 0), float(high or "inf")
 
 
@@ -152,10 +153,15 @@ def runs(
     parameters: Parameters = None,
     as_json: Json = False,
 ) -> None:
-    """Table the runs, show one, or delete some."""
+    """List runs, show one, or delete some.
+
+    Without a command it prints a table of the runs in a folder.
+    """
     if context.invoked_subcommand is not None:
         if as_json:
-            raise UsageError(f"--json: put it after {context.invoked_subcommand}")
+            raise UsageError(
+                f"--json: expected after {context.invoked_subcommand}, received before it"
+            )
         return
     from fmnist.runs.run import Run, run_folders
 
@@ -165,8 +171,8 @@ def runs(
         try:
             rows.append(run_row(Run(path)))
         except FmnistError as error:  # one damaged run hides no other
-            say(f"note: left out: {error}")
-    there = len(rows)
+            say(f"note: a run that cannot be read is not listed: {error}")
+    total = len(rows)
     named = current_name(recipe)
     rows = [r for r in rows if low <= r["parameters"] <= high and named in (None, r["recipe"])]
     rows = sort_rows(rows, sort)
@@ -174,15 +180,18 @@ def runs(
         print_json(rows)
     elif rows:
         show_runs(rows)
-    elif there:
-        print(f"none of the {there} runs in {folder} is such a run")
+    elif total:
+        print(f"none of the {total} runs in {folder} matches")
     else:
-        print(f"no runs in {folder} yet; fmnist train makes one")
+        print(f"no runs in {folder} yet; `fmnist train` makes one")
 
 
 @runs_app.command()
 def show(run: RunFolder, as_json: Json = False) -> None:
-    """Show all about a run: recipe, environment, learning curve, scores."""
+    """Show one run in full.
+
+    It prints the run's recipe, environment, learning curve and scores.
+    """
     from fmnist.runs.run import find_run
 
     opened = find_run(run)
@@ -203,25 +212,30 @@ def show(run: RunFolder, as_json: Json = False) -> None:
 
 @runs_app.command()
 def delete(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
-    ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    runs: RunFolders,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete without asking for confirmation.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete runs, after asking; never one that the ledger or a record names."""
+    """Delete runs, after asking.
+
+    It refuses to delete a run that the ledger or a record names.
+    """
     from fmnist.runs import deletion
     from fmnist.runs.run import find_run
 
     opened = list({run.path.resolve(): run for run in map(find_run, runs)}.values())
-    for run in opened:  # all are looked at before any goes
+    for run in opened:  # before any is deleted
         deletion.require_deletable(run)
     names = ", ".join(str(run.path) for run in opened)
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise UsageError(f"runs delete: expected --yes where nobody can be asked, for {names}")
+            raise UsageError(
+                f"runs delete: expected --yes, as nobody can be asked here about {names}"
+            )
         if not typer.confirm(f"delete {names}?", err=True):
-            raise UsageError("runs delete: received no; nothing was deleted")
+            raise UsageError("runs delete: the answer was no; nothing was deleted")
     for run in opened:
         deletion.delete(run)
         if not as_json:

@@ -1,4 +1,4 @@
-"""`fmnist evaluate`, `verify`, `compare` and `report`: what judges runs."""
+"""`fmnist evaluate`, `verify`, `compare` and `report`: the commands that judge runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,14 @@ from fmnist.cli.options import (
     Folder,
     Json,
     RunFolder,
+    RunFolders,
+    ScoredSplit,
     Split,
     Subjects,
     check_split,
     folder_of,
     load,
+    open_finished,
     print_json,
 )
 from fmnist.cli.tables import table
@@ -26,18 +29,19 @@ if TYPE_CHECKING:
 
 
 def show_verification(result: "Verification") -> None:
-    """A line a split, then what is another than when the run was made."""
+    """A line for each split, then what has changed since the run was made."""
+    machine = "the same" if result.same_machine else "another"
     for check in result.checks:
         least = "" if check.exact else "at least "
         print(
             f"{result.run}: {'verified' if check.passed else 'NOT VERIFIED'}, {check.split} "
-            f"{check.correct:,} of {check.n:,} right, claimed {check.claimed:,}; "
-            f"{least}{check.changed:,} answers changed, {check.allowed:,} may"
-            f"{'' if result.same_machine else ' on another machine'}"
+            f"{check.correct:,} of {check.n:,} right, recorded {check.claimed:,}; "
+            f"answers changed: {least}{check.changed:,} ({check.allowed:,} allowed on "
+            f"{machine} machine)"
         )
-    for what, lines in result.differences.items():
+    for subject, lines in result.differences.items():
         for line in lines:
-            print(f"    {what}: {line}")
+            print(f"    {subject}: {line}")
 
 
 def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], split: str) -> None:
@@ -46,24 +50,24 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
 
     print(f"{sentence(subjects, pairs)}\n")
     rows = []
-    for each in (subject.describe() for subject in subjects):
-        low, high = each["interval"]
-        seconds = each["seconds"]
+    for about in (subject.describe() for subject in subjects):
+        low, high = about["interval"]
+        seconds = about["seconds"]
         rows.append(
             [
-                each["name"],
-                str(len(each["runs"])),
-                f"{100 * each['accuracy']:.2f}",
+                about["name"],
+                str(len(about["runs"])),
+                f"{100 * about['accuracy']:.2f}",
                 f"{100 * low:.2f}–{100 * high:.2f}",
-                "–" if each["deviation"] is None else f"{100 * each['deviation']:.2f}",
-                f"{each['parameters']:,}",
-                f"{each['operations'] / 1e6:,.0f}",
+                "–" if about["deviation"] is None else f"{100 * about['deviation']:.2f}",
+                f"{about['parameters']:,}",
+                f"{about['operations'] / 1e6:,.0f}",
                 "–" if seconds is None else f"{seconds:,.0f}",
-                "–" if each["latency"] is None else f"{each['latency']:.2f}",
+                "–" if about["latency"] is None else f"{about['latency']:.2f}",
             ]
         )
-    costs = ["parameters", "MFLOP", "training s", "ms an image"]
-    table(["", "runs", f"{split} %", "95% CI", "between seeds", *costs], rows)
+    costs = ["parameters", "MFLOP", "training s", "ms/image"]
+    table(["", "runs", f"{split} %", "95% CI", "SD of seeds", *costs], rows)
     for pair in pairs:
         print(
             f"\n{pair.first} → {pair.second}: only the first is right on {pair.only_first:,.4g} "
@@ -83,7 +87,7 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
                 for r in pair.per_class
             ],
         )
-        print("furthest apart, by the probability of the label:")
+        print("images on which they differ most in the probability of the label:")
         table(
             ["image", "label", pair.first, pair.second],
             [
@@ -101,12 +105,13 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
 def evaluate(
     run: RunFolder, split: Split = "val", data: Folder = None, as_json: Json = False
 ) -> None:
-    """Score a finished run: accuracy with interval, loss, calibration, per class, confusion."""
-    from fmnist.runs.run import find_run
+    """Score a finished run on val or test.
 
+    It prints accuracy with its 95% confidence interval, loss, calibration error, figures for each
+    class and the confusion matrix.
+    """
     check_split(split)
-    opened = find_run(run)
-    opened.require_weights()
+    (opened,) = open_finished([run])
     loaded = load(folder_of(opened, data))
 
     from fmnist.cli.tables import show_score
@@ -119,19 +124,13 @@ def evaluate(
         show_score(score)
 
 
-def verify(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
-    ],
-    data: Folder = None,
-    as_json: Json = False,
-) -> None:
-    """Score runs again from their weights: do they still give what they claim to?"""
-    from fmnist.runs.run import find_run
+def verify(runs: RunFolders, data: Folder = None, as_json: Json = False) -> None:
+    """Check that runs reproduce their scores.
 
-    opened = [find_run(run) for run in runs]
-    for run in opened:  # before anything heavy is loaded
-        run.require_weights()
+    It scores the recorded weights again. It also lists what has changed since: code, data,
+    recipe and environment.
+    """
+    opened = open_finished(runs)
 
     from fmnist.scoring.verify import verify as verify_run
 
@@ -143,78 +142,99 @@ def verify(
     if as_json:
         print_json([result.to_json() for result in results])
     if failed := [result.run for result in results if not result.passed]:
-        raise FmnistError(f"not what was claimed: {', '.join(failed)}")
+        raise FmnistError(f"the recorded scores were not reproduced: {', '.join(failed)}")
 
 
-def compare(subjects: Subjects, split: Split = "val", as_json: Json = False) -> None:
-    """Compare runs on the same images: which is better, by how much, and is it chance?"""
+def open_group(text: str, split: str) -> "Subject":
+    """The runs that `RUN`, `RUN,RUN` or `NAME=RUN,RUN` names, with their answers on a split."""
+    from fmnist.runs.run import find_run
+    from fmnist.scoring.compare import open_subject
+
+    name, _, members = text.rpartition("=")
+    return open_subject([find_run(member) for member in members.split(",")], split, name)
+
+
+def compare(subjects: Subjects, split: ScoredSplit = "val", as_json: Json = False) -> None:
+    """Compare runs on the same images.
+
+    It says which is better, by how much, and whether chance could explain the difference. It uses
+    the recorded answers and scores nothing anew.
+    """
     import dataclasses
 
-    from fmnist.runs.run import find_run
     from fmnist.scoring.compare import compare as compare_all
-    from fmnist.scoring.compare import open_subject, sentence
+    from fmnist.scoring.compare import sentence
 
     check_split(split)
-    opened = []
-    for subject in subjects:
-        name, _, members = subject.rpartition("=")
-        opened.append(open_subject([find_run(m) for m in members.split(",")], split, name))
-    pairs = compare_all(opened)
+    groups = [open_group(text, split) for text in subjects]
+    pairs = compare_all(groups)
     if as_json:
         print_json(
             {
                 "split": split,
-                "n": len(opened[0].labels),
-                "sentence": sentence(opened, pairs),
-                "subjects": [each.describe() for each in opened],
+                "n": len(groups[0].labels),
+                "sentence": sentence(groups, pairs),
+                "subjects": [group.describe() for group in groups],
                 "pairs": [dataclasses.asdict(pair) for pair in pairs],
             }
         )
     else:
-        show_comparison(opened, pairs, split)
+        show_comparison(groups, pairs, split)
+
+
+def parse_images(text: str | None) -> list[int]:
+    """`12,345` as indices of images. Raises UsageError."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise UsageError(f"--images: expected whole numbers such as 12,345, received {text!r}")
+    return [int(part) for part in parts]
 
 
 def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their names.")
-    ],
+    runs: RunFolders,
     split: Annotated[
         str | None,
         typer.Option(
             "--split",
             metavar="val|test",
-            help="Of a split that was scored [default: val, or test where trained on all].",
+            help="Split to report; it must have been scored [default: val, or test for a run "
+            "trained on all images].",
         ),
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
-            "--images", metavar="N,N,N", help="The images whose regions are looked at, by index."
+            "--images",
+            metavar="N,N,N",
+            help="Show which regions of these images mattered to the model; the first image is 0.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The page [default: reports/RUN.html]."),
+        typer.Option(
+            "--out", metavar="FILE", help="HTML file to write [default: reports/RUN.html]."
+        ),
     ] = None,
     data: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page about a run, or a comparison of several, with every plot and picture in it."""
+    """Write an HTML report on one or more runs.
+
+    Several runs are compared. The report is a single file, with every plot and picture in it.
+    """
     from fmnist.runs.run import find_run
 
     if split is not None:
         check_split(split)
-    chosen = [part.strip() for part in images.split(",")] if images else []
-    if not all(part.isdecimal() and len(part) < 10 for part in chosen):
-        raise UsageError(f"--images: expected whole numbers as 12,345, received {images!r}")
+    indices = parse_images(images)
     opened = [find_run(run) for run in runs]
 
     from fmnist.report.report import choose_split, write_report
 
     split = choose_split(opened, split)
     loaded = load(folder_of(opened[0], data))
-    made = write_report(opened, split, loaded, out, [int(part) for part in chosen])
+    written = write_report(opened, split, loaded, out, indices)
     if as_json:
-        print_json(made)
+        print_json(written)
     else:
-        print(f"report: {made['report']}")
+        print(f"report: {written['report']}")

@@ -1,4 +1,4 @@
-"""`fmnist sweep`, and what it shows while it runs."""
+"""`fmnist sweep`, and its progress on the terminal."""
 
 import sys
 from collections.abc import Mapping
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fmnist.cli.options import Folder, Json, Quiet, Settings, folder_named, print_json, say
+from fmnist.cli.options import (
+    Folder,
+    Json,
+    Quiet,
+    Settings,
+    folder_named,
+    print_json,
+    read_recipe,
+    refuse_beside_resume,
+    say,
+)
 from fmnist.cli.tables import drawn_table, print_table
 from fmnist.errors import FmnistError, UsageError
 from fmnist.recipes.text import short
@@ -39,24 +49,27 @@ def trials_table(rows: list[dict[str, Any]]) -> "Table":
 
 
 def show_sweep(rows: list[dict[str, Any]], best: dict[str, Any] | None, command: str) -> None:
-    """All trials of a sweep, the best of them, and how to train it on all images."""
+    """All trials of a sweep, the best of them, and the command that trains it on all images."""
     print_table(trials_table(rows))
     if best is None:
-        print("no trial has been finished")
+        print("no trial was finished")
         return
     complete = sum(row["state"] == "complete" for row in rows)
     print(f"\nbest: trial {best['trial']}, val {best['val']:.2%}, {best['run']}")
     if complete > 1:
-        print(f"(the best of {complete} on the same images: its val flatters it)")
-    print(f"on all images, scored on test: {command}")
+        print(
+            f"(it was chosen as the best of {complete} on val, so this val accuracy is a little "
+            "too high)"
+        )
+    print(f"train it on all images and score it on test: {command}")
 
 
-SHOWN = 20  # trials of the live table: it has to fit a terminal
+SHOWN = 20  # trials in the live table, which has to fit on a terminal
 Rows = list[dict[str, Any]]
 
 
 class SweepProgress:
-    """What a sweep shows on stderr while it runs: a live table on a terminal, else a line a trial.
+    """Shows a sweep on stderr: a live table on a terminal, otherwise a line for each ended trial.
 
     Call `show` with the rows whenever they change, inside a `with`.
     """
@@ -80,7 +93,7 @@ class SweepProgress:
             self._table.stop()
 
     def show(self, rows: Rows) -> None:
-        """Show the sweep as `rows` say."""
+        """Show these rows."""
         if self._table:
             self._table.update(trials_table(ranked(rows)[:SHOWN]), refresh=True)
         elif not self.quiet:
@@ -107,56 +120,71 @@ def ranked(rows: Rows) -> Rows:
 
 def sweep(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="Where it starts from [default: quick].")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="Recipe to start from, by name or file [default: quick]."
+        ),
     ] = None,
     over: Annotated[
         list[str] | None,
         typer.Option(
             "--over",
             metavar="NAME=VALUES",
-            help="A field to search: A/B/C, LOW..HIGH or log:LOW..HIGH; repeatable.",
+            help="Field to search, over A/B/C, LOW..HIGH or log:LOW..HIGH; repeatable.",
         ),
     ] = None,
     settings: Settings = None,
     trials: Annotated[
-        int, typer.Option("--trials", metavar="N", min=0, help="How many trials in all.")
+        int, typer.Option("--trials", metavar="N", min=0, help="Number of trials in all.")
     ] = 20,
     minutes: Annotated[
         float,
-        typer.Option("--minutes", metavar="M", min=0, help="No trial begins after that long."),
+        typer.Option(
+            "--minutes",
+            metavar="M",
+            min=0,
+            show_default="no limit",
+            help="Start no new trial after this many minutes.",
+        ),
     ] = float("inf"),
     data: Folder = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The folder to make [default: under sweeps/]."),
+        typer.Option("--out", metavar="DIR", help="Folder to create [default: one in sweeps/]."),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="SWEEP", help="Go on with a sweep.")
+        Path | None, typer.Option("--resume", metavar="SWEEP", help="Resume this sweep.")
     ] = None,
     storage: Annotated[
         str,
         typer.Option(
             "--storage",
             metavar="URL",
-            help="A storage of Optuna's [default: a file in the folder].",
+            help="Optuna storage that keeps the trials [default: a file in the folder].",
         ),
     ] = "",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the proposals.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", metavar="N", help="Seed of the sampler that proposes the trials."),
+    ] = 0,
     no_prune: Annotated[
-        bool, typer.Option("--no-prune", help="Let every trial train to its end.")
+        bool, typer.Option("--no-prune", help="Train every trial to its end, even if it is behind.")
     ] = False,
     ray: Annotated[
         str | None,
         typer.Option(
             "--ray",
             metavar="ADDRESS",
-            help="Trials on a Ray cluster, all trained to their end: HOST:PORT, auto or local.",
+            help="Train the trials on a Ray cluster, each to its end: HOST:PORT, auto or local.",
         ),
     ] = None,
     cpus: Annotated[
         int | None,
         typer.Option(
-            "--cpus-per-trial", metavar="N", min=1, help="With --ray: a trial's cores [default: 1]."
+            "--cpus-per-trial",
+            metavar="N",
+            min=1,
+            help="With --ray: processor cores for each trial [default: 1].",
         ),
     ] = None,
     gpus: Annotated[
@@ -166,21 +194,22 @@ def sweep(
             metavar="X",
             min=0,
             max=1,
-            help="With --ray: a trial's GPU, or share of one [default: 0].",
+            help="With --ray: GPU for each trial, 1 or a fraction [default: 0].",
         ),
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Search over a recipe's fields; each trial is a run of its own, val decides."""
-    from fmnist.recipes.shipped import parse_settings
-    from fmnist.recipes.shipped import recipe as find_recipe
+    """Search for better values of recipe fields.
 
-    if resume and (recipe or over or settings or data or out or storage or seed or no_prune):
-        raise UsageError("--resume: goes on with what the sweep recorded; leave out the others")
+    Each trial is a run in a folder of its own. The accuracy on val decides which is best.
+    """
+    refuse_beside_resume(
+        resume, "sweep", recipe, over, settings, data, out, storage, seed, no_prune
+    )
     if ray is None and (cpus is not None or gpus is not None):
-        raise UsageError("--cpus-per-trial, --gpus-per-trial: say --ray ADDRESS too")
-    chosen = find_recipe(recipe or "quick", **parse_settings(settings or []))
+        raise UsageError("--cpus-per-trial, --gpus-per-trial: only go with --ray ADDRESS")
+    chosen = read_recipe(recipe, settings)
 
     from fmnist.search import cluster
     from fmnist.search.sweep import Sweep
@@ -201,7 +230,7 @@ def sweep(
             prune=not (no_prune or ray),
         )
     if not quiet:
-        say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)}, into {opened.path}")
+        say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)} in {opened.path}")
     with SweepProgress(quiet) as progress:
         if ray is None:
             opened.search(trials, minutes, progress.show)

@@ -1,4 +1,4 @@
-"""What the commands print for people, from the same objects that `--json` prints."""
+"""Tables and scores as the commands print them for people."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def table(columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False) -> None:
-    """Print rows under their columns, see `drawn_table`."""
+    """Print the table that `drawn_table` makes."""
     print_table(drawn_table(columns, rows, left, folds))
 
 
@@ -21,7 +21,7 @@ def print_table(drawn: "Table") -> None:
     """Print a table."""
     from rich.console import Console
 
-    # Where the output is no terminal, no line is cut or broken.
+    # If the output is no terminal, no line is cut or broken.
     width = None if sys.stdout.isatty() else 500
     Console(highlight=False, markup=False, width=width).print(drawn)
 
@@ -29,16 +29,16 @@ def print_table(drawn: "Table") -> None:
 def drawn_table(
     columns: list[str], rows: list[list[str]], left: int = 1, folds: bool = False
 ) -> "Table":
-    """Rows under their columns, the first `left` of them aligned left, the others right.
+    """A table whose first `left` columns are aligned left and the others right.
 
-    With `folds` the last column is text, on the left, and takes more lines where it must.
+    With `folds` the last column is text: aligned left, and broken into lines if it is too long.
     """
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        # In a narrow terminal one column of text gives way, so that no number is broken.
+        # In a narrow terminal only a column of text is broken into lines, never a number.
         text = i == (len(columns) - 1 if folds else 0)
         drawn.add_column(
             column,
@@ -47,7 +47,9 @@ def drawn_table(
             no_wrap=not text,
         )
     for row in rows:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))  # in text no markup is looked for
+        drawn.add_row(
+            *(Text(printable(cell)) for cell in row)
+        )  # a plain string could hold rich's markup
     return drawn
 
 
@@ -60,7 +62,7 @@ def show_score(score: "Score") -> None:
             for r in score.per_class
         ],
     )
-    print("\nconfusion: rows are the true classes, columns the predicted ones, in the same order")
+    print("\nconfusion matrix: rows are true classes, columns are predicted ones in the same order")
     names = [r["class"] for r in score.per_class]
     table(
         ["", *(str(i) for i in range(len(names)))],
@@ -78,7 +80,7 @@ def show_score(score: "Score") -> None:
 
 
 def short_score(score: dict[str, Any] | None) -> str:
-    """`94.02±0.47 n=10k`: with the 95 % interval's half width, for a column of percentages."""
+    """`94.02±0.47 n=10k`: accuracy in %, half the width of its 95% interval, images scored."""
     from fmnist.scoring.figures import read_score
 
     if score is None:

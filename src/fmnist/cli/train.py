@@ -1,4 +1,4 @@
-"""`fmnist train` and `fmnist ensemble`: what makes a run."""
+"""`fmnist train` and `fmnist ensemble`: the commands that make a run."""
 
 import os
 from collections.abc import Sequence
@@ -27,48 +27,91 @@ from fmnist.cli.options import (
     Updates,
     folder_of,
     load,
+    open_finished,
+    parse_size,
     print_json,
+    read_recipe,
     recorded_folder,
+    refuse_beside_resume,
 )
 from fmnist.cli.tables import short_score, table
 from fmnist.errors import UsageError
 
 if TYPE_CHECKING:
     from fmnist.runs.run import Run
+    from fmnist.scoring.figures import Score
 
 
-def show_ensemble(members: Sequence["Run"], made: "Run") -> None:
-    """Each member's weight and scores, then the ensemble's."""
+def memory_limit(memory: str | None, micro_batch: int | None, distributed: bool) -> int | None:
+    """The bytes that `--memory` allows. Raises UsageError beside what it cannot go with."""
+    if memory is None:
+        return None
+    if distributed:
+        raise UsageError("--memory: limits one process; with --distributed use --micro-batch")
+    limit = parse_size(memory)
+    if micro_batch:
+        raise UsageError("--memory: chooses the micro-batch; leave out --micro-batch")
+    return limit
+
+
+def join_processes(
+    distributed: bool, coordinator: str | None, count: int | None, number: int | None
+) -> bool:
+    """Meet the other processes of a distributed run; True for the process that writes."""
+    if distributed:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+        from fmnist.engine.distributed import initialise
+
+        return initialise(coordinator, count, number)
+    if (coordinator, count, number) != (None, None, None):
+        raise UsageError("--coordinator, --num-processes, --process-id: only go with --distributed")
+    return True
+
+
+def find_interrupted(
+    name: Path, data: Path | None, first: bool, distributed: bool
+) -> tuple[Path, Path | None]:
+    """The folders of an interrupted run and of its data; only the first process looks for them."""
+    from fmnist.runs.run import find_run
+
+    recorded = None
+    if first:
+        run = find_run(name)
+        run.require_unfinished()
+        name, recorded = run.path, run.env["data"]
+    if distributed:
+        from fmnist.engine.distributed import share
+
+        recorded = share(recorded)
+    return name, recorded_folder(recorded, data) if recorded else data
+
+
+def show_training(run: "Run", score: "Score | None") -> None:
+    """A new run's accuracy and folder, and the commands to go on with."""
+    from fmnist.recipes.shipped import recipe
+    from fmnist.recipes.text import VIEWS
+    from fmnist.runs.commands import command
     from fmnist.scoring.figures import headline
 
-    weights = made.recipe_json["model"]["weights"]
-    table(
-        ["member", "weight", "parameters", "val %", "test %"],
-        [
-            [
-                run.name,
-                f"{part:.3f}",
-                f"{run.env['parameters']:,}",
-                short_score(run.scores.get("val")),
-                short_score(run.scores.get("test")),
-            ]
-            for run, part in zip(members, weights, strict=True)
-        ],
-    )
-    if useless := [run.name for run, part in zip(members, weights, strict=True) if not part]:
-        print(f"of weight 0, which costs time for nothing; leave out: {', '.join(useless)}")
-    for split in ("val", "test"):
-        if split in made.scores:
-            print(f"{split} accuracy: {headline(made.scores[split])}")
-    if len(set(weights)) > 1:
-        print("(the weights are fitted on val: its val flatters it a little)")
-    print(f"run folder: {made.path}")
+    if "val" in run.scores:
+        views = VIEWS[run.scores["val"]["views"]]
+        print(f"val accuracy: {headline(run.scores['val'])}, {views}")
+    print(f"run folder: {run.path}")
+    if score is None:
+        print(f"score on test: {command('evaluate', run.path, '--split', 'test')}")
+        return
+    print(f"by class: {command('runs', 'show', run.path)}")
+    if run.recipe == recipe("quick"):
+        print(f"a stronger model: {command('train', 'standard', '--test')}")
+    print(f"ACCURACY: {score.headline()}")
 
 
 def train(
     recipe: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="A name or a recipe.json [default: quick]."),
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe, or a recipe.json file [default: quick]."
+        ),
     ] = None,
     settings: Settings = None,
     data: Folder = None,
@@ -88,63 +131,34 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe into a new run folder, or go on with an interrupted run."""
-    by_hand = (coordinator, num_processes, process_id)
-    first = True
-    if distributed:
-        if memory:
-            raise UsageError("--memory: is one process's; with --distributed say --micro-batch")
-        os.environ.setdefault("KERAS_BACKEND", "jax")
-        from fmnist.engine.distributed import initialise
+    """Train a recipe into a new run folder.
 
-        first = initialise(*by_hand)
-    elif by_hand != (None, None, None):
-        raise UsageError("--coordinator, --num-processes, --process-id: go with --distributed")
-    from fmnist.cli.options import parse_size
-    from fmnist.recipes.shipped import parse_settings
-    from fmnist.recipes.shipped import recipe as find_recipe
-    from fmnist.runs.commands import command
-    from fmnist.runs.run import Run, find_run
+    With --resume it continues an interrupted run instead.
+    """
+    refuse_beside_resume(resume, "run", recipe, settings, fit_on, run, teacher, memory, micro_batch)
+    limit = memory_limit(memory, micro_batch, distributed)
+    first = join_processes(distributed, coordinator, num_processes, process_id)
+    if resume:
+        resume, data = find_interrupted(resume, data, first, distributed)
+        loaded = load(data)
+    else:
+        chosen = read_recipe(recipe, settings, **{"fit_on": fit_on} if fit_on else {})
+        chosen.check_micro_batch(micro_batch)
+        if run and first:
+            from fmnist.runs.run import Run
 
-    changes = parse_settings(settings or [])
-    if fit_on:
-        changes["fit_on"] = fit_on
-    if resume and (recipe or changes or run or teacher or memory or micro_batch):
-        raise UsageError(
-            "--resume: goes on with what the run recorded; leave out the other options"
-        )
-    chosen = find_recipe(recipe or "quick", **changes)
-    limit = parse_size(memory) if memory else None
-    if limit and micro_batch:
-        raise UsageError("--memory: chooses the micro-batch; leave out --micro-batch")
-    chosen.check_micro_batch(micro_batch)
-    if run and first:
-        Run.refuse_existing(run)
-    teachers = [find_run(each) for each in teacher or []]
-    for each in teachers:
-        each.require_weights()
-    recorded = None
-    if resume and first:
-        resume = find_run(resume).path
-        Run(resume).require_unfinished()
-        recorded = Run(resume).env["data"]
-    if distributed and resume:
-        from fmnist.engine.distributed import share as share_first
-
-        recorded = share_first(recorded)
-    loaded = load(recorded_folder(recorded, data) if recorded else data)
-    if not resume:
+            Run.refuse_existing(run)
+        teachers = open_finished(teacher or [])
+        loaded = load(data)
         chosen.check_shape(loaded.shape, len(loaded.classes))
 
-    from fmnist.recipes.text import VIEWS
     from fmnist.scoring.evaluate import evaluate as score_run
-    from fmnist.scoring.figures import headline
     from fmnist.training import train as training
     from fmnist.training.progress import Progress
 
     progress = Progress("none" if quiet or not first else "auto")
     if resume:
-        result = training.resume(
+        trained = training.resume(
             resume,
             loaded,
             checkpoint_seconds=checkpoint_seconds,
@@ -152,7 +166,7 @@ def train(
             progress=progress,
         )
     else:
-        result = training.train(
+        trained = training.train(
             chosen,
             loaded,
             run,
@@ -165,58 +179,80 @@ def train(
         )
     if not first:
         return
-    score = score_run(result, loaded.test) if test else None
+    score = score_run(trained, loaded.test) if test else None
     if as_json:
         print_json(
-            {"run": str(result.path), "scores": result.scores, "metrics": result.metrics()[-1]}
+            {"run": str(trained.path), "scores": trained.scores, "metrics": trained.metrics()[-1]}
         )
-        return
-    if "val" in result.scores:
-        views = VIEWS[result.scores["val"]["views"]]
-        print(f"val accuracy: {headline(result.scores['val'])}, {views}")
-    print(f"run folder: {result.path}")
-    if score:
-        print(f"by class: {command('runs', 'show', result.path)}")
-        if result.recipe == find_recipe("quick"):
-            print(f"a stronger model: {command('train', 'standard', '--test')}")
-        print(f"ACCURACY: {score.headline()}")
     else:
-        print(f"score on test: {command('evaluate', result.path, '--split', 'test')}")
+        show_training(trained, score)
+
+
+def show_ensemble(members: Sequence["Run"], combined: "Run") -> None:
+    """Each member's weight and scores, then the ensemble's."""
+    from fmnist.scoring.figures import headline
+
+    weights = combined.recipe_json["model"]["weights"]
+    table(
+        ["member", "weight", "parameters", "val %", "test %"],
+        [
+            [
+                run.name,
+                f"{part:.3f}",
+                f"{run.env['parameters']:,}",
+                short_score(run.scores.get("val")),
+                short_score(run.scores.get("test")),
+            ]
+            for run, part in zip(members, weights, strict=True)
+        ],
+    )
+    if useless := [run.name for run, part in zip(members, weights, strict=True) if not part]:
+        print(f"members of weight 0 only cost time, leave them out: {', '.join(useless)}")
+    for split in ("val", "test"):
+        if split in combined.scores:
+            print(f"{split} accuracy: {headline(combined.scores[split])}")
+    if len(set(weights)) > 1:
+        print("(the weights were fitted on val, so this val accuracy is a little too high)")
+    print(f"run folder: {combined.path}")
 
 
 def ensemble(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Finished runs, or their names.")
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders or names of two or more finished runs."),
     ],
     run: NewRun = None,
     equal: Annotated[
-        bool, typer.Option("--equal", help="The plain mean, instead of weights fitted on val.")
+        bool,
+        typer.Option("--equal", help="Weigh all runs equally, instead of fitting weights on val."),
     ] = False,
     test: Test = False,
     data: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Average runs' answers: a new run, which is scored and exported like any other."""
-    from fmnist.runs.run import Run, find_run
+    """Average several runs into one new run.
+
+    The new run predicts with the weighted mean of the runs' outputs. Other commands take it like
+    any run.
+    """
+    from fmnist.runs.run import Run
 
     if run:
         Run.refuse_existing(run)
-    members = [find_run(each) for each in runs]
-    for each in members:  # before anything heavy is loaded
-        each.require_weights()
+    members = open_finished(runs)
     loaded = load(folder_of(members[0], data))
     members[0].require_data(loaded.hash, loaded.name)  # before there is what cannot be scored
 
     from fmnist.scoring.evaluate import evaluate as score_run
     from fmnist.training.ensemble import create
 
-    made = create(members, run, equal=equal)
-    if made.recipe.fit_on == "train":
-        score_run(made, loaded.val)
+    combined = create(members, run, equal=equal)
+    if combined.recipe.fit_on == "train":
+        score_run(combined, loaded.val)
     if test:
-        score_run(made, loaded.test)
+        score_run(combined, loaded.test)
     if as_json:
-        weights = made.recipe_json["model"]["weights"]
-        print_json({"run": str(made.path), "weights": weights, "scores": made.scores})
+        weights = combined.recipe_json["model"]["weights"]
+        print_json({"run": str(combined.path), "weights": weights, "scores": combined.scores})
     else:
-        show_ensemble(members, made)
+        show_ensemble(members, combined)
