@@ -98,6 +98,7 @@ lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade tak
 	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt
 	@$(UV) --constraints requirements/dev.txt --extra train --group build --output-file requirements/train.txt
 	@$(UV) --constraints requirements/dev.txt --output-file requirements/base.txt
+	@$(UV) --constraints requirements/dev.txt --group docs --output-file requirements/docs.txt
 	@for extra in cuda rocm cluster; do \
 	    $(UV) --constraints requirements/dev.txt --extra $$extra --output-file requirements/$$extra.txt || exit 1; \
 	done
