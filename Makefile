@@ -33,7 +33,7 @@ OUT ?= build/page
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit web page browser chaos processes cluster bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit web page browser chaos processes cluster bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -93,6 +93,11 @@ bench: install-train ## the benchmarks, each prints a table: an hour and a half,
 	@for name in $(BENCHMARKS); do \
 	    echo "benchmarks/$$name.py ..."; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
+
+docs: install-train ## the documentation as a site in build/docs; a link that leads nowhere fails
+	$(call install,docs,what builds the site into .venv (another 0.1 GB on disk))
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+	@echo "build/docs/index.html is the site's first page"
 
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
 	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt
