@@ -94,9 +94,9 @@ bench: install-train ## the benchmarks, each prints a table: an hour and a half,
 	    echo "benchmarks/$$name.py ..."; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 
-docs: install-train ## the documentation as a site in build/docs; a link that leads nowhere fails
-	$(call install,docs,what builds the site into .venv (another 0.1 GB on disk))
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+docs: venv ## the documentation as a site in build/docs; a link that leads nowhere fails
+	$(call install,docs,what builds the site into .venv (0.4 GB on disk if nothing is there yet))
+	@PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
 	@echo "build/docs/index.html is the site's first page"
 
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions

@@ -106,7 +106,8 @@ def test_every_file_and_target_named_exists(page):
 
 @each_page
 def test_every_link_leads_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", TEXTS[page])):
+    text = BLOCK.sub("", TEXTS[page])
+    for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
         if "://" in target:
             continue
         file, _, anchor = target.partition("#")
