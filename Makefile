@@ -96,7 +96,8 @@ bench: install-train ## the benchmarks, each prints a table: an hour and a half,
 
 docs: venv ## the documentation as a site in build/docs; a link that leads nowhere fails
 	$(call install,docs,what builds the site into .venv (0.4 GB on disk if nothing is there yet))
-	@PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --clean
+	@# Not --quiet: it would hide the warnings from --strict.
+	@PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 	@echo "build/docs/index.html is the site's first page"
 
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
