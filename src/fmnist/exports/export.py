@@ -171,7 +171,7 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
         form="safetensors",
         storage=storage,
         runtime=f"Keras {backend.versions()['keras']} on {backend.name()}",
-        calibrated_on="nothing: this file holds weights alone",
+        calibrated_on="nothing: these are weights alone",
     )
     size = made.weights_path.stat().st_size
     parts = cut(made.weights_path, part_size)
@@ -334,11 +334,11 @@ def _temperature(
             raise UsageError(f"{source.path}: expected a run on the same data as {run.path}")
         model, about = evaluation.load_model(source)
     elif recipe.fit_on == "all":
-        return 1.0, "nothing: training used every image"
+        return 1.0, "nothing: no image was kept apart from training"
     logits = _own_logits(source, model, about, data.val.images)
-    whose = f" of {source.name}, which was trained in the same way without these images"
+    whose = "" if source is run else f" of {source.name}, trained alike without these images"
     temperature = fit_temperature(logits, data.val.labels)
-    return temperature, f"val (n={len(logits):,}){'' if source is run else whose}"
+    return temperature, f"val (n={len(logits):,}){whose}"
 
 
 def _networks(recipe: Recipe) -> list[Any]:
