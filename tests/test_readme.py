@@ -12,7 +12,7 @@ from idx import write_idx_set
 
 from fmnist.cli.main import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = next(path for path in Path(__file__).parents if (path / "pyproject.toml").is_file())
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)

@@ -89,7 +89,7 @@ def write(
 
 
 def _words(run: Run, score: Score) -> dict[str, Any]:
-    """The model's intended use, and its limits."""
+    """What the model is for, and what it is not."""
     env, recipe = run.env, Recipe.from_json(run.recipe)
     (height, width, _), n = env["shape"], len(env["classes"])
     fashion = env["data"]["name"] == FASHION_MNIST
