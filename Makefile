@@ -33,7 +33,7 @@ OUT ?= build/page
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit web page browser chaos processes cluster bench lock clean venv install-train install-dev
+.PHONY: help train test lint unit web page browser chaos processes cluster bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -94,10 +94,17 @@ bench: install-train ## the benchmarks, each prints a table: an hour and a half,
 	    echo "benchmarks/$$name.py ..."; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 
+docs: venv ## the documentation as a site in build/docs; a link that leads nowhere fails
+	$(call install,docs,what builds the site into .venv (0.4 GB on disk if nothing is there yet))
+	@# Not --quiet: it would hide the warnings from --strict.
+	@PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+	@echo "build/docs/index.html is the site's first page"
+
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
 	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt
 	@$(UV) --constraints requirements/dev.txt --extra train --group build --output-file requirements/train.txt
 	@$(UV) --constraints requirements/dev.txt --output-file requirements/base.txt
+	@$(UV) --constraints requirements/dev.txt --group docs --output-file requirements/docs.txt
 	@for extra in cuda rocm cluster; do \
 	    $(UV) --constraints requirements/dev.txt --extra $$extra --output-file requirements/$$extra.txt || exit 1; \
 	done

@@ -4,6 +4,7 @@ The wheel is built and installed offline into an empty environment, which sees t
 of the environment that runs the tests and nothing else of it: so no Keras, TensorFlow or JAX.
 """
 
+import ast
 import json
 import os
 import re
@@ -26,11 +27,16 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
 PIN = re.compile(r"^([a-z0-9.-]+)==([^ ;]+)(?: ; (.+?))? \\$", re.MULTILINE)
+# The rooms that work in the base install alone; any other needs the extra `train`, or what is said.
+BASE_ROOMS = {"cli", "doctor", "errors", "inference", "recipes", "serving", "signals", "system"}
+EXTRAS = {"search": ("train", "cluster")}
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # where the import has another name
 DIRECT = (
     {  # the direct dependencies that each requirement file must pin
         "base": PROJECT["dependencies"],
         "train": PROJECT["optional-dependencies"]["train"] + GROUPS["build"],
         "dev": GROUPS["dev"],
+        "docs": PROJECT["dependencies"] + GROUPS["docs"],
     }
     | {  # each on top of `train`, which its first line names
         extra: PROJECT["optional-dependencies"]["train"]
@@ -169,14 +175,55 @@ def test_direct_dependencies_are_pinned(name):
         assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), line
 
 
+def declared(*extras: str) -> set[str]:
+    """The packages that the base install has with these extras."""
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in extras)]
+    names = {canonicalize_name(Requirement(line).name) for lines in lists for line in lines}
+    return names - {"fmnist", "tensorflow-cpu"}  # the latter is tensorflow under another name
+
+
+def imported() -> dict[str, set[str]]:
+    """By room of src/fmnist, the packages that it imports, inside functions too."""
+    rooms: dict[str, set[str]] = {}
+    package = ROOT / "src" / "fmnist"
+    for path in package.rglob("*.py"):
+        found = rooms.setdefault(path.relative_to(package).parts[0].removesuffix(".py"), set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+        found -= {"fmnist", *sys.stdlib_module_names}
+    return {
+        room: {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in names}
+        for room, names in rooms.items()
+    }
+
+
+def test_each_room_imports_what_its_extra_declares():
+    rooms = imported()
+    wrong = {
+        room: names - declared(*(() if room in BASE_ROOMS else EXTRAS.get(room, ("train",))))
+        for room, names in rooms.items()
+    }
+    assert {room: names for room, names in wrong.items() if names} == {}
+    assert set(rooms) >= BASE_ROOMS | set(EXTRAS)
+
+
+def test_whatever_is_declared_is_imported():
+    assert declared("train", "cluster") == set().union(*imported().values())
+
+
 def test_requirement_files_nest():
     assert pins("base") < pins("train") < pins("dev")
+    assert {name for name, *_ in pins("base")} < {name for name, *_ in pins("docs")}
     for extra in ("cuda", "rocm", "cluster"):
         assert PROJECT["optional-dependencies"][extra][0] == "fmnist[train]"
         assert pins("base") < pins(extra)
-        # What is tested is what runs on a GPU or a cluster: no version of a package is another.
-        tested = {package: version for package, version, _ in pins("dev")}
-        there = {package: version for package, version, _ in pins(extra)}
+    # What is tested is what runs on a GPU or a cluster: no version of a package is another.
+    tested = {package: version for package, version, _ in pins("dev")}
+    for name in ("cuda", "rocm", "cluster", "docs"):
+        there = {package: version for package, version, _ in pins(name)}
         assert {p: v for p, v in there.items() if tested.get(p, v) != v} == {}
 
 

@@ -71,9 +71,9 @@ def test_a_recorded_seed_has_its_weights_in_float16(record):
     assert abs(run.scores["test"]["correct"] - full["correct"]) <= 20
 
 
-def test_the_readme_and_the_recipes_quote_the_records():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    quoted = SIDE_BY_SIDE.findall(readme)
+def test_the_results_and_the_recipes_quote_the_records():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    quoted = SIDE_BY_SIDE.findall(page)
     assert {ROOT / path for _, _, path in quoted} == set(RECORDS)
     for name, figure, path in quoted:
         assert figure == mean(ROOT / path)

@@ -127,9 +127,8 @@ def test_the_headline_is_the_runs_score(page, trained):
     score = trained[0].scores["val"]
     assert f"{100 * score['accuracy']:.2f}" in page.text
     low, high = score["interval"]
-    assert f"of {score['n']:,} validation images right, 95 % interval {100 * low:.2f} to " in (
-        page.text.replace("\xa0", " ")
-    )
+    right = f"of {score['n']:,} validation images are classified correctly"
+    assert f"{right}, 95 % interval {100 * low:.2f} to " in page.text.replace("\xa0", " ")
     assert f"{100 * high:.2f}." in page.text
     assert "mean over image and mirror image" in page.text
     assert "Test was never opened" in page.text

@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, how far to trust it, and what it is not for.
+"""The card of an exported model: its scores, its intended use and its limits.
 
 `card.json` for programs, `card.html` for people. Both say what the file scores as it lies there.
 """
@@ -94,25 +94,30 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
     (height, width, _), n = env["shape"], len(env["classes"])
     fashion = env["data"]["name"] == FASHION_MNIST
     weakest = min(score.per_class, key=lambda row: float(row["recall"]))
-    what = "articles of clothing" if fashion else "what it was trained on"
+    kinds = "articles of clothing" if fashion else "the classes of its training data"
     limits = [
-        f"It knows {n} classes and answers with one of them whatever an image shows; what falls "
-        "below the outlier mark is not to be believed, and some of what it does not know is above.",
+        f"It knows {n} classes and answers with one of them, whatever an image shows.",
+        "Do not trust an answer below the outlier threshold. Some images of other things are "
+        "above it.",
         f"The figures hold for images like those of {env['data']['name']}: grey, {height}×{width} "
-        "pixels, one object each, prepared alike. How much harder other photos are is not known.",
-        f"{weakest['class']} is the class that it finds least: {weakest['recall']:.1%} of "
-        f"{weakest['n']:,}.",
-        "Its probabilities are of images as frequent by class as those that it was scored on.",
+        "pixels, one object each, prepared in the same way. Other photos may be harder.",
+        f"It recognises {weakest['class']} worst: {weakest['recall']:.1%} of {weakest['n']:,} "
+        "images.",
+        "The probabilities assume that classes are as common as in the scored images.",
     ]
     if recipe.fit_on == "all":
-        limits.append("It was trained on all training images, so that none but test were left.")
+        limits.append(
+            "It was trained on all training images, so only test images were left to score."
+        )
     elif score.split == "val":
-        limits.append("It was scored on the images that it was chosen by, which flatters a little.")
+        limits.append(
+            "It was chosen by the images that it was scored on, so its score is a little high."
+        )
     if fashion:
         limits.append("An estimated 1.3 to 1.8 % of the training labels are wrong (fmnist audit).")
     return {
-        "intended_use": f"To tell {what} apart, for teaching, for comparing methods and for "
-        "trying out what a model of this size can do. Not for decisions about people.",
+        "intended_use": f"To tell {kinds} apart: for teaching, for comparing methods, and for "
+        "trying out how much a model of this size can do. Not for decisions about people.",
         "limits": limits,
     }
 
@@ -120,7 +125,7 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
 def _licence(env: Mapping[str, Any]) -> str:
     if env["data"]["name"] == FASHION_MNIST:
         return "MIT. Fashion-MNIST, on which it was trained, is © 2017 Zalando SE, MIT."
-    return "MIT, as far as the data that it was trained on allow."
+    return "MIT, as far as the licence of its training data allows."
 
 
 def _render(values: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any]) -> str:

@@ -41,8 +41,9 @@ def train(
             batch statistics, for which it belongs to the recipe.
         memory_limit: the memory to stay within, in bytes: an accelerator's own, else resident
             memory (Linux).
-        checkpoint_seconds, checkpoint_updates: how often to keep the whole state, by time and, if
-            given, by count. By itself every 300 s, or 100 times the seconds that it takes.
+        checkpoint_seconds: how often to keep the whole state, in seconds; None: every 300, or 100
+            times as long as that takes.
+        checkpoint_updates: keep it after every so many updates as well.
         progress: what shows the progress; None shows a bar, or lines where there is no terminal.
 
     Where memory is too short for an update, training goes on from the last checkpoint at half the
