@@ -7,9 +7,9 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 # What `make train` runs, e.g. make train TRAIN='train tiny --test'
 TRAIN      ?= train quick --test
 # The tests that are run a second time on JAX, each backend in a process of its own.
-BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/test_microbatch.py \
-                            tests/test_optimizers.py tests/test_evaluation.py tests/test_training.py \
-                            tests/test_distillation.py)
+BACKEND_TESTS := tests/engine/test_augment.py tests/engine/test_models.py tests/engine/test_optimizers.py \
+                 tests/scoring/test_evaluation.py tests/training/test_microbatch.py \
+                 tests/training/test_training.py tests/training/test_distillation.py
 # Most of their time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 # What measures on one machine in an hour and a half; see benchmarks/ for the others.
@@ -77,17 +77,17 @@ page: web ## the page as a folder for any file host: make page OUT=folder
 	@echo "$(OUT) is the page: put it on any file host"
 
 browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/path/to/chromium
-	@KERAS_BACKEND=tensorflow CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m browser tests/test_web.py $(PYTEST_OPTIONS)
+	@KERAS_BACKEND=tensorflow CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m browser tests/serving/test_web.py $(PYTEST_OPTIONS)
 
 chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
 
 processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed
-	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/test_distributed.py
+	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/engine/test_distributed.py
 
 cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
-	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/test_cluster.py
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/search/test_cluster.py
 
 bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \

@@ -25,7 +25,7 @@ from fmnist.errors import DataError
 from fmnist.inference.classifier import SHIPPED, Classifier, energy
 from fmnist.inference.photos import prepare_pixels
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WEB = ROOT / "src" / "fmnist" / "serving" / "web"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 AXE = ROOT / "web-build" / "node_modules" / "axe-core" / "axe.min.js"

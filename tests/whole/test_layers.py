@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "src" / "fmnist"
+PACKAGE = Path(__file__).parents[2] / "src" / "fmnist"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports its own package and what stands in a line above its own, never a neighbour.
 LAYERS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idx import write_idx_set
 
-TOUR = Path(__file__).parents[1] / "notebooks" / "tour.ipynb"
+TOUR = Path(__file__).parents[2] / "notebooks" / "tour.ipynb"
 
 
 def cells(kind):

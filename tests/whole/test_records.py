@@ -15,7 +15,7 @@ from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import compile_forward, load_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORDS = sorted(path.parent for path in ROOT.glob("records/*/results.jsonl"))
 LARGEST = 8 * 10**6  # bytes of weights that are committed
 SIDE_BY_SIDE = re.compile(

@@ -261,7 +261,8 @@ schemathesis.openapi.format("binary", images)
 
 def test_what_the_openapi_allows_and_forbids_is_answered_as_it_says(server, tmp_path):
     (tmp_path / "hooks.py").write_text(HOOKS)
-    paths = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent), str(tmp_path)]
+    helpers = Path(__file__).parents[1] / "helpers"
+    paths = [os.environ.get("PYTHONPATH", ""), str(helpers), str(tmp_path)]
     done = subprocess.run(
         [
             sys.executable,

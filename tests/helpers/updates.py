@@ -1,6 +1,7 @@
 """Twenty updates of two recipes, shrunk, from given states, on the engine of KERAS_BACKEND.
 
-python tests/updates.py free FOLDER; KERAS_BACKEND=jax python tests/updates.py led FOLDER
+python tests/helpers/updates.py free FOLDER
+KERAS_BACKEND=jax python tests/helpers/updates.py led FOLDER
 """
 
 import sys
