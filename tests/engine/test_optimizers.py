@@ -8,6 +8,8 @@ import pytest
 from fmnist.engine import keras, ops, optimizers
 from fmnist.recipes.shipped import recipe
 
+pytestmark = pytest.mark.engines
+
 
 def variable(shape, seed=0, name="kernel"):
     value = np.random.RandomState(seed).normal(size=shape).astype("float32")

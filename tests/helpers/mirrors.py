@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.close()
                 self.close_connection = True
             case "silent":
-                self.server.over.wait(20)
+                self.server.over.wait(600)
             case "loop":
                 self.send_response(302)
                 self.send_header("Location", self.path)

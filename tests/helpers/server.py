@@ -55,7 +55,7 @@ class Server:
             raise AssertionError(self.process.communicate()[1])
         self.address = json.loads(line)["address"]
         self.port = int(self.address.rstrip("/").rpartition(":")[2])
-        self.client = httpx.Client(base_url=self.address, timeout=60)
+        self.client = httpx.Client(base_url=self.address, timeout=600)
 
     def __enter__(self):
         return self
@@ -71,14 +71,14 @@ class Server:
         return self.ended()
 
     def ended(self):
-        error = self.process.communicate(timeout=60)[1]
+        error = self.process.communicate(timeout=600)[1]
         return self.process.returncode, error
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=600)
 
     def send(self, content):
-        """All that is answered to the bytes, until the server closes or is silent for 3 s."""
+        """All that is answered to the bytes, until the server closes or is silent for 30 s."""
         with self.connect() as connection:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(content)
@@ -102,7 +102,7 @@ class Server:
         return peaks
 
 
-def received(connection, seconds=3):
+def received(connection, seconds=30):
     connection.settimeout(seconds)
     content = b""
     with contextlib.suppress(TimeoutError, ConnectionError):
@@ -111,7 +111,7 @@ def received(connection, seconds=3):
     return content
 
 
-def drip(connection, piece, seconds=30):
+def drip(connection, piece, seconds=300):
     """What is answered while a piece is sent again and again, until the server closes."""
     connection.settimeout(0.05)
     answer, end = b"", time.monotonic() + seconds

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from commands import call, refused
 from idx import write_idx
 from onnx_models import ABOUT, CLASSES, write_model
 from PIL import Image
-from test_cli import call, refused
 
 from fmnist.inference import answers, inputs
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hostile import altered, error_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from idx import write_idx_set
-from test_hostile import altered, error_of
 from test_pictures import pixels_of
 
 import fmnist

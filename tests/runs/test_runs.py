@@ -127,7 +127,7 @@ def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
         """
     start = time.time() + 1.5
     processes = [python(code, "asked", start, cwd=tmp_path) for _ in range(4)]
-    made = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+    made = [process.communicate(timeout=600)[0].splitlines() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     paths = [path for lines in made for path in lines]
     assert len(paths) == len(set(paths)) == 50 + 4 * 10, "no two got one folder"
@@ -205,7 +205,7 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
         """
     start = time.time() + 1.5
     processes = [python(code, path, who, start) for who in "abcd"]
-    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert [process.wait(timeout=600) for process in processes] == [0] * 4
     for process in processes:
         process.communicate()
     lines = files.read_lines(path)
@@ -265,7 +265,7 @@ def test_a_crash_while_writing_leaves_the_old_file(run):
         write_whole(Path(sys.argv[1]) / "score.json", write)
         """
     process = python(code, run.path)
-    assert process.wait(timeout=60) == 9
+    assert process.wait(timeout=600) == 9
     process.communicate()
     assert run.scores == {"val": SCORE}
     run.save_score("test", SCORE)
@@ -432,7 +432,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(run):
     with pytest.raises(RunError, match="another process is training"), run.locked():
         pytest.fail("two hold the lock")
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     with run.locked():
         pass
     with run.locked():  # given back

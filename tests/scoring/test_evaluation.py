@@ -263,6 +263,7 @@ def make_run(tmp_path_factory):
     return make
 
 
+@pytest.mark.engines
 def test_evaluating_leaves_score_and_logits(make_run):
     run, split = make_run(), some_split(30)
     begin = time.perf_counter()
@@ -282,6 +283,7 @@ def test_evaluating_leaves_score_and_logits(make_run):
     assert (redone.correct, redone.loss) == (again.correct, again.loss)
 
 
+@pytest.mark.engines
 def test_the_model_gets_standardised_images(make_run):
     run, split = make_run(views="one"), some_split(9)
     evaluate(run, split)

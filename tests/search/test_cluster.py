@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from commands import call, refused
 from idx import write_idx_set
 from test_sweep import SEED, SMALL, outcome
 
@@ -121,10 +122,7 @@ def run_cli(*words, **options):
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed here")
 def test_without_ray_it_says_what_to_install(tmp_path):
-    process = run_cli("sweep", *OVER, "--ray=auto", f"--out={tmp_path / 's'}")
-    _, said = process.communicate()
-    assert process.returncode == 2
-    assert said.count("\n") == 1
+    said = refused(call("sweep", *OVER, "--ray=auto", f"--out={tmp_path / 's'}"), 2)
     assert 'pip install "fmnist[cluster]"' in said
     assert not (tmp_path / "s").exists()
 
@@ -150,10 +148,9 @@ def test_where_no_cluster_is_one_line_says_so(tmp_path, address):
     ],
 )
 def test_shares_that_cannot_be_are_refused(tmp_path, words, why):
-    process = run_cli("sweep", *OVER, *words, f"--out={tmp_path / 's'}")
-    _, said = process.communicate()
-    assert process.returncode == 2, said
-    assert why in said
+    done = call("sweep", *OVER, *words, f"--out={tmp_path / 's'}")
+    assert done.code == 2, done
+    assert why in done.err
     assert not (tmp_path / "s").exists()
 
 

@@ -13,11 +13,14 @@ from idx import write_idx_set
 from optuna.trial import Trial
 
 from fmnist import files
+from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
 from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
+from fmnist.training.progress import Progress
+from fmnist.training.train import train
 
 SEED = 2  # its third proposal cannot be built, and its second learning rate is the low one
 SMALL = {"model.filters": "4", "model.pool_after": "1", "batch_size": 50, "precision": "float32"}
@@ -28,12 +31,12 @@ def data(tmp_path_factory):
     return write_idx_set(tmp_path_factory.mktemp("sweep") / "data", height=12, width=12)
 
 
-def start(folder, data):
-    """`fmnist sweep` as a process of its own, of three trials."""
+def start(folder, data, trials=3):
+    """`fmnist sweep` as a process of its own."""
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
     over = ["--over=model.filters=4/4,4", "--over=model.pool_after=1/2", "--over=momentum=0.5..0.9"]
     words = ["quick", *settings, "--set=epochs=60", *over, f"--data={data}", f"--out={folder}"]
-    return run_cli("sweep", *words, "--trials=3", "--no-prune", f"--seed={SEED}")
+    return run_cli("sweep", *words, f"--trials={trials}", "--no-prune", f"--seed={SEED}")
 
 
 def run_cli(*words):
@@ -60,20 +63,56 @@ def wait_for_the_lock(folder):
         time.sleep(0.1)
 
 
+def learnt(folder):
+    """Loss and accuracy on val of a trial's epochs."""
+    return [
+        (line["epoch"], line["loss"], line["val_accuracy"])
+        for line in files.read_lines(folder / "metrics.jsonl")
+        if "epoch" in line
+    ]
+
+
 def outcome(folder):
     """All that is known of a sweep's trials, times aside."""
     rows = Sweep(folder).rows()
     for row in rows:
         row["seconds"] = bool(row["seconds"])
         row["run"] = row["run"].rpartition("/")[2]
-        row["history"] = [
-            (line["epoch"], line["loss"], line["val_accuracy"])
-            for line in files.read_lines(folder / "trials" / row["run"] / "metrics.jsonl")
-            if "epoch" in line
-        ]
+        row["history"] = learnt(folder / "trials" / row["run"])
     return rows
 
 
+def test_a_trial_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
+    """Its training is that of its recipe by itself; `make chaos` compares whole sweeps."""
+    folder = tmp_path / "s"
+    process = start(folder, data, trials=1)
+    wait_for_epoch(process, folder / "trials" / "0000")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert f"--resume {folder}" in said.splitlines()[-1]
+    trial = Run(folder / "trials" / "0000")
+    assert trial.load_checkpoint() is not None
+    Sweep(folder).search(1)
+    (row,) = outcome(folder)
+    assert (row["state"], len(row["history"])) == ("complete", 60)
+    assert row["values"]["model.filters"] == "4"  # the recipe's own come first
+    alone = train(
+        recipe(str(trial.path / "recipe.json")),
+        load_data(data),
+        tmp_path / "alone",
+        progress=Progress("none"),
+    )
+    assert learnt(alone.path) == row["history"]
+
+
+def test_a_sweep_whose_trial_is_still_training_is_refused(tmp_path):
+    sweep = begun(tmp_path / "s")
+    with files.held(sweep.path / "lock", "held"), pytest.raises(RunError, match="still training"):
+        sweep.search(1)
+
+
+@pytest.mark.chaos
 def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     whole, cut = tmp_path / "one" / "same", tmp_path / "two" / "same"
     undisturbed, process = start(whole, data), start(cut, data)

@@ -50,7 +50,7 @@ def in_node(folder: Path, code: str) -> str:
     (folder / "package.json").write_text('{"type": "module"}')  # to node .js is none otherwise
     (folder / "test.js").write_text(code, encoding="utf-8")
     done = subprocess.run(
-        ["node", folder / "test.js"], capture_output=True, text=True, timeout=120, cwd=folder
+        ["node", folder / "test.js"], capture_output=True, text=True, timeout=600, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from idx import write_idx_set
-from test_training import QUIET, StopAt, history, plain, small, weights_hash
+from tiny import QUIET, StopAt, history, plain, small, weights_hash
 
 from fmnist import files
 from fmnist.data.load import load_data
@@ -19,16 +19,9 @@ from fmnist.training.train import resume, train
 from fmnist.training.trainer import Trainer, cross_entropy
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return load_data(write_idx_set(tmp_path_factory.mktemp("set"), train=300, test=60))
-
-
-@pytest.fixture(scope="module")
-def teacher(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "teacher"
-    chosen = small(**{"model.filters": "8,16"}, epochs=6, crop=0, cutout=0, learning_rate=0.2)
-    return train(chosen, data, folder, progress=QUIET)
+@pytest.fixture
+def teacher(skilled):
+    return skilled
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +36,7 @@ def softmax(x):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.engines
 def test_the_loss_equals_its_formula():
     random = np.random.RandomState(0)
     logits, taught = random.normal(size=(2, 6, 4)).astype("float32")
@@ -55,6 +49,7 @@ def test_the_loss_equals_its_formula():
     np.testing.assert_allclose(np.asarray(loss), expected, rtol=1e-5)
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_teachers_see_the_images_that_the_student_sees(data, teacher, other, precision):
     """Against the student's own augmentation put back to raw pixels, in the student's precision."""
@@ -142,13 +137,13 @@ def test_division_does_not_change_what_is_taught(data, teacher, tmp_path):
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)
 
 
-def test_resume_with_a_teacher_is_bit_for_bit(data, teacher, tmp_path):
+@pytest.mark.engines
+def test_resume_with_a_teacher_is_bit_for_bit(data, teacher, whole, tmp_path):
     one = train(small(), data, tmp_path / "one", teachers=[teacher], progress=QUIET)
-    untaught = train(small(), data, tmp_path / "untaught", progress=QUIET)
     with pytest.raises(Interrupted):
         train(small(), data, tmp_path / "two", teachers=[teacher], progress=StopAt(8, 15))
     two = resume(tmp_path / "two", data, progress=Progress("none"))
-    assert weights_hash(one) == weights_hash(two) != weights_hash(untaught)
+    assert weights_hash(one) == weights_hash(two) != weights_hash(whole)
     assert history(one) == history(two)
     assert one.env["teachers"] == [
         {"run": str(teacher.path.resolve()), "weights": files.sha256(teacher.weights_path)}

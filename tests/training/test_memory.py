@@ -61,9 +61,9 @@ def test_binary_units_are_larger(count, unit):
 
 HOLD = """if True:
     import sys
-    from fmnist import memory
+    from fmnist import system
     held = b"x" * int(sys.argv[1])  # bytes that are really there
-    print(memory.peak())
+    print(system.peak())
     """
 
 

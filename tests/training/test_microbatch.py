@@ -13,6 +13,7 @@ from fmnist.recipes.shipped import recipe
 from fmnist.training.trainer import cross_entropy
 from fmnist.training.update import Updater, micro_batched
 
+pytestmark = pytest.mark.engines
 RANDOM = np.random.RandomState(0)
 IMAGES = RANDOM.randint(0, 256, (5, 50, 12, 12, 1), dtype=np.uint8)  # five updates of 50 images
 LABELS = RANDOM.randint(0, 10, (5, 50)).astype("int32")

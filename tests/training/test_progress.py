@@ -154,7 +154,7 @@ def test_a_terminal_gets_a_live_bar(run, monkeypatch):
         progress = Progress("auto", stream)
         assert progress.mode == "bar"
         show(progress, run, pause=0.03)
-    reader.join(timeout=10)
+    reader.join(timeout=600)
     os.close(master)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert shown.count(b"\x1b[2K") > 2, "redrawn in place"

@@ -1,94 +1,23 @@
 """Whole runs on a small set: what is written, exact resume, fresh starts, refusals."""
 
-import hashlib
-import os
 import signal
 import time
 
 import numpy as np
 import pytest
 from idx import write_idx_set
+from tiny import QUIET, StopAt, history, plain, small, weights_hash
 
 from fmnist import system
 from fmnist.data.load import load_data
 from fmnist.errors import NonFiniteLossError, RunError, UsageError
 from fmnist.recipes.recipe import Recipe
-from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
 from fmnist.signals import Interrupted
 from fmnist.training import trainer as training
 from fmnist.training.progress import Progress
 from fmnist.training.train import resume, train
-
-QUIET = Progress("none")
-EVERYTHING_ON = {
-    "model.filters": "4,8",
-    "model.pool_after": "1,2",
-    "crop": 2,
-    "cutout": 6,
-    "epochs": 3,
-    "batch_size": 50,
-    "learning_rate": 0.05,
-}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return load_data(write_idx_set(tmp_path_factory.mktemp("set"), train=300, test=60))
-
-
-def small(**changes):
-    """A network with batch statistics and everything random switched on."""
-    return recipe("quick", **(EVERYTHING_ON | changes))
-
-
-def plain(**changes):
-    """A network without batch statistics, with dropout."""
-    changes = {"model.filters": "4,6", "model.dense_units": 8, "model.dropout": 0.3} | changes
-    return recipe("seed", **({"epochs": 2, "batch_size": 64, "learning_rate": 0.01} | changes))
-
-
-def weights_hash(run):
-    """SHA-256 over all arrays of the resulting weights."""
-    arrays = run.load_weights()
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode() + arrays[name].tobytes())
-    return digest.hexdigest()
-
-
-def history(run):
-    """What `metrics.jsonl` says, times and memory aside."""
-    aside = ("seconds", "scoring_seconds", "images_per_second", "peak_memory", "finished")
-    return [{k: v for k, v in line.items() if k not in aside} for line in run.metrics()]
-
-
-class StopAt(Progress):
-    """Asks for a stop after an update, as a signal would, through the real handler."""
-
-    def __init__(self, update, signal_number):
-        super().__init__("none")
-        self.at, self.number = update, signal_number
-
-    def update(self, update, loss, accuracy, seconds):
-        if update == self.at:
-            os.kill(os.getpid(), self.number)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_the_foreground():
-    """A test runner in the background ignores Ctrl-C, under nohup SIGHUP, and so would training."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    return train(small(), data, tmp_path_factory.mktemp("runs") / "whole", progress=QUIET)
 
 
 def test_a_run_folder_holds_everything(whole, data):
@@ -116,28 +45,25 @@ def test_a_run_folder_holds_everything(whole, data):
     assert Recipe.from_json(whole.recipe) == small()
 
 
-def test_it_learns(data, tmp_path):
-    run = train(
-        small(**{"model.filters": "8,16"}, epochs=10, crop=0, cutout=0, learning_rate=0.2),
-        data,
-        tmp_path / "run",
-        progress=QUIET,
-    )
-    assert run.scores["val"]["accuracy"] > 0.7
+def test_it_learns(skilled):
+    assert skilled.scores["val"]["accuracy"] > 0.7
 
 
+@pytest.mark.engines
 def test_evaluate_reproduces_the_recorded_score(whole, data):
     recorded = whole.scores["val"]
     again = evaluate(whole, data.val)
     assert (again.correct, again.loss) == (recorded["correct"], pytest.approx(recorded["loss"]))
 
 
+@pytest.mark.engines
 def test_two_runs_are_bit_for_bit_equal(whole, data, tmp_path):
     again = train(small(), data, tmp_path / "again", progress=QUIET)
     assert weights_hash(again) == weights_hash(whole)
     assert history(again) == history(whole)
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize(
     ("update", "number"), [(5, signal.SIGINT), (8, signal.SIGTERM), (12, signal.SIGHUP)]
 )
@@ -167,17 +93,18 @@ def test_an_ignored_signal_stays_ignored(whole, data, tmp_path):
 
 def test_checkpoints_take_a_hundredth_of_the_time(whole, data, tmp_path, monkeypatch):
     """Every `CHECKPOINT_SECONDS`, but less often where one takes long; as often as told to."""
-    saved = []
+    saved, takes = [], [1.0]
 
     def save(session, run, update):
         saved.append(update)
-        time.sleep(0.1)
+        time.sleep(takes[0])
 
     monkeypatch.setattr(training.Trainer, "save", save)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     train(small(), data, tmp_path / "seldom", progress=QUIET)
-    assert saved == [1], "the next is due after ten seconds"
+    assert saved == [1], "the next is due after a hundred seconds"
     saved.clear()
+    takes[0] = 0.0
     train(small(), data, tmp_path / "often", checkpoint_seconds=0, progress=QUIET)
     assert saved == list(range(1, 18)), "the last update needs none"
 
@@ -200,6 +127,7 @@ def test_short_memory_goes_on_at_half_the_micro_batch(data, tmp_path, monkeypatc
     assert history(run) == history(fixed)
 
 
+@pytest.mark.engines
 def test_resume_in_bfloat16_with_dropout_and_micro_batches(data, tmp_path):
     chosen = plain(precision="bfloat16")
     one = train(chosen, data, tmp_path / "one", micro_batch=24, progress=QUIET)
@@ -248,6 +176,7 @@ def test_division_by_memory_does_not_change_the_result(data, tmp_path):
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)
 
 
+@pytest.mark.engines
 def test_non_finite_loss_names_the_update_and_keeps_the_checkpoint(data, tmp_path):
     # Far too high a rate: the first update is fine, a later one is not.
     chosen = plain(optimizer="sgd", learning_rate=1000, clip_norm=0, warmup=0)
@@ -294,17 +223,29 @@ def test_micro_batch_of_a_model_with_batch_statistics_belongs_to_the_recipe(data
     assert run.env["micro_batch"] == 10
 
 
-@pytest.mark.skipif(system.peak() is None, reason="this system keeps no account of peaks")
-def test_memory_limit_is_probed_and_refused_where_it_cannot_be(data, tmp_path):
+counts_peaks = pytest.mark.skipif(
+    system.peak() is None, reason="this system keeps no account of peaks"
+)
+
+
+@counts_peaks
+def test_memory_limit_is_probed(data, tmp_path):
     run = train(plain(epochs=1), data, tmp_path / "run", memory_limit=4 * 10**9, progress=QUIET)
     assert set(run.env["probe"]) == {"8", "32"}
     assert 10**8 < run.env["probe"]["8"] < 4 * 10**9
     assert run.env["micro_batch"] == 64
+
+
+@counts_peaks
+@pytest.mark.chaos
+def test_a_memory_limit_that_cannot_be_kept_is_refused(data, tmp_path):
+    """`make test` has it of `largest_micro_batch` alone; here a process tries."""
     with pytest.raises(UsageError, match="allow more memory"):
         train(plain(), data, tmp_path / "no", memory_limit=10**7, progress=QUIET)
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.engines
 def test_epoch_order_is_a_frozen_permutation():
     order = training.epoch_order(3, 1, 10)
     assert sorted(order) == list(range(10))
@@ -313,6 +254,7 @@ def test_epoch_order_is_a_frozen_permutation():
     assert list(order) == [5, 1, 3, 0, 6, 9, 8, 7, 2, 4]
 
 
+@pytest.mark.engines
 def test_cross_entropy_with_smoothing_equals_its_formula():
     logits = np.random.RandomState(0).normal(size=(6, 4)).astype("float32")
     labels = np.array([0, 1, 2, 3, 0, 1])

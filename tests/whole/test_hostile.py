@@ -17,11 +17,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from commands import call, refused
+from hostile import altered, error_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from idx import write_idx, write_idx_set
 from samples import ENV, LINE, SCORE
-from test_cli import call, refused
 
 from fmnist import files
 from fmnist.cli.runs import run_row, show_run, show_runs
@@ -32,41 +33,6 @@ from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import load_model
 
 SMALL = {"model.filters": "2,3", "model.pool_after": "1,2"}
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
-
-
-def places(value, path=()):
-    """The path of every value in a JSON value."""
-    found = [path]
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            found += places(value[key], (*path, key))
-    return found
-
-
-def put(value, path, new, drop):
-    """A copy of a JSON value with another in a place, or none there."""
-    if not path:
-        return new
-    copy = json.loads(json.dumps(value))
-    inner = copy
-    for key in path[:-1]:
-        inner = inner[key]
-    if drop:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = new
-    return copy
-
-
-@st.composite
-def altered(draw, value):
-    """A JSON value with one part replaced by another or taken out."""
-    return put(value, draw(st.sampled_from(places(value))), draw(values), draw(st.booleans()))
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +64,6 @@ def show(run):
     with contextlib.redirect_stdout(io.StringIO()):
         show_runs([run_row(run)])
         show_run(run)
-
-
-def error_of(call, kind):
-    """What a refusal says, or nothing where there was none."""
-    try:
-        call()
-    except kind as error:
-        return str(error)
-    return ""
 
 
 def memory():
