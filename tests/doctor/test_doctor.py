@@ -60,7 +60,7 @@ def only(findings, about):
 def engine(tmp_path, monkeypatch):
     """Tries an engine whose module is `code`, as the doctor does."""
 
-    def diagnosed(code, seconds=20.0, name="jax", **environment):
+    def diagnosed(code, seconds=600.0, name="jax", **environment):
         path = package(tmp_path / "fake", name, code)
         # First of all, but only for the processes that are started.
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(path), str(SOURCE)]))
