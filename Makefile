@@ -6,11 +6,12 @@ PYTHON     ?=
 CANDIDATES := python3 python3.13 python3.12 python3.11 python
 # What `make train` runs, e.g. make train TRAIN='train tiny --test'
 TRAIN      ?= train quick --test
-# The tests that are run a second time on JAX, each backend in a process of its own.
-BACKEND_TESTS := $(wildcard tests/test_augment.py tests/test_models.py tests/test_microbatch.py \
-                            tests/test_optimizers.py tests/test_evaluation.py tests/test_training.py \
-                            tests/test_distillation.py)
-# Most of their time JAX compiles: let it remember from one `make test` to the next.
+# These files' tests that are marked `engines` are run a second time on JAX, in a process of its own;
+# `make chaos` runs the others there too.
+BACKEND_TESTS := tests/engine/test_augment.py tests/engine/test_models.py tests/engine/test_optimizers.py \
+                 tests/scoring/test_evaluation.py tests/training/test_microbatch.py \
+                 tests/training/test_training.py tests/training/test_distillation.py
+# Most of that time JAX compiles: let it remember from one `make test` to the next.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 # What measures on one machine in an hour and a half; see benchmarks/ for the others.
 BENCHMARKS := start_up memory checkpoints steps evaluation time_to_accuracy predict photos outliers
@@ -18,6 +19,8 @@ BENCHMARKS := start_up memory checkpoints steps evaluation time_to_accuracy pred
 KILLS ?= 50
 # What `make browser` drives.
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
+# One room, file or test, or several: make test ONE=tests/training
+ONE ?=
 PYTEST_OPTIONS ?=
 # Two at a time, a file's tests together since they share what they have trained.
 PROCESSES ?= -n 2 --dist loadfile
@@ -33,7 +36,7 @@ OUT ?= build/page
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test lint unit web page browser chaos processes cluster bench docs lock clean venv install-train install-dev
+.PHONY: help train test coverage lint unit web page browser chaos processes cluster bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -41,7 +44,16 @@ help: ## list the targets
 train: install-train ## install what is missing, train the recipe `quick`, score it on the test images
 	@$(BIN)/fmnist $(TRAIN)
 
-test: lint unit ## lint, types and the test suite, on TensorFlow and on JAX (the tools come into .venv)
+ifeq ($(strip $(ONE)),)
+test: lint unit ## lint, types and the test suite, on TensorFlow and on JAX; make test ONE=tests/training
+else
+test: install-dev
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(ONE)
+endif
+
+coverage: install-dev ## which lines and branches of src the suite runs on TensorFlow (pytest-cov)
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PROCESSES) --cov=fmnist --cov-branch \
+	    --cov-report=term:skip-covered $(PYTEST_OPTIONS) $(ONE)
 
 lint: install-dev ## ruff and mypy alone
 	@echo "ruff and mypy ..."
@@ -52,12 +64,10 @@ lint: install-dev ## ruff and mypy alone
 unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	@echo "tests on TensorFlow ..."
 	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PROCESSES) $(PYTEST_OPTIONS)
+	@echo "tests on JAX ..."
 	@# pytest's 5 says that PYTEST_OPTIONS chose none of these files' tests: fine here.
-	@files="$(BACKEND_TESTS)"; if [ -n "$$files" ]; then \
-	    echo "tests on JAX: $$files ..."; \
-	    KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) $(PYTEST_OPTIONS) $$files || \
-	        { code=$$?; [ $$code -eq 5 ] || exit $$code; }; \
-	fi
+	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "engines and not chaos" \
+	    $(PYTEST_OPTIONS) $(BACKEND_TESTS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 web: install-train ## the page's runtime, from npm into src/fmnist/serving/web/vendor; the page then needs no server
 	@command -v npm >/dev/null || { echo "make web needs npm (Node.js 18 or newer)" >&2; exit 1; }
@@ -77,17 +87,20 @@ page: web ## the page as a folder for any file host: make page OUT=folder
 	@echo "$(OUT) is the page: put it on any file host"
 
 browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/path/to/chromium
-	@KERAS_BACKEND=tensorflow CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m browser tests/test_web.py $(PYTEST_OPTIONS)
+	@KERAS_BACKEND=tensorflow CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m browser tests/serving/test_web.py $(PYTEST_OPTIONS)
 
-chaos: install-dev ## hurt real training processes by the dozen, and check docs/reliability.md
+chaos: install-dev ## the long forms of tests, then hurt training processes by the dozen (docs/reliability.md)
+	@$(BIN)/python -m pytest $(PROCESSES) -m chaos
+	@echo "tests on JAX that make test leaves out ..."
+	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "chaos or not engines" $(BACKEND_TESTS)
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
 
 processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed
-	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/test_distributed.py
+	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/engine/test_distributed.py
 
 cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
-	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/test_cluster.py
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/search/test_cluster.py
 
 bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \

@@ -22,7 +22,7 @@ import numpy as np
 
 from fmnist.serving import bodies, limits
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from server import Server, bomb_of_pixels, head, photo, slow_photos
 
 CONNECTIONS = (1, 16, 256)

@@ -154,7 +154,8 @@ def main() -> None:
     elif stages == ["rate"]:
         rate(asked)
     elif stages == ["tests"]:
-        command = [sys.executable, "-m", "pytest", "-m", "accelerator", "tests/test_accelerator.py"]
+        tests = "tests/engine/test_accelerator.py"
+        command = [sys.executable, "-m", "pytest", "-m", "accelerator", tests]
         raise SystemExit(subprocess.run(command, check=False).returncode)
     else:
         members = train(stages[0], asked)

@@ -4,7 +4,7 @@
     KERAS_BACKEND=jax make chaos
 
 A fault is a function that returns how often it was done; a promise that is not held is an
-AssertionError. `test_faults.py` does a few of each in `make test`.
+AssertionError. `test_faults.py` does one of each kind in `make test`.
 """
 
 import argparse
@@ -26,6 +26,21 @@ from mirrors import Mirrors, pins_of, serving
 
 from fmnist import files
 from fmnist.runs.run import Run
+
+
+def killed_and_terminated(lab: Lab, kind: str = "compact") -> int:
+    """A run that is killed before a file operation, terminated at an update, then let finish.
+
+    The process does both to itself, at the same point each time: nothing here has to be quick.
+    """
+    folder = lab.folder()
+    code, lines = lab.new(kind, folder, event=25).ended()
+    assert code == -signal.SIGKILL, (code, lines)
+    code, lines = lab.resume(folder, stop=72).ended()
+    assert code == 128 + signal.SIGTERM, (code, lines)
+    assert "stopped after update 72 of" in lines[-1], lines
+    lab.must_finish(kind, folder, "killed and terminated")
+    return 2
 
 
 def one_of_each(lab: Lab, kind: str = "compact") -> int:
@@ -403,6 +418,7 @@ def main() -> None:
     faults = {
         "SIGKILL at a random time of training": lambda lab: killed_at_random(lab, asked.kills),
         "SIGKILL before a file operation": killed_at_each_write,
+        "SIGKILL, SIGKILL, SIGTERM in one run": one_of_each,
         "SIGKILL while val is scored": killed_in_validation,
         "SIGTERM, SIGINT, SIGHUP": stopped_by_signal,
         "SIGKILL, then the same checkpoints": same_state,

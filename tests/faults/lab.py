@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path[:0] = [str(HERE.parent / "helpers")]
 
 from idx import write_idx_set  # noqa: E402
 
@@ -84,7 +84,7 @@ class Process(subprocess.Popen):  # type: ignore[type-arg]
 
     def ended(self) -> tuple[int, list[str]]:
         """Wait for its end: exit code and lines, none of which may be a traceback's."""
-        self.wait(timeout=300)
+        self.wait(timeout=1800)
         assert not any("Traceback" in line for line in self.lines()), self.lines()
         return self.returncode, self.lines()
 
@@ -116,8 +116,9 @@ def in_the_foreground() -> None:
 class Lab:
     """A folder with a small data set, and what becomes of runs that nothing interrupts."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, references: int = 2) -> None:
         self.place, self.made, self.started = place, 0, 0
+        self.references = references
         self.data = write_idx_set(place / "data", train=480)
         self.whole: dict[str, str] = {}
         self.whole_at: dict[str, Path] = {}
@@ -157,13 +158,13 @@ class Lab:
         return self.whole_at[kind]
 
     def expect(self, kind: str) -> str:
-        """The result of an uninterrupted run, found twice to be the same."""
+        """The result of uninterrupted runs, of which each of `references` gives the same."""
         if kind not in self.whole:
-            folders = [self.folder(), self.folder()]
+            folders = [self.folder() for _ in range(self.references)]
             for process in [self.new(kind, folder) for folder in folders]:  # at once: no quiet
                 process.finish()
             results = [result(folder) for folder in folders]
-            assert results[0] == results[1], f"{kind}: two uninterrupted runs differ"
+            assert len(set(results)) == 1, f"{kind}: two uninterrupted runs differ"
             self.whole[kind], self.whole_at[kind] = results[0], folders[0]
         return self.whole[kind]
 

@@ -1,0 +1,485 @@
+"""The run folder and the ledger under crashes, full disks, damage and company."""
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import ENV, SCORE
+
+from fmnist import files
+from fmnist.errors import RunError
+from fmnist.recipes.recipe import Recipe
+from fmnist.runs.run import SCHEMA, Run, run_folders
+
+RECIPE = Recipe(name="reference")
+STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "runs" / "first", RECIPE, ENV)
+
+
+@contextlib.contextmanager
+def files_limited_to(size):
+    """Inside, the kernel lets no file of this process grow past `size` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def python(code, *arguments, **options):
+    """A process of its own that runs `code`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def same(arrays, expected):
+    """Whether two dicts of arrays are equal, types and shapes included."""
+    return set(arrays) == set(expected) and all(
+        arrays[k].dtype == v.dtype and arrays[k].shape == v.shape and (arrays[k] == v).all()
+        for k, v in expected.items()
+    )
+
+
+# making and opening
+
+
+def test_create_writes_what_was_given(run):
+    assert run.recipe == RECIPE
+    assert files.read_json(run.path / "recipe.json") == json.loads(json.dumps(RECIPE.to_json()))
+    assert run.env["precision"] == "float32"
+    assert run.env["schema"] == SCHEMA
+    assert (run.name, run.finished, run.scores, run.metrics()) == ("first", False, {}, [])
+
+
+def test_an_env_json_without_what_a_run_needs_is_named(run):
+    files.write_json(run.path / "env.json", {"precision": "float32"})
+    with pytest.raises(RunError, match=r"env\.json: expected backend, found none"):
+        _ = run.env
+
+
+def test_a_run_never_writes_into_an_existing_folder(run, tmp_path):
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    with pytest.raises(RunError, match=f"exists already.*--resume {run.path}"):
+        Run.create(run.path, Recipe(name="other"), {})
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
+
+    someones = tmp_path / "thesis"
+    someones.mkdir()
+    (someones / "chapter.tex").write_text("words")
+    (tmp_path / "file").write_text("")
+    for taken in (someones, tmp_path / "file"):
+        with pytest.raises(RunError, match="exists already"):
+            Run.create(taken, RECIPE, {})
+    assert [p.name for p in someones.iterdir()] == ["chapter.tex"]
+
+
+def test_an_empty_folder_may_become_a_run(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert Run.create(tmp_path / "empty", RECIPE, {}).recipe == RECIPE
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="could not be made") as caught:
+        Run.create(tmp_path / "file" / "run", RECIPE, {})
+    assert "\n" not in str(caught.value)
+
+
+def test_made_up_names_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = [Run.create(None, RECIPE, {}) for _ in range(5)]
+    assert len({r.path for r in made}) == 5
+    assert {r.path.parent.name for r in made} == {"runs"}
+    assert all("reference" in r.name for r in made)
+    assert [r.name for r in run_folders()] == sorted(r.name for r in made)
+
+
+def test_of_processes_that_make_a_folder_at_once_one_gets_it(tmp_path):
+    code = """if True:
+        import sys, time
+        from fmnist.errors import RunError
+        from fmnist.recipes.recipe import Recipe
+        from fmnist.runs.run import Run
+        while time.time() < float(sys.argv[2]): pass
+        for i in range(50):
+            try: print(Run.create(f"{sys.argv[1]}/{i}", Recipe(name="reference"), {}).path)
+            except RunError as error: assert "exists already" in str(error)
+        for i in range(10):
+            print(Run.create(None, Recipe(name="reference"), {}).path)
+        """
+    start = time.time() + 1.5
+    processes = [python(code, "asked", start, cwd=tmp_path) for _ in range(4)]
+    made = [process.communicate(timeout=600)[0].splitlines() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    paths = [path for lines in made for path in lines]
+    assert len(paths) == len(set(paths)) == 50 + 4 * 10, "no two got one folder"
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "halfway"])
+def test_what_is_no_run_is_refused(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "halfway").mkdir()  # what a crash between the two files of `create` leaves
+    (tmp_path / "halfway" / "env.json").write_text("{}")
+    with pytest.raises(RunError, match="expected a run folder"):
+        Run(tmp_path / name)
+    assert run_folders(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", ["", '{"a": 1', "[1]", "null"])
+def test_damaged_json_is_named(run, content):
+    (run.path / "env.json").write_text(content)
+    with pytest.raises(RunError, match=r"env\.json: expected a JSON object"):
+        _ = run.env
+
+
+# JSON lines
+
+lines_of_text = st.lists(
+    st.dictionaries(st.text(), st.text() | st.integers(-(2**53), 2**53) | st.booleans()), max_size=5
+)
+
+
+@given(lines_of_text)
+def test_lines_come_back_as_they_were(tmp_path_factory, lines):
+    path = tmp_path_factory.mktemp("lines") / "a.jsonl"
+    for line in lines:
+        files.append_line(path, line)
+    assert files.read_lines(path) == lines
+
+
+def test_a_name_that_is_no_unicode_is_kept(tmp_path):
+    name = os.fsdecode(b"r\xff")
+    files.append_line(tmp_path / "a.jsonl", {"run": name})
+    files.write_json(tmp_path / "a.json", {"run": name})
+    assert files.read_lines(tmp_path / "a.jsonl") == [{"run": name}]
+    assert files.read_json(tmp_path / "a.json") == {"run": name}
+
+
+def test_a_torn_last_line_costs_that_line_alone(tmp_path):
+    whole = tmp_path / "whole.jsonl"
+    for i in range(3):
+        files.append_line(whole, {"epoch": i, "é": "\u2028"})
+    content = whole.read_bytes()
+    begin = content.rindex(b"\n", 0, -1) + 1
+    for cut in range(begin, len(content)):
+        torn = tmp_path / "torn.jsonl"
+        torn.write_bytes(content[:cut])
+        read = files.read_lines(torn)
+        assert [line["epoch"] for line in read] in ([0, 1], [0, 1, 2])
+        assert len(read) == 3 or cut < len(content) - 1  # only the newline may be missing
+        files.append_line(torn, {"epoch": 9})
+        assert files.read_lines(torn) == [*read, {"epoch": 9}]
+
+
+def test_no_file_has_no_lines(tmp_path):
+    assert files.read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_processes_that_append_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    code = """if True:
+        import sys, time
+        from pathlib import Path
+        from fmnist.files import append_line
+        while time.time() < float(sys.argv[3]): pass
+        for i in range(40):
+            append_line(Path(sys.argv[1]), {"who": sys.argv[2], "i": i, "pad": "x" * 5000})
+        """
+    start = time.time() + 1.5
+    processes = [python(code, path, who, start) for who in "abcd"]
+    assert [process.wait(timeout=600) for process in processes] == [0] * 4
+    for process in processes:
+        process.communicate()
+    lines = files.read_lines(path)
+    assert len(path.read_bytes().splitlines()) == len(lines) == 160
+    for who in "abcd":
+        assert [line["i"] for line in lines if line["who"] == who] == list(range(40))
+
+
+def test_an_append_on_a_full_disk_is_told_and_spoils_nothing(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    files.append_line(path, {"n": 1})
+    with (
+        files_limited_to(50),
+        pytest.raises(RunError, match=r"ledger\.jsonl: could not be written"),
+    ):
+        files.append_line(path, {"n": 2, "pad": "x" * 100})
+    assert files.read_lines(path) == [{"n": 1}]
+    files.append_line(path, {"n": 3})
+    assert files.read_lines(path) == [{"n": 1}, {"n": 3}]
+
+
+def test_keep_metrics_drops_what_will_be_done_again(run):
+    for update in (10, 20, 30):
+        run.append_metrics({"update": update, "seconds": 1.0})
+    run.keep_metrics(20)
+    assert [line["update"] for line in run.metrics()] == [10, 20]
+
+
+# whole files
+
+
+def test_a_write_on_a_full_disk_leaves_the_old_file(run):
+    run.save_score("val", SCORE)
+    run.save_weights(STATE, {"form": "last"})
+    run.save_logits("val", np.zeros((4, 2), np.float32), np.zeros(4, np.int32))
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    noise = np.random.default_rng(0).normal(size=(1000, 10)).astype(np.float32)
+    with files_limited_to(2000):
+        with pytest.raises(RunError, match=r"score\.json: could not be written"):
+            run.save_score("val", SCORE | {"pad": "x" * 3000})
+        with pytest.raises(RunError, match=r"weights\.safetensors: could not be written"):
+            run.save_weights({"a": noise}, {})
+        with pytest.raises(RunError, match=r"val_logits\.npz: could not be written"):
+            run.save_logits("val", noise, np.zeros(1000, np.int32))
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
+
+
+def test_what_a_run_has_read_follows_its_own_changes_and_loses_no_others(run):
+    assert (run.scores, run.env["threads"], run.env["micro_batch"]) == ({}, 2, 7)
+    other = Run(run.path)  # as another process has it
+    other.save_score("val", SCORE)
+    other.change_env(threads=1)
+    assert (run.scores, run.env["threads"]) == ({}, 2)
+    run.save_score("test", SCORE)
+    run.change_env(micro_batch=3)
+    assert run.scores == {"val": SCORE, "test": SCORE}
+    assert (run.env["threads"], run.env["micro_batch"]) == (1, 3)
+
+
+def test_a_crash_while_writing_leaves_the_old_file(run):
+    run.save_score("val", SCORE)
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from fmnist.files import write_whole
+        def write(path):
+            path.write_text('{"val": {"accur')
+            os._exit(9)
+        write_whole(Path(sys.argv[1]) / "score.json", write)
+        """
+    process = python(code, run.path)
+    assert process.wait(timeout=600) == 9
+    process.communicate()
+    assert run.scores == {"val": SCORE}
+    run.save_score("test", SCORE)
+    assert run.scores == {"val": SCORE, "test": SCORE}
+
+
+def test_a_reader_finds_the_old_file_or_the_new(run):
+    code = """if True:
+        import json, sys
+        from fmnist.runs.run import Run
+        score = json.loads(sys.argv[2]) | {"pad": "x" * 300_000}
+        for i in range(60):
+            Run(sys.argv[1]).save_score("val", score | {"n": i})
+        """
+    run.save_score("val", SCORE | {"n": -1})
+    process = python(code, run.path, json.dumps(SCORE))
+    seen = set()
+    while process.poll() is None:
+        seen.add(Run(run.path).scores["val"]["n"])
+    process.communicate()
+    assert process.returncode == 0
+    assert Run(run.path).scores["val"]["n"] == 59
+    assert len(seen) > 5
+
+
+def test_a_folder_that_vanished_is_told(run, tmp_path):
+    run.path.rename(tmp_path / "moved")
+    with pytest.raises(RunError, match="could not be written"):
+        run.save_score("val", {})
+    run.path.write_text("a file where the folder was")
+    with pytest.raises(RunError, match="could not be written"):
+        run.save_score("val", {})
+
+
+def test_what_is_not_a_number_is_never_written_as_json(run):
+    with pytest.raises(ValueError, match="JSON"):
+        run.append_metrics({"loss": float("nan")})
+    assert run.metrics() == []
+
+
+# weights and logits
+
+
+def test_weights_round_trip(run):
+    assert not run.finished
+    with pytest.raises(RunError, match=r"has no weights yet.*--resume"):
+        run.load_weights()
+    whole = np.arange(6, dtype=np.float32).reshape(2, 3)
+    weights = {"whole": whole, "turned": whole.T, "empty": np.zeros((0, 3), np.float16)}
+    weights |= {"one": np.array(7, np.float32)}
+    about = {"classes": ["é", "b"], "shape": [2, 3, 1], "mean": 0, "deviation": 0.5}
+    run.save_weights(weights, about)
+    assert run.finished
+    assert same(run.load_weights(), weights)
+    shapes = {name: array.shape for name, array in weights.items()}
+    assert same(run.load_weights(shapes), weights)
+    assert run.about_weights() == about
+
+
+def test_logits_round_trip(run):
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    run.save_logits("val", logits, np.arange(5))
+    with np.load(run.path / "val_logits.npz", allow_pickle=False) as file:
+        assert (file["logits"] == logits).all()
+        assert (file["labels"] == np.arange(5)).all()
+
+
+def test_damaged_weights_are_refused(run):
+    run.save_weights(STATE, {})
+    content = run.weights_path.read_bytes()
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    unknown = struct.pack("<Q", len(header)) + header + bytes(4)
+    for damaged in (b"", content[:5], content[:-1], b"\xff" * len(content), unknown):
+        run.weights_path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"weights\.safetensors"):
+            run.about_weights()
+
+
+# checkpoints
+
+
+def checkpoints(run):
+    return sorted(p.name for p in (run.path / "checkpoint").iterdir())
+
+
+def test_the_newest_two_checkpoints_are_kept(run):
+    assert run.checkpoints.load() is None
+    for update in (5, 10, 15):
+        run.checkpoints.save(update, STATE, {"seconds": update / 2})
+    assert checkpoints(run) == [
+        f"{n:09}.{kind}" for n in (10, 15) for kind in ("json", "safetensors")
+    ]
+    arrays, about = run.checkpoints.load()
+    assert same(arrays, STATE)
+    assert (about["update"], about["seconds"]) == (15, 7.5)
+    run.checkpoints.drop()
+    assert run.checkpoints.load() is None
+
+
+def test_a_damaged_checkpoint_falls_back_loudly_to_the_one_before(run):
+    run.checkpoints.save(5, STATE, {"seconds": 2.5})
+    run.checkpoints.save(10, {k: np.asarray(v + 1) for k, v in STATE.items()}, {"seconds": 5.0})
+    flipped = 0
+    for file in sorted((run.path / "checkpoint").glob("*10.*")):
+        content = file.read_bytes()
+        damages = [content[:n] for n in range(0, len(content), 7)]
+        for bit in range(0, 8 * len(content), 5):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            damages.append(bytes(damaged))
+        for damage in [None, *damages]:
+            file.write_bytes(damage) if damage is not None else file.unlink()
+            said = []
+            arrays, about = run.checkpoints.load(said.append)
+            if about["update"] == 10:  # white space, or the schema, of the small manifest
+                assert file.suffix == ".json"
+                assert damage is None or arrays["0001 step"] == 8
+            elif damage is not None or file.suffix == ".safetensors":
+                assert (len(said), about["seconds"]) == (1, 2.5)
+                assert said[0].startswith("checkpoint skipped: ")
+                assert same(arrays, STATE)
+                flipped += 1
+        file.write_bytes(content)
+    assert flipped > 300
+    assert run.checkpoints.load(pytest.fail)[1]["update"] == 10
+
+
+def test_no_whole_checkpoint_is_none(run):
+    run.checkpoints.save(5, STATE, {})
+    (run.path / "checkpoint" / "000000005.safetensors").write_bytes(b"")
+    said = []
+    assert run.checkpoints.load(said.append) is None
+    assert len(said) == 1
+
+
+def test_a_checkpoint_on_a_full_disk_leaves_the_last(run):
+    run.checkpoints.save(5, STATE, {})
+    with files_limited_to(2000), pytest.raises(RunError, match="could not be written"):
+        run.checkpoints.save(10, {"a": np.zeros(4000)}, {})
+    arrays, about = run.checkpoints.load(pytest.fail)
+    assert about["update"] == 5
+    assert same(arrays, STATE)
+
+
+def test_a_checkpoint_folder_that_cannot_be_made_is_told(run):
+    (run.path / "checkpoint").write_text("in the way")
+    with pytest.raises(RunError, match="could not be made"):
+        run.checkpoints.save(5, STATE, {})
+
+
+# the lock
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(run):
+    code = """if True:
+        import sys
+        from fmnist.runs.run import Run
+        with Run(sys.argv[1]).locked():
+            print("held", flush=True)
+            sys.stdin.read()
+        """
+    process = python(code, run.path, stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match="another process is training"), run.locked():
+        pytest.fail("two hold the lock")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=600)
+    with run.locked():
+        pass
+    with run.locked():  # given back
+        pass
+
+
+# the ledger
+
+
+def test_the_ledger_counts_by_weights(run, tmp_path):
+    other = Run.create(run.path.parent / "second", RECIPE, {})
+    for number, each in enumerate((run, other)):
+        each.save_weights({"kernel": np.full(3, number, "float32")}, {})
+    assert run.times_opened() == 0
+    assert [run.enter_in_ledger({"n": 60, "correct": i}) for i in range(3)] == [1, 2, 3]
+    assert other.enter_in_ledger({"n": 60, "correct": 1}) == 1
+    assert (run.times_opened(), other.times_opened()) == (3, 1)
+    assert run.ledger.path == other.ledger.path == run.path.parent / "ledger.jsonl"
+    first = run.ledger.lines()[0]
+    assert first.items() >= {"run": "first", "n": 60, "correct": 0}.items()
+    assert first["when"].endswith("+00:00")
+    twin = shutil.copytree(run.path, run.path.parent / "twin")
+    assert Run(twin).times_opened() == 3, "another name is no other model"
+    run.save_score("test", SCORE | {"times_opened": 3})
+    moved = Run(shutil.copytree(run.path, tmp_path / "elsewhere" / "moved"))
+    assert moved.times_opened() == 3
+    assert moved.enter_in_ledger({}) == 4
+
+
+def test_a_run_has_its_name_from_wherever_it_is_opened(run, monkeypatch):
+    run.save_weights({"kernel": np.zeros(3, "float32")}, {})
+    run.enter_in_ledger({})
+    monkeypatch.chdir(run.path)
+    assert Run(".").name == "first"
+    assert Run(".").times_opened() == 1

@@ -1,0 +1,307 @@
+"""Sweeps of real training processes: cut off and resumed as if nothing had been, pruned, failed."""
+
+import contextlib
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from idx import write_idx_set
+from optuna.trial import Trial
+
+from fmnist import files
+from fmnist.data.load import load_data
+from fmnist.errors import FmnistError, RunError, UsageError
+from fmnist.recipes.shipped import recipe
+from fmnist.runs.run import Run
+from fmnist.search.process import why_it_failed
+from fmnist.search.study import mend_journal
+from fmnist.search.sweep import Sweep
+from fmnist.training.progress import Progress
+from fmnist.training.train import train
+
+SEED = 2  # its third proposal cannot be built, and its second learning rate is the low one
+SMALL = {"model.filters": "4", "model.pool_after": "1", "batch_size": 50, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_idx_set(tmp_path_factory.mktemp("sweep") / "data", height=12, width=12)
+
+
+def start(folder, data, trials=3):
+    """`fmnist sweep` as a process of its own."""
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    over = ["--over=model.filters=4/4,4", "--over=model.pool_after=1/2", "--over=momentum=0.5..0.9"]
+    words = ["quick", *settings, "--set=epochs=60", *over, f"--data={data}", f"--out={folder}"]
+    return run_cli("sweep", *words, f"--trials={trials}", "--no-prune", f"--seed={SEED}")
+
+
+def run_cli(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fmnist", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_epoch(process, folder):
+    """Until a trial's first epoch is done."""
+    while not files.read_lines(folder / "metrics.jsonl"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def wait_for_the_lock(folder):
+    """Until no process works on a sweep."""
+    while True:
+        with contextlib.suppress(RunError), files.held(folder / "lock", "held"):
+            return
+        time.sleep(0.1)
+
+
+def learnt(folder):
+    """Loss and accuracy on val of a trial's epochs."""
+    return [
+        (line["epoch"], line["loss"], line["val_accuracy"])
+        for line in files.read_lines(folder / "metrics.jsonl")
+        if "epoch" in line
+    ]
+
+
+def outcome(folder):
+    """All that is known of a sweep's trials, times aside."""
+    rows = Sweep(folder).rows()
+    for row in rows:
+        row["seconds"] = bool(row["seconds"])
+        row["run"] = row["run"].rpartition("/")[2]
+        row["history"] = learnt(folder / "trials" / row["run"])
+    return rows
+
+
+def test_a_trial_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
+    """Its training is that of its recipe by itself; `make chaos` compares whole sweeps."""
+    folder = tmp_path / "s"
+    process = start(folder, data, trials=1)
+    wait_for_epoch(process, folder / "trials" / "0000")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert f"--resume {folder}" in said.splitlines()[-1]
+    trial = Run(folder / "trials" / "0000")
+    assert trial.load_checkpoint() is not None
+    Sweep(folder).search(1)
+    (row,) = outcome(folder)
+    assert (row["state"], len(row["history"])) == ("complete", 60)
+    assert row["values"]["model.filters"] == "4"  # the recipe's own come first
+    alone = train(
+        recipe(str(trial.path / "recipe.json")),
+        load_data(data),
+        tmp_path / "alone",
+        progress=Progress("none"),
+    )
+    assert learnt(alone.path) == row["history"]
+
+
+def test_a_sweep_whose_trial_is_still_training_is_refused(tmp_path):
+    sweep = begun(tmp_path / "s")
+    with files.held(sweep.path / "lock", "held"), pytest.raises(RunError, match="still training"):
+        sweep.search(1)
+
+
+@pytest.mark.chaos
+def test_a_sweep_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
+    whole, cut = tmp_path / "one" / "same", tmp_path / "two" / "same"
+    undisturbed, process = start(whole, data), start(cut, data)
+    wait_for_epoch(process, cut / "trials" / "0000")
+    process.kill()  # its trial, left alone, holds the sweep until it has come to its end
+    process.communicate()
+    with pytest.raises(RunError, match="still training"):
+        Sweep(cut).search(3)
+    wait_for_the_lock(cut)
+    assert Run(cut / "trials" / "0000").finished
+
+    process = run_cli("sweep", "--resume", cut, "--trials=3")
+    wait_for_epoch(process, cut / "trials" / "0001")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert f"--resume {cut}" in said.splitlines()[-1]
+    assert Run(cut / "trials" / "0001").checkpoints.load() is not None
+    Sweep(cut).search(3)
+
+    out, said = undisturbed.communicate()
+    assert undisturbed.returncode == 0, said
+    rows = outcome(whole)
+    assert outcome(cut) == rows
+    assert [(row["trial"], row["state"], len(row["history"])) for row in rows] == [
+        (0, "complete", 60),
+        (1, "complete", 60),
+        (2, "failed", 0),
+    ]
+    assert rows[0]["values"]["model.filters"] == "4"  # the recipe's own come first
+    assert "model.pool_after: expected" in rows[2]["reason"]
+    best = max(rows[:2], key=lambda row: row["val"])
+    assert f"best: trial {best['trial']}, val {best['val']:.2%}" in out
+    assert "--fit-on all --test" in out
+
+
+def test_a_trial_that_is_behind_is_pruned(data, tmp_path, monkeypatch):
+    """Of two trials at the first rung the better one goes on: the other cannot learn.
+
+    Trials are of the engine that the sweep began with.
+    """
+    small = recipe("quick", **SMALL, epochs=8, learning_rate=0.05)
+    sweep = Sweep.create(
+        tmp_path / "s", small, ["learning_rate=0.05/1e-9"], data=str(data), seed=SEED
+    )
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # which is refused
+    sweep.search(2)
+    first, second = sweep.rows()
+    assert (first["values"], first["state"], first["epochs"]) == (
+        {"learning_rate": "0.05"},
+        "complete",
+        8,
+    )
+    assert (second["values"], second["state"]) == ({"learning_rate": "1e-9"}, "pruned")
+    assert second["epochs"] in (2, 4)  # the rungs, of which the first may be a tie
+    assert sweep.best() == first
+    sweep.search(2)  # nothing is left to do
+    assert sweep.rows() == [first, second]
+
+
+def test_a_sweep_is_refused_where_it_cannot_be(data, tmp_path):
+    folder = tmp_path / "s"
+    with pytest.raises(UsageError, match="val"):
+        Sweep.create(folder, recipe("quick", fit_on="all"), ["momentum=0.1/0.2"])
+    with pytest.raises(RunError, match="expected a sweep"):
+        Sweep(folder)
+    with pytest.raises(RunError, match="storage could not be opened"):
+        Sweep.create(folder, recipe("quick"), ["momentum=0.1/0.2"], storage="nonsense://")
+    assert not folder.exists()
+    sweep = Sweep.create(folder, recipe("quick"), ["momentum=0.1/0.2"], data=str(data))
+    with pytest.raises(RunError, match="never writes into another"):
+        Sweep.create(folder, recipe("quick"), ["momentum=0.1/0.2"])
+    assert sweep.best() is None
+    about = json.loads((folder / "sweep.json").read_text())
+    files.write_json(folder / "sweep.json", about | {"storage": "nonsense://"})
+    with pytest.raises(RunError, match="storage could not be opened"):
+        Sweep(folder)
+    files.write_json(folder / "sweep.json", about | {"storage": "redis://elsewhere"})
+    with pytest.raises(RunError, match="without pickle"):
+        Sweep(folder)
+    files.write_json(folder / "sweep.json", about | {"over": "momentum"})
+    with pytest.raises(RunError, match="over"):
+        Sweep(folder)
+    files.write_json(folder / "base.json", recipe("quick", fit_on="all").to_json())
+    files.write_json(folder / "sweep.json", about)
+    with pytest.raises(UsageError, match="val"):
+        Sweep(folder)
+
+
+def begun(folder, **options):
+    """A sweep with a trial whose process never started."""
+    small = recipe("quick", epochs=8)
+    sweep = Sweep.create(folder, small, ["momentum=0.1..0.2"], **options)
+    sweep.study.ask()
+    (folder / "trials" / "0000").mkdir()
+    return sweep
+
+
+def test_a_folder_may_be_renamed_and_a_storage_shared(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    first = begun(tmp_path / "a" / "same", storage=storage)
+    second = Sweep.create(
+        tmp_path / "b" / "same", recipe("quick"), ["momentum=0.1..0.2"], storage=storage
+    )
+    assert (len(first.rows()), len(second.rows())) == (1, 0)
+    begun(tmp_path / "one").path.rename(tmp_path / "two")
+    assert len(Sweep(tmp_path / "two").rows()) == 1
+
+
+def test_without_the_storage_that_knows_its_trials_a_sweep_is_refused(tmp_path):
+    """Its folders would be taken for the trials of another."""
+    begun(tmp_path / "s")
+    (tmp_path / "s" / "journal.log").unlink()
+    with pytest.raises(RunError, match="knows trial 0000, found one of 0"):
+        Sweep(tmp_path / "s")
+
+
+def test_what_a_killed_process_left_of_a_line_is_undone(tmp_path):
+    folder = begun(tmp_path / "s").path
+    (folder / "journal.log.lock").symlink_to("journal.log")
+    whole = (folder / "journal.log").read_bytes()
+    (folder / "journal.log").write_bytes(whole + b'{"op_code":6,"wor')
+    Sweep(folder)  # while another process may still be at work on the line
+    assert (folder / "journal.log.lock").is_symlink()
+    mend_journal(folder)
+    assert (folder / "journal.log").read_bytes() == whole
+    Sweep(folder).study.ask()
+    assert len(Sweep(folder).rows()) == 2
+
+
+def test_a_trial_that_was_found_behind_stays_so(tmp_path):
+    """Also where the sweep was cut off before the trial's process had ended."""
+    sweep = begun(tmp_path / "s")
+    first, second = Trial(sweep.study, 0), sweep.study.ask()
+    for trial, val in ((first, 0.9), (second, 0.2)):
+        trial.report(val, 2)
+        assert sweep._is_behind(trial) == (trial is second)
+    sweep.study.tell(first, 0.9)
+    again = Sweep(sweep.path)
+    again.search(2)
+    assert [row["state"] for row in again.rows()] == ["complete", "pruned"]
+    assert not again.folder_of(1).exists()  # nothing was trained
+
+
+def test_trials_that_all_fail_end_the_sweep(tmp_path):
+    """Also one that names a seed for which NumPy has none, and by the command with exit code 1."""
+    (tmp_path / "nowhere").mkdir()
+    process = run_cli(
+        "sweep",
+        "--over=momentum=0.1/0.2",
+        f"--data={tmp_path / 'nowhere'}",
+        "--seed=-50000",
+        "--trials=2",
+        f"--out={tmp_path / 's'}",
+    )
+    out, said = process.communicate()
+    assert process.returncode == 1, said
+    assert "failed because" in out
+    assert said.splitlines()[-1] == f"error: {tmp_path / 's'}: no trial was finished"
+    sweep = Sweep(tmp_path / "s")
+    with pytest.raises(FmnistError, match=r"every trial so far failed; the last: .*nowhere"):
+        sweep.search(10)
+    assert [row["state"] for row in sweep.rows()] == ["failed"] * 3
+
+
+def test_the_reason_of_a_killed_trial_is_no_line_of_its_progress(tmp_path):
+    said = tmp_path / "0000.txt"
+    said.write_text("epoch 1/8\nerror: no room\n\n")
+    assert why_it_failed(said, 1) == "no room"
+    assert why_it_failed(said, -9) == "its process was killed by signal 9"
+
+
+def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path):
+    sweep = begun(tmp_path / "s")
+    (tmp_path / "s" / "trials" / "0000.txt").mkdir()  # so that it cannot be written
+    with pytest.raises(RunError, match=r"could not be written.*go on by.*sweep --resume"):
+        sweep.search(1)
+    assert [row["state"] for row in sweep.rows()] == ["running"]
+
+
+def test_the_command_for_the_best_trial_trains_its_recipe(tmp_path):
+    """By its file where the recipe is no shipped one."""
+    values = {"momentum": 0.15}
+    named = begun(tmp_path / "s")
+    row = {"run": str(named.folder_of(0)), "values": values}
+    assert named.command_for(row) == (
+        "fmnist train quick --set epochs=8 --set momentum=0.15 --fit-on all --test"
+    )
+    own = dataclasses.replace(recipe("quick"), name="mine")
+    unnamed = Sweep.create(tmp_path / "t", own, ["momentum=0.1..0.2"])
+    assert f"train {row['run']}/recipe.json --fit-on all" in unnamed.command_for(row)

@@ -1,0 +1,92 @@
+"""The committed evidence: of the recipes as they are, complete, and quoted as it says."""
+
+import inspect
+import json
+import re
+import runpy
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.runs.run import Run
+from fmnist.scoring.evaluate import compile_forward, load_model
+
+ROOT = Path(__file__).parents[2]
+RECORDS = sorted(path.parent for path in ROOT.glob("records/*/results.jsonl"))
+LARGEST = 8 * 10**6  # bytes of weights that are committed
+SIDE_BY_SIDE = re.compile(
+    r"^\| `([\w-]+)`[^|]* \|.*\*\*([\d.]+) %\*\*.*`(records/[^`]+)`", re.MULTILINE
+)
+
+
+def results(record):
+    """The record's lines, one a seed."""
+    text = (record / "results.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def mean(record):
+    """The record's mean accuracy in percent, as it is quoted."""
+    return f"{100 * statistics.mean(line['accuracy'] for line in results(record)):.2f}"
+
+
+def test_there_are_records():
+    assert RECORDS
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
+def test_a_record_is_of_the_recipe_as_shipped(record):
+    recipe = Run(record).recipe
+    assert set(changes_of(recipe)) <= {"seed", "fit_on"}
+    assert recipe.fit_on == "all"
+    lines = results(record)
+    assert [line["seed"] for line in lines] == list(range(len(lines)))
+    assert all(line["correct"] == round(line["accuracy"] * line["n"]) for line in lines)
+    assert all(line["n"] == 10_000 for line in lines)
+    text = (record / "README.md").read_text(encoding="utf-8")
+    assert f"**{mean(record)} %**" in text
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
+def test_a_recorded_seed_has_its_weights_in_float16(record):
+    """They fit the recipe's network, and load as a run that `fmnist evaluate` scores."""
+    run = Run(record)
+    if 2 * run.env["parameters"] > LARGEST:
+        assert not run.finished
+        return
+    arrays, about = run.load_weights(), run.about_weights()
+    assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
+    assert about["form"].endswith("float16")
+    assert run.weights_path.stat().st_size <= LARGEST
+    model, _ = load_model(run)
+    logits = compile_forward(model, about["mean"], about["deviation"])(
+        np.zeros((2, 28, 28, 1), np.uint8)
+    )
+    assert np.isfinite(logits).all()
+    # Rounding the weights changes few answers.
+    full = results(record)[run.recipe.seed]
+    assert abs(run.scores["test"]["correct"] - full["correct"]) <= 20
+
+
+def test_the_results_and_the_recipes_quote_the_records():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    quoted = SIDE_BY_SIDE.findall(page)
+    assert {ROOT / path for _, _, path in quoted} == set(RECORDS)
+    for name, figure, path in quoted:
+        assert figure == mean(ROOT / path)
+        card = inspect.getdoc(RECIPES[name])
+        assert f"Test {figure} %" in card
+        assert path in card
+
+
+def test_the_leaderboard_is_that_of_the_records():
+    page = runpy.run_path(str(ROOT / "tools" / "leaderboard.py"))["page"]()
+    assert (ROOT / "records" / "README.md").read_text(encoding="utf-8") == page, (
+        "python tools/leaderboard.py writes it anew"
+    )
+    for record in RECORDS:
+        line = next(line for line in page.splitlines() if f"({record.name})" in line)
+        assert f"| {mean(record)} %" in line
