@@ -14,7 +14,6 @@ os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 import numpy as np
 import pytest
 import updates
-from idx import write_idx_set
 
 from fmnist.engine import backend, precision
 from fmnist.runs.run import Run
@@ -54,9 +53,9 @@ PLAIN = [
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Its 275 training images make 5 updates an epoch, the last a short one."""
-    return write_idx_set(tmp_path_factory.mktemp("set"), train=300, test=60)
+def data(small_set):
+    """Its training images make 5 updates an epoch, the last a short one."""
+    return small_set
 
 
 @pytest.fixture
