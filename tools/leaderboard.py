@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.files import read_lines, write_whole
+from fmnist.recipes.recipe import Recipe
+from fmnist.recipes.shipped import changes_of
+from fmnist.recipes.text import settings
 from fmnist.runs.run import Run
 from fmnist.scoring.figures import wilson_interval
 
@@ -20,8 +23,8 @@ HEAD = """# Recorded results
 The best first. Made by `python tools/leaderboard.py` from the folders beside it; each has its
 recipe, environment, learning curve, a line a seed and what there is to say about it. Test accuracy
 is the mean over seeds, ± their standard deviation; the interval is Wilson's 95 % for its images.
-Operations are forward for one image, and of a whole training run (60,000 images × epochs, backward
-as twice forward). Seconds are the median from the first update to the final weights, on the device
+Operations are forward for one image, and of a whole training run (images × epochs, backward as
+twice forward). Seconds are the median from the first update to the final weights, on the device
 named. `LOG.md` has what was tried.
 
 ![Test accuracy against parameters and against the operations of training](pareto.png)
@@ -32,6 +35,13 @@ named. `LOG.md` has what was tried.
 seconds | device | date | command | record |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
+
+
+def changes(recipe: Recipe) -> str:
+    """The options that train this recipe today: what the shipped one has changed since, too."""
+    changed = {k: v for k, v in changes_of(recipe).items() if k not in ("seed", "fit_on")}
+    fit_on = " --fit-on all" if recipe.fit_on == "all" else ""
+    return "".join(f" {word}" for word in settings(changed)) + fit_on
 
 
 def row(record: Path) -> tuple[float, str]:
@@ -59,7 +69,7 @@ def row(record: Path) -> tuple[float, str]:
         f"{seconds:,.0f}",
         env["device"],
         record.name[:10],
-        f"`{engine}fmnist train {recipe.name} --fit-on all --test{teachers}`",
+        f"`{engine}fmnist train {recipe.name}{changes(recipe)} --test{teachers}`",
         f"[{record.name}]({record.name})",
     )
     return mean, "| " + " | ".join(cells) + " |\n"

@@ -3,11 +3,12 @@
     python tools/record.py standard --seeds 3 --out records/2026-11-23-standard
 
 Every seed is a process of its own, `fmnist train RECIPE --set seed=N --fit-on all --test`, into
-`runs/record-RECIPE-seedN`. One that is there and finished is taken as it is, one that is not goes
-on from its checkpoint: with `--minutes` the command stops in time, and the same command goes on.
-The record gets a line a seed in `results.jsonl`, and seed 0 (settled beforehand: with all images
-trained on there is no val to choose by) as a run folder of its own: recipe, environment, learning
-curve, weights in float16 with the score that they have in that form.
+`runs/record-RECIPE-seedN`; `--fit-on train` keeps val apart, as `make train` does. A finished run
+that is there is taken as it is, an unfinished one goes on from its checkpoint: with `--minutes` the
+command stops in time, and the same command goes on. The record gets a line a seed in
+`results.jsonl`, and seed 0 as a run folder of its own: recipe, environment, learning curve, weights
+in float16 with the score that they have in that form. Seed 0 was settled beforehand: test is not
+for choosing.
 """
 
 import argparse
@@ -41,9 +42,11 @@ class Trainer:
         settings: Sequence[str] = (),
         place: Path = Path("runs"),
         minutes: float = 10**6,
+        fit_on: str = "all",
     ) -> None:
         self.recipe, self.place, self.end = recipe, place, time.monotonic() + 60 * minutes
-        self.options = [word for setting in settings for word in ("--set", setting)]
+        self.options = ["--fit-on", fit_on]
+        self.options += [word for setting in settings for word in ("--set", setting)]
         self.options += [word for teacher in teachers for word in ("--teacher", teacher)]
 
     def run(self, seed: int) -> Run:
@@ -56,8 +59,6 @@ class Trainer:
                 *self.options,
                 "--set",
                 f"seed={seed}",
-                "--fit-on",
-                "all",
                 "--test",
                 "--run",
                 folder,
@@ -150,10 +151,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher", action="append", default=[])
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--fit-on", choices=("all", "train"), default="all")
     parser.add_argument("--minutes", type=float, default=10**6)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    trainer = Trainer(asked.recipe, asked.teacher, asked.settings, minutes=asked.minutes)
+    trainer = Trainer(
+        asked.recipe, asked.teacher, asked.settings, minutes=asked.minutes, fit_on=asked.fit_on
+    )
     record(trainer, asked.seeds, asked.out)
 
 

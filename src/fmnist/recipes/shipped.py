@@ -48,9 +48,11 @@ def reference() -> Recipe:
 
 
 def quick() -> Recipe:
-    """A compact network of 281,770 parameters, about a minute and a half on two CPU cores.
+    """A compact network of 281,770 parameters, one to two and a half minutes on two CPU cores.
 
-    `fmnist train quick --test` is `make train`.
+    Test 94.29 % (mean of 5 seeds, standard deviation 0.12), trained on the 55,000 images that
+    `make train` uses, 68 s in the median with AMX, 0.029 PFLOP. `fmnist train quick --test`,
+    records/2026-11-27-quick. In float32: 94.08 % (3 seeds), 151 s.
     """
     return Recipe(
         name="quick",
