@@ -136,9 +136,11 @@ def _temperature(
             raise UsageError(f"{source.path}: expected a run on the classes of {run.path}")
         model, about = evaluation.load_model(source)
     elif recipe.fit_on == "all":
-        return 1.0, "nothing: no image was kept apart from training"
+        return 1.0, "nothing: training used every image"
     logits = _own_logits(source, model, about, data.val.images)
-    whose = "" if source is run else f" of {source.name}, trained alike without these images"
+    whose = ""
+    if source is not run:
+        whose = f" of {source.name}, which was trained in the same way without these images"
     temperature = fit_temperature(logits, data.val.labels)
     return temperature, f"val (n={len(logits):,}){whose}"
 

@@ -135,7 +135,7 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
         form="safetensors",
         storage=storage,
         runtime=f"Keras {backend.versions()['keras']} on {backend.name()}",
-        calibrated_on="nothing: these are weights alone",
+        calibrated_on="nothing: this file holds weights alone",
     )
     size = made.weights_path.stat().st_size
     parts = cut(made.weights_path, part_size)
