@@ -16,7 +16,8 @@ from steps import Subject
 
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
-from fmnist.training.trainer import default_interval
+from fmnist.training.checkpointing import default_interval, save
+from fmnist.training.stopwatch import Stopwatch
 
 
 def main() -> None:
@@ -26,14 +27,14 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{'recipe':<10}{'MB':>8}{'seconds':>9}{'every s':>9}{'of training':>13}")
     for name in asked.recipes:
-        session = Subject(recipe(name)).session
-        float(session.one_update(0)["loss"])
+        trainer = Subject(recipe(name)).trainer
+        float(trainer.step(0)["loss"])
         times = []
         with tempfile.TemporaryDirectory(dir=".") as place:  # /tmp may be memory
-            run = Run.create(Path(place) / "run", session.recipe, session.env)
+            run = Run.create(Path(place) / "run", trainer.task.recipe, trainer.task.env)
             for update in range(1, asked.repeats + 1):
                 begin = time.perf_counter()
-                session.save(run, update)
+                save(run, trainer, update, Stopwatch())
                 times.append(time.perf_counter() - begin)
             newest = max((run.path / "checkpoint").glob("*.safetensors"))
             size = newest.stat().st_size

@@ -44,6 +44,7 @@ def work(name: str, batch: int, count: int, number: int, port: int, updates: int
     from fmnist.data.splits import Split
     from fmnist.engine import distributed
     from fmnist.recipes.shipped import recipe
+    from fmnist.training.task import Task
     from fmnist.training.trainer import Trainer
 
     if count > 1:
@@ -60,15 +61,14 @@ def work(name: str, batch: int, count: int, number: int, port: int, updates: int
         "micro_batch": batch,
     }
     labels = random.randint(0, 10, len(images), dtype=np.int32)
-    session = Trainer(made, env, Split(images, labels))
-    session.updater = session.make_updater(batch)
+    trainer = Trainer(Task(made, env, Split(images, labels)), batch)
     times = []
     for update in range(updates + 3):
         begin = time.perf_counter()
-        float(session.one_update(update)["loss"])
+        float(trainer.step(update)["loss"])
         times.append(time.perf_counter() - begin)
     if number == 0:
-        parameters = session.model.count_params()
+        parameters = trainer.model.count_params()
         print(json.dumps([1000 * statistics.median(times[3:]), parameters]))
 
 

@@ -22,7 +22,7 @@ import sys, numpy as np
 from fmnist import system
 from fmnist.engine import networks, optimizers
 from fmnist.recipes.shipped import recipe
-from fmnist.training.trainer import cross_entropy
+from fmnist.training.task import cross_entropy
 
 updates, precision = int(sys.argv[1]), sys.argv[2]
 # fmnist's random layers draw from fmnist's update, so fit has them switched off.

@@ -33,6 +33,7 @@ from fmnist.engine import augment, keras, networks
 from fmnist.engine.precision import policy, resolve_precision
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
+from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer, epoch_order
 from fmnist.training.update import MicroBatched
 
@@ -86,8 +87,7 @@ class Subject:
             "deviation": 0.3,
             "micro_batch": size,
         }
-        self.session = Trainer(chosen, env, split)
-        self.session.updater = self.session.make_updater(size)
+        self.trainer = Trainer(Task(chosen, env, split), size)
         self.update, self.times, self.input, self.apply = 0, [], [], []
         self.augment = self._augmentation()
         self.optimise = self._optimiser()
@@ -108,14 +108,14 @@ class Subject:
         index = epoch_order(0, 0, IMAGES)[:batch]  # once an epoch, so no part of a step
 
         def call() -> None:
-            run(self.session.images[index], tf.constant(self.update)).numpy()
+            run(self.trainer.task.images[index], tf.constant(self.update)).numpy()
 
         return call
 
     def _optimiser(self) -> Callable[[], object]:
         import tensorflow as tf
 
-        wrapped: MicroBatched = self.session.updater.model
+        wrapped: MicroBatched = self.trainer.updater.model
         gradients = [tf.ones_like(v.value) for v in wrapped.trainable_variables]
 
         @tf.function
@@ -161,7 +161,7 @@ class Subject:
 
     def step(self) -> None:
         """One update. The order starts anew before it comes to the short batch at its end."""
-        float(self.session.one_update(self.update)["loss"])
+        float(self.trainer.step(self.update)["loss"])
         self.update = (self.update + 1) % (IMAGES // self.recipe.batch_size)
 
     def measure(self, updates: int) -> None:

@@ -44,6 +44,7 @@ from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
 from fmnist.scoring.views import predict_logits
 from fmnist.training import trainer as training
 from fmnist.training.ensemble import create
+from fmnist.training.task import Task
 
 SMALL = {
     "reference": ["model.filters=4,8", "model.pool_after=1,2", "model.dense_units=16", "epochs=1"],
@@ -68,20 +69,18 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
             "deviation": deviation,
             "micro_batch": chosen.batch_size,
         }
-        session = training.Trainer(chosen, env, split)
-        session.updater = session.make_updater(chosen.batch_size)
-        subjects[name] = session
+        subjects[name] = training.Trainer(Task(chosen, env, split), chosen.batch_size)
     updates = 5 if asked.small else updates
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     products = []
     for _ in range(rounds + 1):
         products.append(precision.product_rate("bfloat16"))
-        for name, session in subjects.items():
-            batch = session.recipe.batch_size
+        for name, trainer in subjects.items():
+            batch = trainer.task.recipe.batch_size
             begin = time.perf_counter()
             for update in range(updates):
-                index = np.arange(update * batch, (update + 1) * batch) % len(session.images)
-                logs = session.updater(index)
+                index = np.arange(update * batch, (update + 1) * batch) % len(trainer.task.images)
+                logs = trainer.updater(index)
             float(logs["loss"])  # waits for the last, and so for all
             seconds[name].append((time.perf_counter() - begin) / updates)
     product = statistics.median(products)
@@ -91,10 +90,10 @@ def rate(asked: argparse.Namespace, updates: int = 50, rounds: int = 5) -> None:
         "bfloat16_products_per_second": product,
     }
     print(f"{backend.device()}: matrix products in bfloat16 at {product / 1e12:.1f} TFLOP/s")
-    for name, session in subjects.items():
+    for name, trainer in subjects.items():
         each = statistics.median(seconds[name][1:])  # the first compiles
-        images = session.recipe.batch_size / each
-        achieved = 3 * images * session.recipe.options.operations((28, 28, 1), 10)
+        images = trainer.task.recipe.batch_size / each
+        achieved = 3 * images * trainer.task.recipe.options.operations((28, 28, 1), 10)
         measured[name] = {"images_per_second": images, "share_of_products": achieved / product}
         print(
             f"{name}: {images:,.0f} images/s, {1000 * each:.2f} ms an update, "

@@ -12,6 +12,7 @@ import numpy as np
 from fmnist.data.splits import Split
 from fmnist.engine import backend
 from fmnist.recipes.shipped import recipe
+from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer
 
 UPDATES = 20
@@ -49,19 +50,17 @@ def begin(name):
         "deviation": 0.3,
         "micro_batch": 64 if made.batch_statistics else 17,
     }
-    session = Trainer(made, env, Split(images, labels))
-    session.updater = session.make_updater(env["micro_batch"])
-    return session
+    return Trainer(Task(made, env, Split(images, labels)), env["micro_batch"])
 
 
-def state_of(session):
+def state_of(trainer):
     """All that an update goes by and changes, by its path: weights, optimiser, running means."""
-    return {v.path: np.array(v.value) for v in session.updater.variables()}
+    return {v.path: np.array(v.value) for v in trainer.updater.variables()}
 
 
-def put(session, states, number):
-    """Let the session have the state of this number."""
-    for variable in session.updater.variables():
+def put(trainer, states, number):
+    """Let the trainer have the state of this number."""
+    for variable in trainer.updater.variables():
         variable.assign(states[variable.path][number])
 
 
@@ -69,22 +68,22 @@ def stacked(states):
     return {path: np.stack([state[path] for state in states]) for path in states[0]}
 
 
-def free(session):
+def free(trainer):
     """The states before the first update and after each; each update's running mean loss."""
-    states, losses = [state_of(session)], []
+    states, losses = [state_of(trainer)], []
     for update in range(UPDATES):
-        losses.append(float(session.one_update(update)["loss"]))
-        states.append(state_of(session))
+        losses.append(float(trainer.step(update)["loss"]))
+        states.append(state_of(trainer))
     return stacked(states), losses
 
 
-def led(session, states):
+def led(trainer, states):
     """The states after each update, where each begins from what `states` has before it."""
     after = []
     for update in range(UPDATES):
-        put(session, states, update)
-        session.one_update(update)
-        after.append(state_of(session))
+        put(trainer, states, update)
+        trainer.step(update)
+        after.append(state_of(trainer))
     return stacked(after)
 
 
@@ -96,14 +95,14 @@ def load(path):
 def main(mode, folder):
     """`free` makes NAME.npz, `led` follows it on another engine or device: NAME-led.npz."""
     for name in CHANGES:
-        session, path = begin(name), folder / f"{name}.npz"
+        trainer, path = begin(name), folder / f"{name}.npz"
         if mode == "free":
-            states, losses = free(session)
+            states, losses = free(trainer)
         else:
             given, path = load(path), folder / f"{name}-led.npz"
-            states = led(session, given)
-            put(session, given, 0)
-            _, losses = free(session)
+            states = led(trainer, given)
+            put(trainer, given, 0)
+            _, losses = free(trainer)
         np.savez(path, **states, losses=losses)
 
 

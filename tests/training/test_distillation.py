@@ -7,7 +7,7 @@ from tiny import QUIET, StopAt, history, plain, small, weights_hash
 
 from fmnist import files
 from fmnist.data.load import load_data
-from fmnist.data.splits import mean_and_deviation
+from fmnist.data.splits import Split, mean_and_deviation
 from fmnist.engine import augment, keras, networks
 from fmnist.errors import RunError, UsageError
 from fmnist.scoring.evaluate import compile_forward, load_model
@@ -15,8 +15,9 @@ from fmnist.scoring.views import predict_logits
 from fmnist.signals import Interrupted
 from fmnist.training import teachers
 from fmnist.training.progress import Progress
+from fmnist.training.task import Task, cross_entropy
 from fmnist.training.train import resume, train
-from fmnist.training.trainer import Trainer, cross_entropy
+from fmnist.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -100,14 +101,11 @@ def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
             cutout=0,
             learning_rate=0.2,
         )
-        session = Trainer(chosen, env, data.train)
-        session.labels = np.roll(data.train.labels, turn)
-        session.updater = session.make_updater(50)
-        for update in range(session.updates):
-            session.one_update(update)
-        session.updater.variables()
-        forward = compile_forward(session.model, 0.3, 0.35)
-        results.append(predict_logits(forward, data.train.images))
+        labels = np.roll(data.train.labels, turn)
+        trainer = Trainer(Task(chosen, env, Split(data.train.images, labels)), 50)
+        for update in range(trainer.task.updates):
+            trainer.step(update)
+        results.append(trainer.logits(data.train.images, "one"))
     np.testing.assert_array_equal(*results)
     network = compile_forward(load_model(teacher)[0], *about(teacher))
     taught = predict_logits(network, data.train.images)

@@ -10,7 +10,8 @@ from fmnist.engine import augment, backend, keras, networks, ops, optimizers
 from fmnist.engine.layers import BatchNorm, MaxPooling2D
 from fmnist.errors import UsageError
 from fmnist.recipes.shipped import recipe
-from fmnist.training.trainer import cross_entropy
+from fmnist.training.plan import choose_micro_batch, planned_peak
+from fmnist.training.task import cross_entropy
 from fmnist.training.update import Updater, micro_batched
 
 pytestmark = pytest.mark.engines
@@ -283,14 +284,14 @@ def test_state_and_images_lie_on_the_device_once():
     def held():
         return sum(array.nbytes for array in jax.live_arrays())
 
-    session = updates.begin("reference")
+    trainer = updates.begin("reference")
     gc.collect()  # what tests before this one left
     before = held()
-    state = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
-    session.planned_peak_of(8)  # a trial leaves nothing behind
+    state = sum(int(np.asarray(v.value).nbytes) for v in trainer.updater.variables())
+    planned_peak(trainer.task, trainer.model, 8)  # a trial leaves nothing behind
     assert held() == before
     for update in range(5):  # into the second epoch
-        float(session.one_update(update)["loss"])
+        float(trainer.step(update)["loss"])
     assert before <= held() < before + state / 10
 
 
@@ -310,10 +311,10 @@ def test_what_is_compiled_serves_every_seed():
 
 @pytest.mark.skipif(backend.name() != "jax", reason="is XLA's plan")
 def test_planned_bytes_hold_state_images_and_activations(monkeypatch):
-    session = updates.begin("reference")
-    held = sum(int(np.asarray(v.value).nbytes) for v in session.updater.variables())
-    held += session.images.nbytes + session.labels.nbytes
-    plans = {size: session.planned_peak_of(size) for size in (8, 16, 32)}
+    trainer = updates.begin("reference")
+    held = sum(int(np.asarray(v.value).nbytes) for v in trainer.updater.variables())
+    held += trainer.task.images.nbytes + trainer.task.labels.nbytes
+    plans = {size: planned_peak(trainer.task, trainer.model, size) for size in (8, 16, 32)}
     each = (plans[32] - plans[8]) / 24
     # Backward wants what the convolutions gave: 6 channels of 14×14 and 8 of 7×7, float32.
     least = 4 * (6 * 14 * 14 + 8 * 7 * 7)
@@ -321,8 +322,8 @@ def test_planned_bytes_hold_state_images_and_activations(monkeypatch):
     assert held < plans[8] < held + 8 * each + 10**6
     # An accelerator that has room for 16 images at once, a fifth aside.
     monkeypatch.setattr(backend, "accelerator_memory", lambda: (int(plans[16] / 0.8) + 1, None))
-    session.env["parameters"] = 10**9  # so that the guess says to look
-    size, probe = session.choose_micro_batch(None, None)
+    trainer.task.env["parameters"] = 10**9  # so that the guess says to look
+    size, probe = choose_micro_batch(trainer.task, trainer.model, None, None)
     assert 8 <= size <= 16
     assert probe["8"] == plans[8]
-    assert session.planned_peak_of(size) <= plans[16]
+    assert planned_peak(trainer.task, trainer.model, size) <= plans[16]

@@ -14,9 +14,11 @@ from fmnist.errors import NonFiniteLossError, RunError, UsageError
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
 from fmnist.signals import Interrupted
-from fmnist.training import trainer as training
+from fmnist.training import checkpointing
 from fmnist.training.progress import Progress
+from fmnist.training.task import cross_entropy
 from fmnist.training.train import resume, train
+from fmnist.training.trainer import Trainer, epoch_order
 
 
 def test_a_run_folder_holds_everything(whole, data):
@@ -94,12 +96,12 @@ def test_checkpoints_take_a_hundredth_of_the_time(whole, data, tmp_path, monkeyp
     """Every `CHECKPOINT_SECONDS`, but less often where one takes long; as often as told to."""
     saved, takes = [], [1.0]
 
-    def save(session, run, update):
+    def save(run, trainer, update, watch):
         saved.append(update)
         time.sleep(takes[0])
 
-    monkeypatch.setattr(training.Trainer, "save", save)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointing, "save", save)
+    monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", 0.0)
     train(small(), data, tmp_path / "seldom", progress=QUIET)
     assert saved == [1], "the next is due after a hundred seconds"
     saved.clear()
@@ -110,14 +112,14 @@ def test_checkpoints_take_a_hundredth_of_the_time(whole, data, tmp_path, monkeyp
 
 def test_short_memory_goes_on_at_half_the_micro_batch(data, tmp_path, monkeypatch):
     """With no checkpoint yet: from the start, with the same first weights."""
-    one_update = training.Trainer.one_update
+    step = Trainer.step
 
-    def short(session, update):
-        if update == 3 and session.env["micro_batch"] > 16:
+    def short(trainer, update):
+        if update == 3 and trainer.micro_batch > 16:
             raise MemoryError
-        return one_update(session, update)
+        return step(trainer, update)
 
-    monkeypatch.setattr(training.Trainer, "one_update", short)
+    monkeypatch.setattr(Trainer, "step", short)
     chosen = plain(precision="float32")
     run = train(chosen, data, tmp_path / "run", micro_batch=64, progress=QUIET)
     assert run.env["micro_batch"] == 16
@@ -238,10 +240,10 @@ def test_a_memory_limit_that_cannot_be_kept_is_refused(data, tmp_path):
 
 @pytest.mark.engines
 def test_epoch_order_is_a_frozen_permutation():
-    order = training.epoch_order(3, 1, 10)
+    order = epoch_order(3, 1, 10)
     assert sorted(order) == list(range(10))
-    assert list(order) == list(training.epoch_order(3, 1, 10))
-    assert list(order) != list(training.epoch_order(3, 2, 10))
+    assert list(order) == list(epoch_order(3, 1, 10))
+    assert list(order) != list(epoch_order(3, 2, 10))
     assert list(order) == [5, 1, 3, 0, 6, 9, 8, 7, 2, 4]
 
 
@@ -252,5 +254,5 @@ def test_cross_entropy_with_smoothing_equals_its_formula():
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     target = np.full((6, 4), 0.2 / 4)
     target[np.arange(6), labels] += 0.8
-    loss = training.cross_entropy(0.2)(labels, logits)
+    loss = cross_entropy(0.2)(labels, logits)
     np.testing.assert_allclose(np.asarray(loss), -(target * log_p).sum(axis=1), rtol=1e-5)

@@ -5,7 +5,6 @@ whatever takes a run takes an ensemble: evaluate, verify, compare, export, a stu
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist import files, system
-from fmnist.engine import backend, networks
+from fmnist import files
+from fmnist.engine import networks
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.networks.ensemble import LARGEST_WEIGHT, Ensemble
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS
 from fmnist.runs.run import SCHEMA, Run, now
 from fmnist.scoring.figures import probabilities
-from fmnist.version import __version__
+from fmnist.training.environment import of_ensemble
 
 
 def fit_weights(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
@@ -97,23 +96,7 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     model = networks.build(recipe, tuple(envs[0]["shape"]), len(envs[0]["classes"]))
     if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
         raise RunError("ensemble: expected weights that fit the members' recipes")
-    env = dict(envs[0]) | {
-        "created": now(),
-        "fmnist": __version__,
-        **system.commit(),
-        "command": sys.argv,
-        "versions": backend.versions(),
-        "device": backend.device(),
-        "backend": backend.name(),
-        "threads": backend.threads(),
-        "teachers": [],
-        "parameters": model.count_params(),
-        "micro_batch": min(e["micro_batch"] for e in envs),
-        "members": [
-            {"run": str(run.path.resolve()), "weights": weights_hash}
-            for run, weights_hash in zip(members, hashes, strict=True)
-        ],
-    }
+    env = of_ensemble(members, hashes, model.count_params())
     return _write(members, recipe, env, arrays, path)
 
 

@@ -1,8 +1,94 @@
-"""The largest micro-batch that fits the memory."""
+"""Which micro-batch: the largest that fits the memory, and a smaller one where it does not."""
 
+import gc
+import json
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from fmnist.errors import UsageError
+from fmnist import system
+from fmnist.engine import backend, keras
+from fmnist.errors import OutOfMemoryError, RunError, UsageError
+from fmnist.runs.commands import command, resume_command
+from fmnist.training.task import Task
+
+
+def choose_micro_batch(
+    task: Task, model: keras.Model, asked: int | None, limit: int | None
+) -> tuple[int, dict[str, int] | None]:
+    """The micro-batch to use, and the peaks in bytes by micro-batch where they were measured.
+
+    Args:
+        task, model: what is to be trained, and its model from `task.build`.
+        asked: the micro-batch that the user wants; None: the largest that fits.
+        limit: the memory to stay within, in bytes; None: most of what there is.
+
+    Raises UsageError where not even a small one fits.
+    """
+    recipe = task.recipe
+    if recipe.batch_statistics:
+        asked = recipe.micro_batch or recipe.batch_size
+    own = backend.accelerator_memory()[0]
+    allowed = limit or int(0.8 * (own or system.available() or 2**62))
+    if limit is None and (asked or estimate(task, model) < allowed / 2):
+        return asked or task.batch, None
+    if own:
+        size, peaks = largest_micro_batch(
+            lambda size: planned_peak(task, model, size), task.batch, allowed, asked
+        )
+    else:
+        # Beside the updates there are the images, of which a split is a copy of what was read.
+        images = task.images.nbytes + (task.val.images.nbytes if task.val else 0)
+        size, peaks = largest_micro_batch(
+            lambda size: measured_peak(task, size), task.batch, allowed - 2 * images, asked
+        )
+    return asked or size, {str(k): v for k, v in peaks.items()}
+
+
+def estimate(task: Task, model: keras.Model) -> int:
+    """A generous guess at the bytes one update needs undivided: weights, state, activations."""
+    elements = sum(
+        math.prod(d or 1 for d in out.shape)
+        for layer in model.layers
+        for out in keras.tree.flatten(layer.output)
+    )
+    return 8 * 4 * int(task.env["parameters"]) + task.batch * elements * 4 * 4
+
+
+def planned_peak(task: Task, model: keras.Model, size: int) -> int:
+    """Bytes of an accelerator that updates with micro-batches of `size` are planned to take.
+
+    No process of its own could try there: this one has taken the memory.
+    """
+    planned = task.compile(model, size).planned_bytes(min(task.batch, 2 * size))
+    gc.collect()  # the trial's optimiser, which else stays on the device
+    return planned
+
+
+def measured_peak(task: Task, size: int) -> int | None:
+    """Peak memory in bytes of a process that trains and saves with micro-batches of `size`.
+
+    A process of its own, since an engine keeps what it once had, and one that asks too much is
+    killed: then None.
+    """
+    asked = {"recipe": task.recipe.to_json(), "env": task.env, "micro_batch": size}
+    probe = subprocess.run(
+        [sys.executable, "-m", "fmnist.training.probe"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"KERAS_BACKEND": backend.name()},
+    )
+    if probe.returncode == 0:
+        return int(probe.stdout.split()[-1])
+    last = (probe.stderr.strip().splitlines() or ["no message"])[-1]
+    if probe.returncode < 0 or "emory" in last or "OOM" in last:
+        return None
+    raise RunError(f"memory: the trial of a micro-batch of {size} failed ({last})")
 
 
 def largest_micro_batch(
@@ -36,3 +122,20 @@ def largest_micro_batch(
     fits = min(batch, large + int(0.9 * (room - high) / slope)) if large > small else small
     # Equal parts waste least: as few as can be, then the size that they need.
     return -(-batch // -(-batch // fits)), peaks
+
+
+def half_the_micro_batch(task: Task, size: int, run: Path, update: int) -> int:
+    """The micro-batch to go on with after memory was short for `size` images in an update.
+
+    Raises OutOfMemoryError where that is no way out.
+    """
+    short = f"update {update}: memory is short for {size} images at once"
+    if task.recipe.batch_statistics:
+        fewer = command("train", task.recipe.name, "--set", f"micro_batch={size // 2}")
+        raise OutOfMemoryError(
+            f"{short}, over which the model takes its statistics; go on where there is more by "
+            f"{resume_command(run)}, or start anew with fewer by {fewer}"
+        )
+    if size == 1:
+        raise OutOfMemoryError(f"{short}; close other programs, or train a smaller network")
+    return size // 2

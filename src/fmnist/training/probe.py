@@ -14,23 +14,26 @@ from fmnist import system
 from fmnist.data.splits import Split
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import Run
+from fmnist.training import checkpointing
+from fmnist.training.stopwatch import Stopwatch
+from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer
 
 
 def main() -> None:
     """Do updates on made-up images as a JSON object on stdin says; print the peak memory."""
-    task = json.load(sys.stdin)
-    env, size = task["env"], task["micro_batch"]
+    asked = json.load(sys.stdin)
+    env, size = asked["env"], asked["micro_batch"]
     count = 2 * size + 1
     images = np.random.RandomState(0).randint(0, 256, (count, *env["shape"]), dtype=np.uint8)
     split = Split(images, np.zeros(count, np.int32))
-    recipe = Recipe.from_json(task["recipe"])
-    session = Trainer(recipe, env, split)
-    session.updater = session.make_updater(size)
+    recipe = Recipe.from_json(asked["recipe"])
+    trainer = Trainer(Task(recipe, env, split), size)
     for _ in range(2):
-        float(session.updater(np.arange(count))["loss"])
+        float(trainer.updater(np.arange(count))["loss"])
     with tempfile.TemporaryDirectory() as place:
-        session.save(Run.create(Path(place) / "run", recipe, env), 2)
+        run = Run.create(Path(place) / "run", recipe, env)
+        checkpointing.save(run, trainer, 2, Stopwatch())
     print(system.peak())
 
 

@@ -1,21 +1,22 @@
 """`train` and `resume`: what begins a run, or goes on with one."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from fmnist import system
-from fmnist.data.splits import Data, mean_and_deviation
-from fmnist.engine import backend, distributed, precision
+from fmnist.data.splits import Data
+from fmnist.engine import backend, distributed
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
 from fmnist.runs.same_data import require_same_data
+from fmnist.training.environment import of_training
+from fmnist.training.loop import fit
+from fmnist.training.null_run import in_every_process
+from fmnist.training.plan import choose_micro_batch
 from fmnist.training.progress import Progress
-from fmnist.training.teachers import describe
+from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer
-from fmnist.version import __version__
 
 
 def train(
@@ -61,41 +62,21 @@ def train(
     if run is not None and distributed.first():
         runs.Run.refuse_existing(run)
     split = data.fitting(recipe.fit_on)
-    mean, deviation = mean_and_deviation(split.images)
-    env = {
-        "created": runs.now(),
-        "fmnist": __version__,
-        **system.commit(),
-        "command": sys.argv,
-        "backend": backend.name(),
-        "versions": backend.versions(),
-        "device": backend.device(),
-        "threads": backend.threads(),
-        "precision": precision.resolve_precision(recipe.precision),
-        "data": {
-            "name": data.name,
-            "folder": str(data.folder.resolve()),
-            "hash": data.hash,
-            "n": len(split),
-            "val_index_hash": data.val_index_hash,
-        },
-        "processes": distributed.processes(),
-        "devices": distributed.devices(),
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-        "mean": mean,
-        "deviation": deviation,
-        "teachers": describe(map(runs.find_run, teachers), recipe, data),
-    }
-    env = distributed.share(env)
+    env = distributed.share(of_training(recipe, data, split, map(runs.find_run, teachers)))
     _refuse_other_data(env, data)
-    session = Trainer(recipe, env, split, data.val)
-    env["parameters"] = session.model.count_params()
+    task = Task(recipe, env, split, data.val)
+    model = task.build()
+    env["parameters"] = model.count_params()
     env["micro_batch"], env["probe"] = distributed.share(
-        session.choose_micro_batch(micro_batch, memory_limit)
+        choose_micro_batch(task, model, micro_batch, memory_limit)
     )
+    trainer = Trainer(task, env["micro_batch"], model)
+    del model  # the trainer's alone, which lets go of it where memory is short
     folder = runs.Run.create(run, recipe, env) if distributed.first() else None
-    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress or Progress())
+    shared = in_every_process(folder)
+    with shared.locked():
+        fit(trainer, shared, progress or Progress(), checkpoint_seconds, checkpoint_updates)
+    return cast(runs.Run, folder)
 
 
 def resume(
@@ -127,8 +108,12 @@ def resume(
         changed += [f"{distributed.devices()} devices instead of {before}"]
     if changed:
         progress.say(f"note: other than before ({', '.join(changed)}): bits may differ")
-    session = Trainer(recipe, env, data.fitting(recipe.fit_on), data.val)
-    return session.fit(folder, checkpoint_seconds, checkpoint_updates, progress)
+    shared = in_every_process(folder)
+    with shared.locked():
+        task = Task(recipe, env, data.fitting(recipe.fit_on), data.val)
+        trainer = Trainer(task, env["micro_batch"])
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates)
+    return cast(runs.Run, folder)
 
 
 def _refuse_other_data(env: dict[str, Any], data: Data) -> None:

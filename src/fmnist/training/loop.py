@@ -1,0 +1,160 @@
+"""The training loop, from the newest checkpoint to the weights after the last update."""
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from fmnist.engine import backend, distributed
+from fmnist.runs.commands import resume_command
+from fmnist.runs.run import Run
+from fmnist.scoring.figures import score_logits
+from fmnist.signals import Interrupted, stop_signals
+from fmnist.training import checkpointing, results
+from fmnist.training.checkpointing import Interval
+from fmnist.training.null_run import NullRun
+from fmnist.training.plan import half_the_micro_batch
+from fmnist.training.progress import Progress
+from fmnist.training.stopwatch import Stopwatch, peak_memory
+from fmnist.training.trainer import Trainer, diverged
+
+
+def fit(
+    trainer: Trainer,
+    run: Run | NullRun,
+    progress: Progress,
+    checkpoint_seconds: float | None,
+    checkpoint_updates: int | None,
+) -> None:
+    """All the updates that are left, then weights, logits and score of val into the run's folder.
+
+    The caller holds the run's lock. Raises what `train` raises in training.
+    """
+    with stop_signals() as stop, progress, distributed.watched(resume_command(run.path)):
+        run.drop_temporaries()
+        loop = Loop(trainer, run, progress, stop)
+        loop.train(Interval(checkpoint_seconds, checkpoint_updates))
+        results.finish(run, trainer, loop.watch, progress)
+
+
+class Loop:
+    """Steps a trainer, settles results, scores epochs, saves and stops."""
+
+    def __init__(
+        self, trainer: Trainer, run: Run | NullRun, progress: Progress, stop: Sequence[int]
+    ) -> None:
+        self.trainer, self.task, self.run, self.progress = trainer, trainer.task, run, progress
+        self.stop = stop  # the signals that have come
+        self.watch = Stopwatch()
+        self.running: deque[tuple[int, dict[str, Any]]] = deque()  # updates and what they gave
+        self.update = self.begin()  # how many are done
+
+    def train(self, interval: Interval) -> None:
+        """All the updates that are left."""
+        ahead = backend.updates_ahead()
+        while self.update < self.task.updates:
+            due = interval.due(self.update + 1)
+            epoch_ends = (self.update + 1) % self.task.updates_per_epoch == 0
+            logs = self.step(0 if due or epoch_ends else ahead)
+            if logs is None:
+                self.halve_micro_batch()
+                continue
+            self.update += 1
+            if epoch_ends:
+                self.end_epoch(logs)
+            stopping = distributed.agree(bool(self.stop), self.update)
+            if stopping or (due and self.update < self.task.updates):
+                interval.saved(self.save())
+            if stopping:
+                raise self.interrupted()
+
+    def begin(self) -> int:
+        """Go to the newest checkpoint, where there is one; returns the updates behind it."""
+        trainer, task = self.trainer, self.task
+        update = checkpointing.restore(self.run, trainer, self.watch, self.progress.say)
+        env = task.env | {"micro_batch": trainer.micro_batch}
+        self.progress.start(self.run.path, task.recipe, env, task.updates, update)
+        self.watch.start()
+        return update
+
+    def step(self, keep: int) -> dict[str, Any] | None:
+        """The next update, and `settle`, which returns something; None where memory is short."""
+        try:
+            self.running.append((self.update + 1, self.trainer.step(self.update)))
+            return self.settle(keep)
+        except Exception as error:
+            if not backend.is_out_of_memory(error) or distributed.processes() > 1:
+                raise
+            return None
+
+    def settle(self, keep: int) -> dict[str, Any]:
+        """Wait for updates, but for the last `keep`, look at their loss and show it.
+
+        Returns what the last of them gave.
+        """
+        logs: dict[str, Any] = {}
+        while len(self.running) > keep:
+            update, logs = self.running.popleft()
+            loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
+            if not math.isfinite(loss):
+                raise diverged(self.run.path, update, loss)
+            self.watch.count()
+            self.progress.update(update, loss, accuracy, self.watch.seconds)
+        return logs
+
+    def halve_micro_batch(self) -> None:
+        """Go back to the newest checkpoint, and on from there with half as many images at once."""
+        size = half_the_micro_batch(
+            self.task, self.trainer.micro_batch, self.run.path, self.update + 1
+        )
+        self.run.change_env(micro_batch=size)
+        self.running.clear()
+        self.trainer.restart(size)
+        self.update = self.begin()
+
+    def end_epoch(self, logs: dict[str, Any]) -> None:
+        """Score val by one view and append the epoch's line."""
+        epoch = self.update // self.task.updates_per_epoch
+        line: dict[str, Any] = {
+            "epoch": epoch,
+            "update": self.update,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+        }
+        line |= self.score_val() | self.watch.so_far()
+        speed = epoch * len(self.task.images) / self.watch.seconds
+        line |= {"images_per_second": round(speed, 1), **peak_memory()}
+        self.run.append_metrics(line)
+        self.progress.epoch(line)
+        self.watch.start()
+
+    def score_val(self) -> dict[str, Any]:
+        """Loss and accuracy on val, where it is not trained on."""
+        val = self.task.val
+        if val is None:
+            return {}
+        begin = time.perf_counter()
+        score = score_logits(
+            self.trainer.logits(val.images, "one"), val.labels, self.task.classes, "val"
+        )
+        self.watch.scoring_seconds += time.perf_counter() - begin
+        if not math.isfinite(score.loss):
+            raise diverged(self.run.path, self.update, score.loss)
+        return {"val_loss": score.loss, "val_accuracy": score.accuracy, "val_n": score.n}
+
+    def save(self) -> float:
+        """Keep a checkpoint; returns the seconds that it took."""
+        begin = time.perf_counter()
+        self.settle(0)
+        checkpointing.save(self.run, self.trainer, self.update, self.watch)
+        return time.perf_counter() - begin
+
+    def interrupted(self) -> Interrupted:
+        """The error for a stop by a signal, which another process may have got."""
+        return Interrupted(
+            self.stop[0] if self.stop else signal.SIGTERM,
+            f"stopped after update {self.update} of {self.task.updates}; go on by: "
+            f"{resume_command(self.run.path)}",
+        )
