@@ -30,7 +30,7 @@ TINY = recipe(
     label_smoothing=0,
     flip=False,
     views="one",
-    **{"model.filters": "8,16", "model.pool_after": "1,2"},
+    **{"model.filters": "8,16", "model.pool_after": "1,2", "model.stem": "none"},
 )
 FLIPPED = {7: 3, 40: 1, 101: 1, 150: 2, 222: 3}  # image: how many classes its label is moved on
 CLASSES = 4

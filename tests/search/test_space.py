@@ -65,8 +65,8 @@ def test_a_choice_may_need_another():
 @pytest.mark.parametrize(
     ("terms", "own"),
     [
-        (["learning_rate=log:0.01..1", "epochs=1..9"], {"learning_rate": 0.08, "epochs": 4}),
-        (["model.pool_after=1/2,4"], {"model.pool_after": "2,4"}),
+        (["learning_rate=log:0.01..1", "epochs=1..9"], {"learning_rate": 0.08, "epochs": 5}),
+        (["model.pool_after=1/1,3,4"], {"model.pool_after": "1,3,4"}),
         (["learning_rate=0.01/0.080"], {"learning_rate": "0.080"}),
         (["learning_rate=0.1..1", "epochs=1..9"], None),
         (["model.pool_after=1/2"], None),

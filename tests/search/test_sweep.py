@@ -93,7 +93,7 @@ def test_a_trial_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     assert process.returncode == 128 + signal.SIGTERM, said
     assert f"--resume {folder}" in said.splitlines()[-1]
     trial = Run(folder / "trials" / "0000")
-    assert trial.load_checkpoint() is not None
+    assert trial.checkpoints.load() is not None
     Sweep(folder).search(1)
     (row,) = outcome(folder)
     assert (row["state"], len(row["history"])) == ("complete", 60)
