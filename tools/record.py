@@ -25,7 +25,7 @@ import numpy as np
 
 from fmnist import files
 from fmnist.data.load import load_data
-from fmnist.exports.parts import portable_env
+from fmnist.exports.weight_parts import portable_env
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
 

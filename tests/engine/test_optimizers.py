@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist.engine import keras, ops, optimizers
+from fmnist.engine.learning_rate import WarmupSchedule
 from fmnist.recipes.shipped import recipe
 
 pytestmark = pytest.mark.engines
@@ -29,7 +30,7 @@ def follow(optimizer, v, gradients):
 
 
 def test_schedule():
-    schedule = optimizers.WarmupSchedule(0.4, 100, 0.25)
+    schedule = WarmupSchedule(0.4, 100, 0.25)
     for update in (0, 10, 24, 25, 60, 99):
         done = (update + 0.5) / 100
         fallen = (done - 0.25) / 0.75
@@ -38,7 +39,7 @@ def test_schedule():
 
 
 def test_schedule_without_warm_up_starts_at_the_peak():
-    schedule = optimizers.WarmupSchedule(0.4, 1000, 0)
+    schedule = WarmupSchedule(0.4, 1000, 0)
     assert float(schedule(0)) == pytest.approx(0.4, rel=1e-3)
 
 

@@ -17,9 +17,9 @@ from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
-from fmnist.search.process import why_it_failed
 from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
+from fmnist.search.trial_process import why_it_failed
 from fmnist.training.progress import Progress
 from fmnist.training.train import train
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fmnist import system
 from fmnist.cli.options import parse_size
 from fmnist.errors import UsageError
-from fmnist.training.plan import largest_micro_batch
+from fmnist.training.micro_batch import largest_micro_batch
 
 MB = 10**6
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's account is Linux's")

@@ -8,9 +8,10 @@ import updates
 
 from fmnist.engine import augment, backend, keras, networks, ops, optimizers
 from fmnist.engine.layers import BatchNorm, MaxPooling2D
+from fmnist.engine.learning_rate import WarmupSchedule
 from fmnist.errors import UsageError
 from fmnist.recipes.shipped import recipe
-from fmnist.training.plan import choose_micro_batch, planned_peak
+from fmnist.training.micro_batch import choose_micro_batch, planned_peak
 from fmnist.training.task import cross_entropy
 from fmnist.training.update import Updater, micro_batched
 
@@ -97,7 +98,7 @@ def plain_training(chosen, updates):
 def nesterov(chosen, updates):
     """An optimiser whose update `plain_training` writes out, by the recipe's schedule and decay."""
     optimizer = keras.optimizers.SGD(
-        optimizers.WarmupSchedule(chosen.learning_rate, updates, chosen.warmup),
+        WarmupSchedule(chosen.learning_rate, updates, chosen.warmup),
         momentum=0.9,
         nesterov=True,
         weight_decay=chosen.weight_decay,

@@ -22,7 +22,7 @@ from fmnist.exports import card, litert
 from fmnist.exports.convert import convert
 from fmnist.exports.formats import FILES
 from fmnist.exports.outcome import Export, compare_with_run
-from fmnist.exports.parts import copy_run, cut, store
+from fmnist.exports.weight_parts import copy_run, cut, store
 from fmnist.runs.run import Run, find_run
 from fmnist.scoring import evaluate as evaluation
 

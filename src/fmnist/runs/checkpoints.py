@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmnist import files
 from fmnist.errors import RunError
 from fmnist.files import load_arrays, read_json, save_arrays, sha256, write_json
-from fmnist.runs.forms import CHECKPOINT
+from fmnist.runs.schemas import CHECKPOINT
 
 SCHEMA = 1  # of the metadata and the manifest
 KEPT = 2

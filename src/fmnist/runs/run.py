@@ -26,8 +26,8 @@ from fmnist.runs.arrays import read_logits, read_weights, write_logits
 from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.commands import command, resume_command
 from fmnist.runs.folders import make_folder, refuse_existing, require_plain_files
-from fmnist.runs.forms import read_env, read_metrics, read_scores
 from fmnist.runs.ledger import Ledger
+from fmnist.runs.schemas import read_env, read_metrics, read_scores
 
 SCHEMA = 1
 Arrays = Mapping[str, NDArray[Any]]

@@ -31,7 +31,7 @@ from fmnist.recipes.text import plain, settings
 from fmnist.runs.commands import command
 from fmnist.runs.folders import make_folder
 from fmnist.runs.run import Run, now
-from fmnist.search import process, space
+from fmnist.search import space, trial_process
 from fmnist.search.study import mend_journal, open_study, reason, row_of, successive_halving
 from fmnist.signals import Interrupted, stop_signals
 
@@ -249,7 +249,7 @@ class Sweep:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
             said = self.folder_of(trial.number).with_suffix(".txt")
-            trial.set_user_attr("reason", process.why_it_failed(said, code))
+            trial.set_user_attr("reason", trial_process.why_it_failed(said, code))
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
             run.checkpoints.drop()
@@ -278,7 +278,7 @@ class Sweep:
         else:
             words = ["train", "--resume", str(folder)]
         backend, said = self.about["backend"], folder.with_suffix(".txt")
-        with process.training(words, backend, said, held) as started:
+        with trial_process.training(words, backend, said, held) as started:
             yield started
 
     def _report(self, trial: Trial, show: Callable[[Rows], object]) -> bool:

@@ -14,8 +14,8 @@ from fmnist.scoring.figures import score_logits
 from fmnist.signals import Interrupted, stop_signals
 from fmnist.training import checkpointing, results
 from fmnist.training.checkpointing import Interval
+from fmnist.training.micro_batch import half_the_micro_batch
 from fmnist.training.null_run import NullRun
-from fmnist.training.plan import half_the_micro_batch
 from fmnist.training.progress import Progress
 from fmnist.training.stopwatch import Stopwatch, peak_memory
 from fmnist.training.trainer import Trainer, diverged

@@ -12,8 +12,8 @@ from fmnist.runs import run as runs
 from fmnist.runs.same_data import require_same_data
 from fmnist.training.environment import of_training
 from fmnist.training.loop import fit
+from fmnist.training.micro_batch import choose_micro_batch
 from fmnist.training.null_run import in_every_process
-from fmnist.training.plan import choose_micro_batch
 from fmnist.training.progress import Progress
 from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer

@@ -76,7 +76,7 @@ def measured_peak(task: Task, size: int) -> int | None:
     """
     asked = {"recipe": task.recipe.to_json(), "env": task.env, "micro_batch": size}
     probe = subprocess.run(
-        [sys.executable, "-m", "fmnist.training.probe"],
+        [sys.executable, "-m", "fmnist.training.memory_probe"],
         input=json.dumps(asked),
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
 """A few updates in a process of its own, to see how much memory they take.
 
-`python -m fmnist.training.probe` reads the task as a JSON object from stdin.
+`python -m fmnist.training.memory_probe` reads the task as a JSON object from stdin.
 """
 
 import json
