@@ -47,11 +47,12 @@ def recorded(folder: Path) -> Point:
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
     accuracy = [100 * line["accuracy"] for line in lines]
+    env = json.loads((folder / "env.json").read_text(encoding="utf-8"))
     each = 3 * recipe.options.operations((28, 28, 1), 10)
     return Point(
         recipe.name,
         lines[0]["parameters"],
-        each * 60_000 * recipe.epochs,
+        each * env["data"]["n"] * recipe.epochs,
         statistics.mean(accuracy),
         statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,
     )
