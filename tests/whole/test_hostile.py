@@ -414,7 +414,7 @@ SCORING = ("evaluate", "verify", "export", "teacher")
     ("harm", "names", "expected"),
     [
         (env_with('"schema": 1, '), READING, "a key appears twice"),
-        (env_with('"a": NaN, '), READING, "NaN is no JSON"),
+        (env_with('"a": NaN, '), READING, "NaN is not allowed in JSON"),
         (env_with('"a": 1e999, '), READING, "a number is too large"),
         (pipe, ("show", "delete"), "found a pipe or device"),
         (rewrite("env.json", threads=10**6), READING, "threads: expected 1 to 4,096, found"),
