@@ -24,25 +24,25 @@ class FmnistError(Exception):
 
 
 class UsageError(FmnistError, ValueError):
-    """An option, recipe field or argument that cannot be. Exit code 2."""
+    """An option, recipe field or argument that is not allowed. Exit code 2."""
 
     exit_code = 2
 
 
 class DataError(FmnistError):
-    """Data that could not be had, or was refused. Exit code 3."""
+    """Data that could not be downloaded or read, or was refused. Exit code 3."""
 
     exit_code = 3
 
 
 class NonFiniteLossError(FmnistError):
-    """The loss became no number; the last good checkpoint is kept. Exit code 4."""
+    """The loss became NaN or infinite; the last good checkpoint is kept. Exit code 4."""
 
     exit_code = 4
 
 
 class OutOfMemoryError(FmnistError):
-    """Memory was short for what has to be on the device together. Exit code 6."""
+    """Memory is too small for a micro-batch that cannot be made smaller. Exit code 6."""
 
     exit_code = 6
 

@@ -149,11 +149,11 @@ def parse_json(text: str | bytes, where: object) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) != len(pairs):
-            raise ValueError("a key is there twice")
+            raise ValueError("a key appears twice")
         return values
 
     def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not allowed in JSON")
 
     def finite(digits: str) -> float:
         if math.isinf(number := float(digits)):

@@ -230,7 +230,7 @@ def test_a_folder_of_a_stranger_is_not_trusted(audited, spoilt, tmp_path):
     (folder / "audit.json").write_text(json.dumps(settings))
     logits, labels = Run(folder / "folds" / "1").load_logits("val")
     Run(folder / "folds" / "1").save_logits("val", logits, labels[::-1])
-    with pytest.raises(RunError, match="other images than those held out"):
+    with pytest.raises(RunError, match="other images than those of its fold"):
         resume(folder, spoilt, progress=QUIET)
     shutil.move(folder / "folds", tmp_path / "elsewhere")
     (folder / "folds").symlink_to(tmp_path / "elsewhere")

@@ -195,7 +195,7 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
         (["train", "--resume", "x", "--set", "epochs=3"], "leave out the other options"),
         (["train", "--resume", "x", "--run", "y"], "leave out the other options"),
         (["audit", "quick", "--folds", "1"], "expected 2 to 100, received 1"),
-        (["audit", "quick", "--set", "fit_on=all"], "a fold has to be held out"),
+        (["audit", "quick", "--set", "fit_on=all"], "each model must leave out its fold"),
         (["audit", "--resume", "x", "--folds", "3"], "leave out the other options"),
         (["evaluate", "x", "--split", "train"], "expected val or test, received 'train'"),
         (["recipes", "quik"], "did you mean quick"),

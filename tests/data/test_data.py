@@ -358,7 +358,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
 def test_classes_must_agree(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "set")
     (folder / "test" / "shoe").mkdir()
-    with pytest.raises(DataError, match=r"one folder a class, as in train; .*: shoe"):
+    with pytest.raises(DataError, match=r"one folder per class, as in train; .*: shoe"):
         load_data(folder)
     (folder / "test" / "shoe").rmdir()
     (folder / "classes.txt").write_text("hat\ncoat\n")

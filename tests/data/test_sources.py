@@ -186,7 +186,7 @@ def test_a_set_must_agree_with_itself(tmp_path: Path) -> None:
     folder = write_idx_set(tmp_path / "set", train=20, test=10, classes=2)
     assert len(read_set(folder)) == 4
     write_idx(folder / f"{TRAIN_LABELS}.gz", np.zeros(19, np.uint8))
-    with pytest.raises(DataError, match="expected 20 labels, one an image, received 19"):
+    with pytest.raises(DataError, match="expected 20 labels, one per image, received 19"):
         read_set(folder)
     write_idx(folder / f"{TRAIN_LABELS}.gz", np.zeros(20, np.uint8))
     write_idx(folder / f"{IMAGES}.gz", np.zeros((10, 28, 27), np.uint8))
@@ -423,7 +423,9 @@ def test_killed_while_fetching_it_leaves_nothing_where_data_belongs(
 
 
 def test_when_all_sources_fail_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none of its sources; .* --data DIR or FMNIST_DATA"):
+    with pytest.raises(
+        DataError, match=r"one of its sources, all failed; .* --data DIR or FMNIST_DATA"
+    ):
         obtain_set(None, print, cache=tmp_path / "c", system=tmp_path / "s", mirrors=[], apt=False)
 
 

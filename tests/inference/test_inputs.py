@@ -145,7 +145,7 @@ def test_raw_takes_images_that_are_in_the_data_sets_form(model, photos, tmp_path
     assert "expected 28 × 28 pixels, received 160 × 200" in errors[0]
     _, errors, code = predict(model, tmp_path / "raw.png")
     assert (errors, code) == (
-        [f"note: {tmp_path / 'raw.png'}: 28 × 28 already; is --raw meant?"],
+        [f"note: {tmp_path / 'raw.png'}: 28 × 28 already; did you mean --raw?"],
         0,
     )
 

@@ -90,7 +90,7 @@ def without(key):
 @pytest.mark.parametrize(
     ("about", "expected"),
     [
-        (None, "a model that fmnist export made"),
+        (None, "a model that fmnist export wrote"),
         ("nonsense", "expected a JSON object"),
         ("[]", "expected a JSON object"),
         (without("classes"), "expected classes"),

@@ -446,7 +446,7 @@ def test_a_photo_that_takes_too_long_ends_its_decoder_alone(tight):
     kind, content = slow_photos()
     answer = tight.post(content, kind)
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith("takes more than 3 s")
+    assert answer.json()["detail"].startswith("expected a body that decodes within 3 s")
     expect_answers(tight)
 
 
@@ -457,9 +457,9 @@ def test_requests_past_the_queue_and_without_a_decoder_are_503(tight):
         answers = list(pool.map(lambda _: tight.post(content, kind), range(6)))
     details = {(each.status_code, each.json()["detail"].partition(";")[0]) for each in answers}
     assert details == {
-        (422, "takes more than 3 s to decode"),
+        (422, "expected a body that decodes within 3 s"),
         (503, "no decoder became free in time"),
-        (503, "too many requests wait"),
+        (503, "too many requests are waiting"),
     }
     for each in answers:
         assert each.status_code == 422 or int(each.headers["retry-after"]) > 0
@@ -537,7 +537,7 @@ def test_an_accepted_request_is_finished_before_the_end(model, number):
 
 
 def test_a_port_in_use_is_said(server, model):
-    with pytest.raises(AssertionError, match=r"^error: 127.0.0.1, port \d+: cannot be listened"):
+    with pytest.raises(AssertionError, match=r"^error: 127.0.0.1, port \d+: cannot listen there"):
         Server(model, options=["--port", str(server.port)])
 
 

@@ -439,7 +439,7 @@ def test_a_photo(visit, host, tmp_path, way):
     }
     assert asked(page, actions[way]) == "T-shirt/top"
     assert page.get_by_alt_text("The photo you chose").is_visible()
-    assert "Not one of its own pictures" in page.inner_text("#reasons")
+    assert "Not from its data set" in page.inner_text("#reasons")
     page.screenshot(path=SCREENSHOTS / f"photo-{way}.png", full_page=True)
 
 
@@ -479,7 +479,7 @@ def test_a_photo_of_nothing_is_said_to_be_one(visit, host, tmp_path):
     page = visit(host)
     pick(page, "Photo")
     page.set_input_files("#file", tmp_path / "wall.png")
-    page.get_by_text("Nothing stands out from the background").wait_for()
+    page.get_by_text("No garment stands out from the background").wait_for()
     assert page.locator("#result").is_hidden()
 
 

@@ -150,7 +150,7 @@ def test_any_bytes_are_an_object_or_refused(content):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ('{"schema": 1, "schema": 1}', "a key is there twice"),
+        ('{"schema": 1, "schema": 1}', "a key appears twice"),
         ('{"epochs": NaN}', "NaN is no"),
         ("[]", "found list"),
         ("{", "Expecting"),
@@ -413,8 +413,8 @@ SCORING = ("evaluate", "verify", "export", "teacher")
 @pytest.mark.parametrize(
     ("harm", "names", "expected"),
     [
-        (env_with('"schema": 1, '), READING, "a key is there twice"),
-        (env_with('"a": NaN, '), READING, "NaN is no JSON"),
+        (env_with('"schema": 1, '), READING, "a key appears twice"),
+        (env_with('"a": NaN, '), READING, "NaN is not allowed in JSON"),
         (env_with('"a": 1e999, '), READING, "a number is too large"),
         (pipe, ("show", "delete"), "found a pipe or device"),
         (rewrite("env.json", threads=10**6), READING, "threads: expected 1 to 4,096, found"),

@@ -1,10 +1,10 @@
-"""Which labels of the training images look wrong, and which images are nearly the same.
+"""Finds training labels that look wrong, and images that are nearly the same.
 
-Every training image, those of val included, gets probabilities from a model that has not seen it:
-the images are divided into folds, and for each a model is trained on the others. An audit folder
+Each image of train and val gets probabilities from a model that was not trained on it: the images
+are divided into folds, and each fold's model is trained on the other folds. An audit folder
 holds `audit.json`, a run folder a fold under `folds/`, `labels.jsonl`, `duplicates.jsonl` and the
-page `index.html`. The test split's labels are not audited, which would be scoring on it; its images
-are looked at for duplicates. Nothing is relabelled or removed.
+page `index.html`. The test split's labels are not audited, since that would be
+scoring on it. Its images are compared to find duplicates. Nothing is relabelled or removed.
 """
 
 import dataclasses
@@ -83,9 +83,11 @@ def fold_data(data: Data, known: Split, held_out: NDArray[np.int64], name: str) 
 
 
 def check(recipe: Recipe, folds: int, n: int = MOST_FOLDS) -> None:
-    """Raise UsageError for what no audit of `n` images can be made with."""
+    """Raise UsageError for a recipe or a number of folds that cannot audit `n` images."""
     if recipe.fit_on != "train":
-        raise UsageError("audit: expected fit_on=train, received 'all': a fold has to be held out")
+        raise UsageError(
+            "audit: expected fit_on=train, received 'all'; each model must leave out its fold"
+        )
     if not 2 <= folds <= min(n, MOST_FOLDS):
         raise UsageError(f"--folds: expected 2 to {min(n, MOST_FOLDS)}, received {folds}")
 
@@ -98,17 +100,17 @@ def audit(
     folds: int = FOLDS,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Audit a data set into a new folder; returns what `audit.json` says, with "folder".
+    """Audit a data set into a new folder; returns the content of `audit.json`, with "folder".
 
     Args:
-        recipe: what each fold's model is trained by, on the other folds.
-        data: from `load_data`; test is opened for its images, which are compared and not scored.
+        recipe: the recipe that trains each fold's model on the other folds.
+        data: from `load_data`; the test images are compared, never scored.
         folder: the folder to make; None makes up a name under `audits/`.
-        folds: how many parts the training images are divided into, by class.
-        progress: what shows the training.
+        folds: the number of parts of the training images, each with equal shares of the classes.
+        progress: shows the training.
 
-    Raises UsageError for a recipe or a number that cannot be, RunError for a folder that is there,
-    and what `training.train` raises; after an interruption `resume` goes on.
+    Raises UsageError for a recipe or a number of folds that cannot be used, RunError for a folder
+    that exists, and all errors of `training.train`. `resume` continues an interrupted audit.
     """
     check(recipe, folds, len(data.train) + len(data.val))
     recipe.check_shape(data.shape, len(data.classes))
@@ -139,11 +141,11 @@ def refuse_existing(folder: Path) -> None:
 
 
 def _refusal(folder: Path) -> str:
-    return f"{folder}: exists already; choose another by --out, or go on by --resume"
+    return f"{folder}: exists already; choose another folder by --out, or continue it by --resume"
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """`audit.json` of an audit folder. Raises RunError for what is none."""
+    """`audit.json` of an audit folder. Raises RunError for another folder."""
     if not (folder / "audit.json").is_file():
         raise RunError(f"{folder}: expected an audit folder (with an audit.json), found none")
     settings = files.read_json(folder / "audit.json")
@@ -155,10 +157,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def resume(folder: Path, data: Data, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Go on with an audit: folds that are finished are taken as they are, one cut short goes on.
+    """Continue an audit: finished folds are kept, an interrupted fold is resumed.
 
-    All else is as in `audit`. Of a finished audit the findings are written anew. Raises RunError
-    for other data, and for an audit that another process is making.
+    All else is as in `audit`. A finished audit gets its findings written again. Raises RunError for
+    other data, and for an audit that another process is making.
     """
     settings = read_settings(folder)
     require_same_data(folder, settings["data"], data)
@@ -202,7 +204,7 @@ def out_of_sample(
         run = train_fold(folder, k, recipe, part, progress)
         logits[held_out], labels = run.load_logits("val")
         if not np.array_equal(labels, part.val.labels):
-            raise RunError(f"{run.path}: its logits are of other images than those held out")
+            raise RunError(f"{run.path}: its logits are of other images than those of its fold")
         runs.append(run)
     return probabilities(logits), runs
 

@@ -1,4 +1,4 @@
-"""Confident learning: from out-of-sample probabilities to labels that are likely to be wrong.
+"""Confident learning: finds labels that are probably wrong by out-of-sample probabilities.
 
 Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 Journal of Artificial Intelligence Research 70. Probabilities are float64 (n, classes), of models
@@ -68,9 +68,9 @@ def suspicious(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Images whose label is suspicious, the most so first, and the class suggested for each.
 
-    They are those off the diagonal of the confident joint ("C_confident" of section 3.2), less
-    those of which the given label is the likeliest class all the same, as cleanlab does; ranked by
-    self-confidence, the probability of the given label, ties by index.
+    They lie off the diagonal of the confident joint ("C_confident" of section 3.2). As in cleanlab,
+    images whose given label is still the likeliest class are left out. The rank is by
+    self-confidence, the probability of the given label; ties are by index.
     """
     confident = confident_class(probabilities, labels)
     unlikely = margins(probabilities, labels) < 0

@@ -1,4 +1,4 @@
-"""Images that are nearly the same, by the correlation of their pixels.
+"""Finds images that are nearly the same, by the correlation of their pixels.
 
 Every image is compared with every other, tile by tile of a product of matrices, so that memory
 never holds all pairs.
@@ -18,7 +18,7 @@ MOST_PAIRS = 100_000
 class Pairs:
     """Pairs of images, the closest first.
 
-    `first` < `second`: int64 (n,), where the images lie; `correlation`: float32 (n,); `exact`:
+    `first` < `second`: int64 (n,), the indices of the images; `correlation`: float32 (n,); `exact`:
     whether every pixel is the same (n,); `threshold`: the least correlation asked for, or a higher
     one where there were more than `MOST_PAIRS`; `cluster`: the number, from 0, of the group that a
     pair belongs to, in which each image is linked to each by pairs, (n,).

@@ -1,4 +1,4 @@
-"""What can be said of a data set: counts, brightness, duplicates, and a picture of samples."""
+"""Describes a data set: counts, brightness, duplicates, and a picture of samples."""
 
 import hashlib
 import os
@@ -13,11 +13,11 @@ from fmnist.errors import UsageError
 
 
 def describe(data: Data) -> dict[str, Any]:
-    """What `fmnist data` prints, ready for JSON.
+    """The description that `fmnist data` prints, as a JSON object.
 
-    "duplicates" counts, for one split, the images of which an equal one came before, and for a pair
-    ("train-test") the different images found in both. "mean" and "deviation" are of train's pixels
-    / 255. Test is opened for counting only, never for scoring.
+    "duplicates" counts repeated images. For one split: images equal to an earlier one. For a pair
+    such as "train-test": distinct images that both splits contain. "mean" and "deviation" are the
+    mean and standard deviation of train's pixels / 255. Test is only counted, never scored.
     """
     splits = {"train": data.train, "val": data.val, "test": data.test.open()}
     different = {
@@ -52,9 +52,10 @@ def describe(data: Data) -> dict[str, Any]:
 
 
 def draw_samples(data: Data, path: str | os.PathLike[str], per_class: int = 10) -> None:
-    """Write a picture of train's first `per_class` images of each class, a row a class.
+    """Write a picture of train's first `per_class` images of each class, one row per class.
 
-    The suffix of `path` chooses the format (.png, .svg, .pdf). Raises UsageError if it cannot.
+    The suffix of `path` chooses the format (.png, .svg, .pdf). Raises UsageError where it cannot be
+    written.
     """
     if per_class < 1:
         raise UsageError(f"per_class: expected at least 1, received {per_class}")
@@ -90,4 +91,6 @@ def draw_samples(data: Data, path: str | os.PathLike[str], per_class: int = 10) 
     try:
         figure.savefig(Path(path))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: the picture cannot be written ({error})") from None
+        raise UsageError(
+            f"{path}: the picture cannot be written ({error}); choose another path"
+        ) from None

@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files as they are pinned, and what else is taken for them.
+"""Fashion-MNIST's files, their pinned check sums, and known look-alikes.
 
 It is pinned by the SHA-256 of its four decompressed files, because its distributors
 compress them anew. The pins hold for the makers' own release of 31 August 2017: with a gzip header
@@ -16,7 +16,7 @@ from fmnist.errors import DataError
 
 
 class Pin(NamedTuple):
-    """What one file must be: its content's SHA-256 and size, and the size of the makers' gzip."""
+    """The expected SHA-256 and size of a file's content, and the size of the makers' gzip."""
 
     sha256: str
     size: int
@@ -82,8 +82,8 @@ def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str,
         images, labels = (files[f"{split}-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))
         if len(images.values) != len(labels.values):
             raise DataError(
-                f"{labels.path}: expected {len(images.values):,} labels, one an image, received "
-                f"{len(labels.values):,}; the files are of different sets"
+                f"{labels.path}: expected {len(images.values):,} labels, one per image, received "
+                f"{len(labels.values):,}; the files belong to different sets"
             )
     train, test = (files[f"{s}-images-idx3-ubyte"].values.shape[1:] for s in ("train", "t10k"))
     if train != test:
@@ -95,7 +95,7 @@ def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str,
 
 
 def difference(files: Mapping[str, IdxFile], pins: Mapping[str, Pin] = PINS) -> str | None:
-    """None if `files` (all four or some) are as pinned; else what they are instead, in one line."""
+    """None if `files` (all four or some) match their pins; else a line that says why not."""
     wrong = [name for name, file in files.items() if file.sha256 != pins[name].sha256]
     if not wrong:
         return None

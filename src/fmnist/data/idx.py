@@ -42,10 +42,10 @@ def read_idx(
 ) -> Bytes:
     """The values of an IDX file, plain or gzip: uint8, (n,) or (n, height, width), read-only.
 
-    `dimensions` is 1 for labels, 3 for images, None for either; `limit` is the most bytes that the
-    decompressed file may have. Memory grows with what has really arrived, never with what a header
-    promises, and reading stops at the first byte too many. Raises DataError for anything else than
-    one whole, exact file.
+    `dimensions` is 1 for labels, 3 for images, None for either. `limit` is the largest size of the
+    decompressed file in bytes. Memory grows with the bytes read, never with the size that a header
+    states. Reading stops at the first byte too many. Raises DataError unless the file is complete
+    and has exactly the size that its header states.
     """
     return read_file(Path(path), dimensions, limit).values
 
@@ -53,7 +53,7 @@ def read_idx(
 def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> IdxFile:
     """As `read_idx`, with the hash of what was read."""
     if not path.is_file():
-        raise DataError(f"{path}: expected an IDX file, found none; check the folder's name")
+        raise DataError(f"{path}: expected an IDX file, found none; check the path")
     content, digest = bytearray(), hashlib.sha256()
     shape: tuple[int, ...] | None = None
     size = 0
@@ -69,8 +69,8 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
                     size = 4 + 4 * len(shape) + math.prod(shape)
                     if size > limit:
                         raise DataError(
-                            f"{path}: promises {size:,} bytes, expected at most {limit:,}; "
-                            "it is not the data set that was asked for, or damaged"
+                            f"{path}: expected at most {limit:,} bytes, received a header for "
+                            f"{size:,}; the file is damaged or of another data set"
                         )
                 if len(content) > size:
                     raise DataError(

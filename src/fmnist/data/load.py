@@ -1,4 +1,4 @@
-"""Data sets: where they come from, their fixed splits, and what can be said of them.
+"""Loads a data set, verifies it, and divides it into its fixed splits.
 
 A data set is four IDX files under Fashion-MNIST's names, or a folder of images by class. Its test
 split stays sealed; its validation split is drawn from train once and for all, so that every run of
@@ -34,12 +34,12 @@ def load_data(
 ) -> Data:
     """The data set in `folder`, else in the environment's FMNIST_DATA, else Fashion-MNIST.
 
-    Fashion-MNIST is fetched where need be (see `sources.obtain_set`, which takes `progress` and
-    `report`) and refused unless its check sums match. A folder holds either four IDX files under
-    Fashion-MNIST's names (.gz or not; of two the .gz) or images as `train/<class>/*.png` and
-    `test/<class>/*.png`; it may hold `classes.txt`, one name a line in the order of the labels. It
-    is named "fashion-mnist" if it is that, else after the folder, which must then not claim to be
-    Fashion-MNIST. Raises DataError.
+    Fashion-MNIST is downloaded if it is not here yet (`sources.obtain_set` takes `progress` and
+    `report`), and its check sums must match. A folder holds either four IDX files under
+    Fashion-MNIST's names or images as `train/<class>/*.png` and `test/<class>/*.png`. Of an IDX
+    file with and without .gz the .gz is read. `classes.txt` may name the classes, one per line in
+    the order of the labels. The set is named "fashion-mnist" if it is that, else after its folder,
+    which must not be called like Fashion-MNIST. Raises DataError.
     """
     chosen = folder if folder is not None else os.environ.get("FMNIST_DATA") or None
     if chosen is None:
@@ -64,7 +64,7 @@ def _from_folder(place: Path, name: str, report: Report) -> Data:
         return read_idx_files(name, _read_classes(place), place, files)
     if not (place / "train").is_dir():
         raise DataError(
-            f"{place}: expected {next(reversed(PINS))}(.gz) and its three fellows, or "
+            f"{place}: expected {next(reversed(PINS))}(.gz) and the other three IDX files, or "
             f"train/<class>/*.png and test/<class>/*.png, received "
             f"{'neither' if place.is_dir() else 'no folder'}; check --data or FMNIST_DATA"
         )
@@ -89,7 +89,7 @@ def _read_classes(folder: Path) -> tuple[str, ...] | None:
     try:
         names = tuple(line.strip() for line in path.read_text("utf-8").strip().splitlines())
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected one class name a line in UTF-8 ({error})") from None
+        raise DataError(f"{path}: expected one class name per line in UTF-8 ({error})") from None
     if len(set(names)) < max(2, len(names)) or "" in names:
-        raise DataError(f"{path}: expected at least two class names, one a line, no two alike")
+        raise DataError(f"{path}: expected at least two class names, one per line, all different")
     return names

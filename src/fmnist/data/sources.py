@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files, obtained from the first source that has them as they are pinned."""
+"""Fashion-MNIST's files, obtained from the first source whose files match the pinned check sums."""
 
 import errno
 import os
@@ -76,9 +76,9 @@ def obtain_set(
     """The first source that has the pinned files: its folder and the files, read and verified.
 
     In order: the cache, the system package's folder (used in place), each mirror, and the Debian
-    package unpacked without root; the last two fill the cache. A source that fails costs one line
-    to `report`, and a mirror is left at its first failing file; good files in the cache are kept.
-    Raises DataError if all fail.
+    package (unpacked without root). The last two fill the cache. `report` gets one line for each
+    source that fails. A mirror is given up at its first bad file. Good files in the cache are kept.
+    Raises DataError if all sources fail.
 
     Files appear in the cache whole and verified or not at all (a temporary name of its own, then an
     atomic rename), so that any number of processes may fetch at once without a lock: at worst a
@@ -107,8 +107,8 @@ def obtain_set(
         except DataError as error:
             report(f"{source}: {error}")
     raise DataError(
-        "Fashion-MNIST could be had from none of its sources; put its four IDX files into a folder "
-        "and name it with --data DIR or FMNIST_DATA"
+        "expected Fashion-MNIST from one of its sources, all failed; put its four IDX files into a "
+        "folder and name it with --data DIR or FMNIST_DATA"
     )
 
 

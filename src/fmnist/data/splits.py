@@ -1,4 +1,4 @@
-"""Train, val and a sealed test: how a data set is divided."""
+"""Divides a data set into train, val and a sealed test split."""
 
 import hashlib
 import math
@@ -50,9 +50,9 @@ class Split:
 
 
 class SealedSplit:
-    """The test split: its length is known, its images are had by `open()` alone.
+    """The test split: its length is known; only `open()` gives its images.
 
-    Nothing here counts or refuses; that `open` must be written out keeps training away from test.
+    It counts and refuses nothing. Code must call `open`, so training never reads test by accident.
     """
 
     def __init__(self, opener: Callable[[], Split], length: int) -> None:
@@ -101,7 +101,7 @@ class Data:
         return hash_of(self.hashes)
 
     def fitting(self, fit_on: str) -> Split:
-        """The images to fit on: "train", or "all" for train and val in their files' order."""
+        """The training images: of "train", or of "all": train and val in the order of the files."""
         if fit_on == "train":
             return self.train
         if fit_on != "all":
@@ -123,7 +123,7 @@ def assemble(
     test: Split,
     hashes: Mapping[str, str],
 ) -> Data:
-    """The data set of which `known` is to be divided into train and val."""
+    """Divide `known` into train and val, and return the whole data set. Raises DataError."""
     for text in (name, *classes):
         if text != printable(text):
             raise DataError(
@@ -133,7 +133,9 @@ def assemble(
         raise DataError(f"{place}: expected images of at least two classes in train, received one")
     indices = val_indices(known.labels)
     if not len(indices):
-        raise DataError(f"{place}: expected two images of some class in train, one being for val")
+        raise DataError(
+            f"{place}: expected at least two images of some class in train, since val takes one"
+        )
     rest = np.delete(np.arange(len(known)), indices)
     source = hash_of(hashes)
     train, val = (

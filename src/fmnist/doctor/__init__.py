@@ -1,1 +1,1 @@
-"""What is wrong with this machine and installation."""
+"""Finds faults of this machine and installation."""

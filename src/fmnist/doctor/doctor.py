@@ -1,6 +1,6 @@
-"""What this machine has and what is wrong with it, with the command that mends each.
+"""Checks this machine and installation, and gives a command that fixes each fault.
 
-It loads no engine itself: each is tried in a process of its own with a time limit, since one that
+It loads no engine itself. Each is tried in its own process with a time limit, since an engine that
 does not fit the machine may fail, crash or hang. It works in the base install too.
 """
 
@@ -20,9 +20,9 @@ from fmnist.doctor.packages import check_packages, check_python
 
 
 def diagnose(seconds: float = 120, root: Path = Path("/")) -> list[Finding]:
-    """Look at everything; an engine that does not answer within `seconds` is broken.
+    """Run all checks; an engine that does not answer within `seconds` counts as broken.
 
-    `root` is where the system's own files are looked up.
+    `root` is the folder that holds the system's files.
     """
     installed: dict[str, str] = {
         canonicalize_name(each.name): each.version for each in metadata.distributions() if each.name
@@ -41,7 +41,7 @@ def diagnose(seconds: float = 120, root: Path = Path("/")) -> list[Finding]:
 
 
 def lines(findings: list[Finding]) -> Iterator[str]:
-    """The findings as a plain table, below each the command that mends it."""
+    """The findings as a plain table, with the command that fixes each below it."""
     wide = max(len(finding.about) for finding in findings)
     for finding in findings:
         level = finding.level.upper() if finding.level == "wrong" else finding.level

@@ -34,11 +34,11 @@ MISLEADING = (
 
 
 def check_backend(installed: Mapping[str, str], expects_gpu: bool, seconds: float) -> list[Finding]:
-    """What Keras will run on, and each engine that is there, tried."""
+    """The engine that Keras will use, and a trial of each engine that is installed."""
     findings, chosen = [], os.environ.get("KERAS_BACKEND", "tensorflow")
     trains = find_spec("keras") is not None
     if chosen not in ("tensorflow", "jax"):
-        text = f"KERAS_BACKEND is {chosen!r}: fmnist takes tensorflow (which unset means) and jax"
+        text = f"KERAS_BACKEND: expected tensorflow (the default) or jax, received {chosen!r}"
         findings.append(Finding("backend", "wrong", text, "unset KERAS_BACKEND"))
     elif trains:
         named = "by KERAS_BACKEND" if "KERAS_BACKEND" in os.environ else "KERAS_BACKEND is not set"
@@ -49,7 +49,7 @@ def check_backend(installed: Mapping[str, str], expects_gpu: bool, seconds: floa
         tried = _engine(engine, installed, expects_gpu and engine == "jax", seconds)
         findings += tried
         if engine == "jax" and chosen == "tensorflow" and _sees_gpu(tried[0].values):
-            text = "JAX has an accelerator here, and TensorFlow, which is chosen, has none"
+            text = "TensorFlow is chosen and finds no accelerator; JAX finds one"
             findings.append(Finding("backend", "note", text, "export KERAS_BACKEND=jax"))
     return findings
 
@@ -69,7 +69,7 @@ def _engine(
         answer = ask(command, seconds, environment)
         result, fault = _reading(answer, seconds)
         if result and expects_gpu and not _sees_gpu(result):
-            fault = f"sees no GPU: {answer.complaint() or 'and does not say why'}"
+            fault = f"finds no GPU: {answer.complaint() or 'no reason given'}"
         return result, fault
 
     result, fault = attempt(environment)
@@ -135,5 +135,5 @@ def _works(engine: str, result: dict[str, Any]) -> list[Finding]:
         Finding(engine, "ok", f"{result['version']} on {result['device']}", "", result),
         Finding("  devices", "ok", devices),
         Finding("  precision", "ok", f"{result['precision']}: {result['because']}"),
-        Finding("  products", "ok", f"of matrices: {rates}"),
+        Finding("  products", "ok", f"matrix products: {rates}"),
     ]

@@ -1,4 +1,4 @@
-"""What the doctor finds, and commands that may never answer."""
+"""The findings of `fmnist doctor`, and commands that may never answer."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `mend` is the command that puts it right, `values` its figures.
+    """The result of one check; `mend` is the command that fixes it, `values` its figures.
 
-    `level`: ok; note, what could be better or is not set up; wrong, what is installed and broken.
+    `level`: ok; note (not set up, or could be better); wrong (installed and broken).
     """
 
     about: str
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 def ask(command: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> Answer:
-    """Run a command for at most `seconds`, whatever it does: crash, hang or leave children.
+    """Run a command for at most `seconds`, even if it crashes, hangs or leaves children.
 
     Its output goes to files, for a pipe stays open as long as any child has it; and one that hangs
     in a driver cannot even be killed, and is left behind.

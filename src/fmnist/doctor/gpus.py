@@ -1,4 +1,4 @@
-"""GPUs, their drivers and JAX's plugins for them: what does not fit, and the command that mends it.
+"""GPUs, their drivers and JAX's plugins for them: mismatches, and the command that fixes each.
 
 Nothing here loads an engine. `root` is where the system's files are, / but in tests.
 """
@@ -49,7 +49,7 @@ def _clashes(installed: Mapping[str, str], root: Path) -> list[Finding]:
             Finding(
                 "plugins",
                 "wrong",
-                f"{' and '.join(names)} are installed, which exclude each other",
+                f"{' and '.join(names)} are both installed, but only one can work",
                 f"pip uninstall --yes {words}",
             )
         )
@@ -61,8 +61,8 @@ def _clashes(installed: Mapping[str, str], root: Path) -> list[Finding]:
                 Finding(
                     "plugins",
                     "wrong",
-                    f"{name} {installed[name]} with jaxlib {jaxlib}: JAX "
-                    "does not use a plugin of another version",
+                    f"{name} {installed[name]}, jaxlib {jaxlib}: JAX "
+                    "needs both in the same version",
                     f"pip install {pins}",
                 )
             )
@@ -100,7 +100,7 @@ def _nvidia(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bo
     smi = shutil.which("nvidia-smi")
     device = (root / "dev/nvidia0").exists()
     if not (smi or device or _has_card(root, "0x10de")):
-        text = f"{ours[0][0]} is installed and no NVIDIA GPU is here" if ours else "none"
+        text = f"{ours[0][0]} is installed, but no NVIDIA GPU was found" if ours else "none"
         return [Finding("NVIDIA", "note" if ours else "ok", text)], False
     driver, name = _driver_file(root), "NVIDIA GPU"
     if smi:
@@ -118,9 +118,9 @@ def _nvidia(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bo
         name, driver = several + lines[0][0].strip(), lines[0][1].strip()
     if not driver or not (device or smi):
         if _in_container(root):
-            text, mend = "a GPU that this container was not given", "docker run --gpus all …"
+            text, mend = "a GPU that the container has no access to", "docker run --gpus all …"
         else:
-            text, mend = "a GPU and no driver (elsewhere than on Ubuntu: NVIDIA's)", NEW_DRIVER
+            text, mend = "a GPU without a driver (not on Ubuntu: get it from NVIDIA)", NEW_DRIVER
         return [Finding("NVIDIA", broken, text, mend)], False
     values = {"name": name, "driver": driver}
     major = _numbers(driver)[0]
@@ -130,18 +130,18 @@ def _nvidia(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bo
         mend = NEW_DRIVER
         if needs == 13 and major >= DRIVERS[12]:
             gone = "pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt && " if ours else ""
-            text += ", and CUDA 12 does with this one"
+            text += "; CUDA 12 works with this driver"
             mend = f'{gone}pip install "fmnist[train]" "jax[cuda12]"'
         return [Finding("NVIDIA", broken, text, mend, values)], False
     text = f"{name}, driver {driver}"
     if not ours:
-        text += "; JAX has no plugin for it"
+        text += "; JAX's plugin for it is not installed"
         return [Finding("NVIDIA", "note", text, 'pip install "fmnist[cuda]"', values)], False
     findings = [Finding("NVIDIA", "ok", text, "", values)]
     for folder in filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")):
         names = sorted(path.name for path in Path(folder).glob("lib*.so*"))
         if found := [each for each in names if CUDA_LIBRARIES.match(each)]:
-            text = f"{folder} has {found[0]}, which comes before the one installed with JAX"
+            text = f"{folder} has {found[0]}, which is loaded instead of the one that JAX installed"
             findings.append(Finding("LD_LIBRARY_PATH", "note", text, "unset LD_LIBRARY_PATH"))
     return findings, True
 
@@ -162,29 +162,29 @@ def _amd(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bool]
     kfd = root / "dev/kfd"
     if not kfd.exists():
         if not _has_card(root, "0x1002"):
-            text = f"{ours[0][0]} is installed and no AMD GPU is here" if ours else "none"
+            text = f"{ours[0][0]} is installed, but no AMD GPU was found" if ours else "none"
             return [Finding("AMD", "note" if ours else "ok", text)], False
         if _in_container(root):
-            text = "a GPU that this container was not given"
+            text = "a GPU that the container has no access to"
             mend = "docker run --device /dev/kfd --device /dev/dri --group-add video …"
         else:
-            text, mend = "a GPU and no /dev/kfd: its driver is not loaded", "sudo modprobe amdgpu"
+            text, mend = "a GPU without /dev/kfd: its driver is not loaded", "sudo modprobe amdgpu"
         return [Finding("AMD", broken, text, mend)], False
     nodes = [kfd, *sorted((root / "dev/dri").glob("renderD*"))]
     if shut := [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]:
-        text = f"/{shut[0].relative_to(root)} is closed to who is not in its group"
+        text = f"/{shut[0].relative_to(root)} is closed to this user, who is not in its group"
         mend = "sudo usermod --append --groups render,video $USER    # then log in anew"
         return [Finding("AMD", broken, text, mend)], False
     version = _rocm(installed, root)
     if not ours:
-        text = f"a GPU, ROCm {version or 'not installed'}; JAX has no plugin for it"
+        text = f"a GPU, ROCm {version or 'not installed'}; JAX's plugin for it is not installed"
         return [Finding("AMD", "note", text, 'pip install "fmnist[rocm]"')], False
     name, needs = ours[0]
     if not version:
-        text = f"a GPU and no ROCm {needs}, which {name} needs (by AMD's package repository)"
+        text = f"a GPU, but no ROCm {needs}, which {name} needs (from AMD's package repository)"
         return [Finding("AMD", "wrong", text, "sudo apt install rocm")], False
     if _numbers(version)[0] != needs:
-        text = f"ROCm {version} and {name}, which needs ROCm {needs}"
+        text = f"ROCm {version} is installed, but {name} needs ROCm {needs}"
         return [Finding("AMD", "wrong", text, "sudo apt install rocm", {"rocm": version})], False
     return [Finding("AMD", "ok", f"a GPU, ROCm {version}", "", {"rocm": version})], True
 

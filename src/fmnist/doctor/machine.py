@@ -1,4 +1,4 @@
-"""What the machine has for training: threads, memory, disk and data."""
+"""Checks threads, memory, disk and data."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def as_size(count: int | None) -> str:
 
 
 def check_threads() -> Finding:
-    """Processors, those that this process may use, and the share of time that it may have."""
+    """The machine's processors, and how much of them this process may use."""
     there = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
     share = _cpu_share()
@@ -26,11 +26,11 @@ def check_threads() -> Finding:
     text = f"{usable} of {there} processors"
     if hasattr(os, "getloadavg"):
         values["load"] = round(os.getloadavg()[0], 1)
-        text += f", {values['load']} processes at work"
+        text += f", load {values['load']}"
         if values["load"] > usable:
-            text += ", so that rates are lower than they could be"
+            text += ", which slows training down"
     if share is not None and share < usable:
-        text += f"; the container has the time of {share:g}, and more threads than that wait"
+        text += f"; the container may use {share:g} of them, and more threads than that would wait"
         mend = f"taskset --cpu-list 0-{max(int(share), 1) - 1} fmnist …"
         return Finding("threads", "note", text, mend, values)
     return Finding("threads", "ok", text, "", values)
@@ -54,7 +54,7 @@ def _cpu_share() -> float | None:
 def check_memory() -> Finding:
     """How much memory this process can have."""
     free, limit = system.available(), system.container_limit()
-    text = f"{as_size(free)} to be had" if free else "unknown"
+    text = f"{as_size(free)} available" if free else "unknown"
     text += f", the container's limit is {as_size(limit)}" if limit else ""
     return Finding("memory", "ok", text, "", {"available": free, "limit": limit})
 
@@ -64,13 +64,13 @@ def check_disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
     text = f"{as_size(free)} free in {Path.cwd()}"
     if free < LITTLE_DISK:
-        text += ", which a few runs may fill"
+        text += ", which a few runs may use up"
         return Finding("disk", "note", text, "fmnist runs delete RUN", {"free": free})
     return Finding("disk", "ok", text, "", {"free": free})
 
 
 def check_data() -> Finding:
-    """Whether the data is there and as it should be; nothing is fetched."""
+    """Whether the data is here and verified; nothing is downloaded."""
     named = os.environ.get("FMNIST_DATA")
     looked: list[str] = []
     try:
@@ -85,7 +85,7 @@ def check_data() -> Finding:
     except DataError as error:
         if named:
             return Finding("data", "wrong", str(error), "unset FMNIST_DATA")
-        return Finding("data", "note", f"not here yet ({'; '.join(looked)})", "fmnist data")
+        return Finding("data", "note", f"not downloaded yet ({'; '.join(looked)})", "fmnist data")
     except ImportError:
-        text = "was not looked for: what finds it is not installed"
+        text = "not checked: the packages that read it are not installed"
         return Finding("data", "note", text, 'pip install "fmnist[train]"')

@@ -29,7 +29,7 @@ def check_python() -> Finding:
         return Finding("python", "ok", text)
     if not wanted.contains(platform.python_version(), prereleases=True):
         return Finding(
-            "python", "wrong", f"{text}: fmnist wants {wanted}", "make train PYTHON=python3.12"
+            "python", "wrong", f"{text}: fmnist needs {wanted}", "make train PYTHON=python3.12"
         )
     return Finding("python", "ok", text, "", {"version": platform.python_version()})
 
@@ -37,7 +37,7 @@ def check_python() -> Finding:
 def check_packages(installed: Mapping[str, str]) -> list[Finding]:
     """Whether the packages that fmnist and they themselves ask for are there and fit."""
     if "fmnist" not in installed:
-        text = "fmnist is not installed here, so that nothing says what it needs"
+        text = "fmnist is not installed, so its requirements are unknown"
         return [Finding("packages", "note", text, "pip install --editable .")]
     extras = [extra for extra, shown_by in EXTRAS.items() if shown_by in installed]
     findings, seen = [], set()
@@ -58,9 +58,9 @@ def check_packages(installed: Mapping[str, str]) -> list[Finding]:
             has = installed.get(package)
             asked = f"{wanted.name}{wanted.specifier}"
             if has is None:
-                text = f"{wanted.name} is missing, which {name} needs"
+                text = f"{name} needs {wanted.name}, which is missing"
             elif not wanted.specifier.contains(has, prereleases=True):
-                text = f"{wanted.name} {has}, and {name} needs {wanted.specifier}"
+                text = f"{wanted.name} {has} is installed, but {name} needs {wanted.specifier}"
             else:
                 waiting += [(package, each) for each in ["", *sorted(wanted.extras)]]
                 continue
@@ -69,11 +69,11 @@ def check_packages(installed: Mapping[str, str]) -> list[Finding]:
                 findings.append(found)
     if not findings:
         parts = " and ".join(filter(None, ["the base", ", ".join(extras)]))
-        text = f"{len({name for name, _ in seen})} for {parts}, which fit each other"
+        text = f"{len({name for name, _ in seen})} for {parts}; all versions fit"
         names = ("fmnist", "numpy", "onnxruntime", "keras", "tensorflow-cpu", "tensorflow", "jax")
         values = {name: installed[name] for name in names if name in installed}
         findings.append(Finding("packages", "ok", text, "", values))
     if "train" not in extras:
-        text = "what trains is not installed"
+        text = "the packages for training are not installed"
         findings.append(Finding("packages", "note", text, 'pip install "fmnist[train]"'))
     return findings

@@ -21,7 +21,7 @@ _STEP: ContextVar[tuple[Any, Any, Any] | None] = ContextVar("step", default=None
 
 @contextlib.contextmanager
 def step(seed: Any, update: Any, positions: Any) -> Iterator[None]:
-    """Inside, random layers draw for the images at `positions` of update number `update`.
+    """In this block, random layers draw for the images at `positions` of update `update`.
 
     Args:
         seed: integer, Python's or a scalar tensor.
@@ -56,7 +56,7 @@ def uniform(stream: int, count: int) -> Any:
     current = _STEP.get()
     if current is None:
         raise RuntimeError(
-            "random layers of fmnist take their draws from the update: train with fmnist.train, or "
+            "random layers of fmnist need the number of the update: train with fmnist.train, or "
             "with fit on fmnist.micro_batched(model, micro_batch)"
         )
     key = ops.cast(np.uint32(0), "uint32")

@@ -1,7 +1,7 @@
-"""What the engine computes on, and the few calls that TensorFlow and JAX name differently.
+"""The engine's devices, and the few calls that TensorFlow and JAX name differently.
 
-With `engine` itself, `precision` and `kernels` it alone tells the two apart, but for the two bodies
-of the update step in `training/update.py`.
+Only `engine` itself, `precision`, `kernels`, this module and the two bodies of the update step in
+`training/update.py` treat the two engines differently.
 """
 
 import os
@@ -40,9 +40,9 @@ def device() -> str:
 
 
 def updates_ahead() -> int:
-    """How many updates may be handed to the device before the result of the first is looked at.
+    """How many updates may be queued on the device before the first one's result is read.
 
-    An accelerator that waits for Python after every update stands still meanwhile.
+    An accelerator is idle while it waits for Python after each update.
     """
     return 0 if device().startswith("cpu") else 16
 
@@ -72,7 +72,7 @@ def devices() -> list[dict[str, Any]]:
 
 
 def accelerator_memory() -> tuple[int | None, int | None]:
-    """Bytes that this process may have of the first accelerator, and the most it has had so far.
+    """The first accelerator's memory limit for this process, and its peak so far, in bytes.
 
     None where there is no accelerator, or its engine does not say. XLA takes three quarters of a
     GPU for itself, so that is the limit unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
@@ -99,7 +99,7 @@ def use_threads(count: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the result can depend on."""
+    """Versions of the programs that the result can depend on."""
     engine = tf.__version__ if BACKEND == "tensorflow" else jax.__version__
     return {
         "python": platform.python_version(),
@@ -118,7 +118,7 @@ def view(variable: keras.Variable) -> Any:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception is the engine's way to say that memory was short."""
+    """Whether an exception is the engine's out-of-memory error."""
     if isinstance(error, MemoryError):
         return True
     if BACKEND == "tensorflow":

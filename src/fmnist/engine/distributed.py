@@ -44,17 +44,18 @@ _active = False
 def initialise(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> bool:
-    """Meet the other processes; whether this is the first of them, which writes and prints.
+    """Connect to the other processes; returns whether this is process 0, which writes and prints.
 
-    Once in a process, before the engine's first computation.
+    Call it once in each process, before the engine's first computation.
 
     Args:
         coordinator: HOST:PORT of process 0, on which it then listens.
-        processes, process: how many there are, and which of them this is, from 0.
+        processes, process: the number of processes, and the number of this one, from 0.
 
-    Without arguments SLURM, Open MPI, Kubernetes or a TPU pod has them in its environment (see
-    `jax.distributed.initialize`). Where it has not and this machine has several devices, they are
-    taken by this process alone. Raises UsageError for what cannot be.
+    Without arguments they come from the environment of SLURM, Open MPI, Kubernetes or a TPU pod
+    (see `jax.distributed.initialize`). Without such an environment this process uses all devices of
+    the machine, if there are several. Raises UsageError for invalid arguments or a single device,
+    FmnistError where the processes cannot connect.
     """
     global _active
     given = [value is not None for value in (coordinator, processes, process)]
@@ -69,7 +70,7 @@ def initialise(
     if coordinator is not None and not re.fullmatch(r".+:\d{1,5}", coordinator):
         raise UsageError(f"--coordinator: expected HOST:PORT, received {coordinator!r}")
     if jax.distributed.is_initialized():
-        raise UsageError("--distributed: this process has met the others already")
+        raise UsageError("--distributed: this process is connected already; call initialise once")
     # Stopping by signal is ours; JAX's own handler would take SIGTERM away.
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # type: ignore[no-untyped-call]
@@ -88,11 +89,11 @@ def initialise(
         if len(jax.devices()) == 1:
             raise UsageError(
                 "--distributed: expected SLURM, mpirun or Kubernetes, or several devices, found "
-                "none; say --coordinator HOST:PORT --num-processes N --process-id I"
+                "none; give --coordinator HOST:PORT --num-processes N --process-id I"
             ) from None
     except RuntimeError as error:
         raise FmnistError(
-            f"--distributed: the processes did not meet ({_first_line(error)})"
+            f"--distributed: the processes could not connect ({_first_line(error)})"
         ) from None
     _active = True
     return first()
@@ -109,7 +110,7 @@ def processes() -> int:
 
 
 def devices() -> int:
-    """Among how many devices a batch is divided."""
+    """The number of devices that share a batch."""
     return _mesh().size if _active else 1
 
 
@@ -170,7 +171,7 @@ def agree(flag: bool, update: int) -> bool:
 
 @contextlib.contextmanager
 def watched(how_to_go_on: str) -> Iterator[None]:
-    """Inside, the failure of a collective operation becomes a FmnistError that says it plainly.
+    """In this block the failure of a collective operation raises a FmnistError of one line.
 
     On a processor a process that is gone breaks the others' connections at once. On an accelerator
     they may wait for it; then JAX ends them itself after HEARTBEAT_SECONDS.
@@ -181,7 +182,7 @@ def watched(how_to_go_on: str) -> Iterator[None]:
         if processes() == 1 or not re.match(_LOST, str(error)):
             raise
         raise FmnistError(
-            f"another process of this training has ended or is out of reach; go on by: "
+            f"another process of this training has ended or is unreachable; go on by: "
             f"{how_to_go_on} --distributed, with any number of processes ({_first_line(error)})"
         ) from None
 

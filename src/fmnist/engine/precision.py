@@ -1,4 +1,4 @@
-"""Which precision this device trains faster in."""
+"""Chooses the precision in which this device trains faster."""
 
 import contextlib
 import functools
@@ -17,10 +17,10 @@ if BACKEND == "tensorflow":
 
 
 def product_rate(dtype: str) -> float:
-    """Floating-point operations a second in a product of square matrices, on the clock.
+    """Floating-point operations a second in a product of square matrices, in wall time.
 
-    1024×1024 on a processor, eight times as wide elsewhere: the best of five, each of ten products
-    but on a processor, where one takes long enough.
+    The best of five measurements. On a processor each is one product of 1024×1024 matrices, on an
+    accelerator ten products of 8192×8192.
     """
     width, times = (1024, 1) if device().startswith("cpu") else (8192, 10)
     factor = keras.random.uniform((width, width), dtype=dtype, seed=0)

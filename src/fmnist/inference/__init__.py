@@ -1,1 +1,1 @@
-"""What an image shows, by an ONNX file: neither TensorFlow nor JAX."""
+"""Classifies images with an ONNX file: needs neither TensorFlow nor JAX."""

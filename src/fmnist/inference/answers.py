@@ -1,4 +1,4 @@
-"""What `fmnist predict` prints and draws: an answer for each image that it is given."""
+"""The answers that `fmnist predict` prints and draws, one for each image."""
 
 import json
 import warnings
@@ -31,11 +31,11 @@ def answer(
     as_json: bool,
     say: Callable[[str], None],
 ) -> int:
-    """Print a line for each image that `words` name, see `inputs.read`; how many were refused.
+    """Print a line for each image that `words` name, see `inputs.read`; returns the refused count.
 
-    `say` is given a line for each of those, and for what looks like a mistake. With `show_in`, a
-    picture of each is written there: a folder, or a .png file for one image. Raises UsageError for
-    what cannot be, RunError where a picture cannot be written.
+    `say` gets a line for each refused image and for each likely mistake. `show_in` is a folder for
+    a picture of each image, or a .png file for one image. Raises UsageError for options that do not
+    fit the model or the images, RunError where a picture cannot be written.
     """
     if classifier.shape != (SIDE, SIDE) and not as_is:
         height, width = classifier.shape

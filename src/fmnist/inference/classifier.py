@@ -1,8 +1,8 @@
-"""A trained model as an ONNX file, answering by itself: numpy and onnxruntime, no Keras.
+"""Runs a trained model from an ONNX file with numpy and onnxruntime, without Keras.
 
-The file takes uint8 images and holds the normalisation and the calibration; its metadata names the
-classes. It may come from a stranger: it is data to onnxruntime, no code of it runs, and whatever is
-not as expected is refused in one line.
+The file takes uint8 images and contains the normalisation and the calibration; its metadata names
+the classes. A stranger may have made it: onnxruntime reads it as data, runs no code from it, and an
+unexpected file is refused in one line.
 """
 
 import os
@@ -31,11 +31,11 @@ FORM = {"schema": int, "name": str, "classes": [str], "shape": [int], "temperatu
 
 
 class Classifier:
-    """A model that answers for images.
+    """A model that classifies images.
 
     `name`; `classes`, their names in the order of the outputs; `shape`, (height, width) of an
-    image; `temperature`, by which logits are divided for calibrated probabilities; `threshold`, the
-    least energy of an image that looks like one of the classes, or None where none was fitted.
+    image; `temperature`, the divisor of the logits that calibrates the probabilities; `threshold`,
+    the lowest energy of an image that looks like one of the classes, or None if none was fitted.
     """
 
     def __init__(self, session: "onnxruntime.InferenceSession", about: dict[str, Any]) -> None:
@@ -51,17 +51,17 @@ class Classifier:
     def load(
         cls, source: str | os.PathLike[str] | None = None, *, threads: int = 0
     ) -> "Classifier":
-        """The model in the box, that of an .onnx file, or of a folder that holds model.onnx.
+        """Load the bundled model (`source` None), an .onnx file, or a folder with model.onnx.
 
-        `threads` is how many threads work on a batch; 0: one a processor that this process may use.
-        Raises RunError for what is no such model.
+        `threads`: threads for the model; 0: one for each processor that this process may use.
+        Raises RunError for a file that fmnist did not export.
         """
         path = SHIPPED if source is None else Path(source)
         if path.is_dir():
             path /= "model.onnx"
         session, text = _opened(path, threads)
         if not text:
-            raise RunError(f"{path}: expected a model that fmnist export made, found another")
+            raise RunError(f"{path}: expected a model that fmnist export wrote, found another")
         about = parse_json(text, f"{path}: metadata")
         _check(about, session, path)
         return cls(session, about)
@@ -92,8 +92,8 @@ class Classifier:
             for output, answer in zip(outputs, answers, strict=True):
                 if answer.shape != (len(piece), len(self.classes)) or not np.isfinite(answer).all():
                     raise RunError(
-                        f"{self.name}: expected {len(self.classes)} numbers an image from the "
-                        f"model, received {answer.shape} or no numbers"
+                        f"{self.name}: expected {len(self.classes)} finite numbers per image from "
+                        f"the model, received shape {answer.shape}, NaN or infinity"
                     )
                 output[start : start + len(piece)] = answer
         return outputs[0], outputs[1]
@@ -107,13 +107,13 @@ class Classifier:
         return self.run(images)[1]
 
     def is_unlike(self, logits: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Whether each image does not look like any of the classes, (n,), by its logits."""
+        """Whether each image looks like none of the classes, by the energy of its logits: (n,)."""
         scores = energy(logits)
         return scores < (-np.inf if self.threshold is None else self.threshold)
 
 
 def energy(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """log Σ exp(logits - their mean) of each row, (n,): the higher, the more like what was learnt.
+    """log Σ exp(logits - their mean) of each row, (n,): high for images like the training images.
 
     The negative energy of Liu, Wang, Owens & Li 2020, "Energy-based Out-of-distribution Detection",
     of centred logits: cross-entropy leaves free what is added to all of an image's logits, and

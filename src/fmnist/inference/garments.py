@@ -1,4 +1,4 @@
-"""Where in a photo the garment is: plain image processing on whole numbers.
+"""Finds the garment in a photo by plain image processing on whole numbers.
 
 Nothing is learnt here. The background is told from the border of the photo, so a garment that fills
 the photo, or has the background's colour, is not found well.

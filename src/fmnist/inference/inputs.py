@@ -31,9 +31,9 @@ KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
 
 
 class Given(NamedTuple):
-    """An image for the model: what it is called, its pixels, and a small version of the photo.
+    """An image for the model: its name, its pixels, and a small version of the photo.
 
-    `suspect`: it was taken for a photo, and is of the size of the prepared ones.
+    `suspect`: it was read as a photo, but has the size of a prepared image.
     """
 
     name: str
@@ -55,9 +55,9 @@ def read(
     """The images that `words` name, some at a time, each uint8 of `shape` (height, width).
 
     A word is a file, a folder, a pattern such as `*.jpg`, or `-` for standard input. Photos are
-    prepared, or taken `as_is`; IDX images are in the data set's form already. `refuse` is called
-    with a line for each that is refused, `note` for a photo that looks as if it were prepared
-    already. With `keep`, a small version of each photo is kept.
+    prepared unless `as_is`; IDX images are in the data set's form already. `refuse` gets a line for
+    each refused image, `note` one for each photo that seems to be prepared already. With `keep`,
+    a small version of each photo is kept.
     """
     found = _sources(words, refuse)
     with ThreadPoolExecutor(threads) as pool:
@@ -70,7 +70,7 @@ def read(
                 given += each
                 for one in each:
                     if one.suspect:
-                        note(f"{one.name}: {shape[1]} × {shape[0]} already; is --raw meant?")
+                        note(f"{one.name}: {shape[1]} × {shape[0]} already; did you mean --raw?")
             yield given
 
 

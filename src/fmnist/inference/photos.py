@@ -37,16 +37,16 @@ THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
 
 
 class PhotoError(FmnistError):
-    """A file that is no image, a damaged one, or one past the limits."""
+    """A file that is not an image, is damaged, or is too large."""
 
 
 def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
     """The image in a file's bytes, upright as EXIF says, of mode L, RGB or RGBA, 8 bits a channel.
 
-    Of several frames it is the first. Of a JPEG larger than needed, a smaller version is decoded.
-    Raises PhotoError for what is no image of FORMATS, is damaged or cut short, or has more than
-    LARGEST_FILE bytes, LARGEST_SIDE pixels a side or `largest` pixels; the size is looked at before
-    a pixel is decoded.
+    Of several frames the first is decoded. A JPEG larger than needed is decoded at a smaller size.
+    Raises PhotoError for a file that is not in FORMATS, is damaged or cut short, or has more than
+    LARGEST_FILE bytes, LARGEST_SIDE pixels a side or `largest` pixels. The size is checked before
+    any pixel is decoded.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -58,7 +58,7 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
         )
     # Within compressed data no byte 0xFF is followed by 0xDA, which begins a scan.
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MOST_SCANS:
-        raise PhotoError(f"expected a JPEG of at most {MOST_SCANS} scans, received one of more")
+        raise PhotoError(f"expected a JPEG of at most {MOST_SCANS} scans, received one with more")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
@@ -134,7 +134,7 @@ def prepare_pixels(pixels: Bytes) -> Bytes:
        28; sharpening; extension to 28×28 by white; negation. Grey comes before the sharpening, so
        that there is one channel to do it to.
 
-    An image in which there is nothing but background gives zeros.
+    An image that is all background gives zeros.
     """
     if pixels.ndim == 2:  # three equal channels
         pixels = np.repeat(pixels[:, :, np.newaxis], 3, axis=2)

@@ -1,1 +1,1 @@
-"""What is trained, and how: no Keras and no NumPy here."""
+"""Recipes: the network to train and how to train it. No Keras and no NumPy here."""

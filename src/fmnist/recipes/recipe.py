@@ -1,9 +1,9 @@
-"""Recipes: everything that changes what a training run learns, and nothing that does not.
+"""Recipes: all settings that change the result of training, and no others.
 
 A `Recipe` names a model with its options and says how it is trained. It is frozen, checked when it
 is made, read and written as JSON, and changed only by making another (`recipe.changed(...)`, or
 `--set` on the command line; both use the same names). No Keras and no NumPy here: a recipe that
-cannot be is refused before anything heavy is loaded.
+is not valid is refused before anything heavy is loaded.
 """
 
 import dataclasses
@@ -32,52 +32,66 @@ FORMER_FIELDS = {"schedule": "linear"}
 class Recipe:
     """One way to train one model. Immutable; `changed` makes another."""
 
-    name: str = setting("custom", "the shipped recipe that this is or started from")
-    model: str = setting("plain", "the network's family")
+    name: str = setting(
+        "custom", "name of the recipe, or of the shipped recipe that it was changed from"
+    )
+    model: str = setting("plain", "kind of network")
     options: Network = setting(Plain(), "the network's options, set as model.NAME")
     epochs: int = setting(5, "passes over the training images", "epochs")
-    batch_size: int = setting(256, "images of one optimiser update (the logical batch)", "images")
+    batch_size: int = setting(256, "images per optimiser update (the logical batch)", "images")
     micro_batch: int = setting(
         0,
-        "images that share batch statistics, for a model that has them; 0: the whole batch "
-        "(any other model is divided as memory permits, with the same result)",
+        "images that share batch statistics, for a model with batch norm; 0: the whole batch "
+        "(for other models fmnist chooses it by memory, and the result is the same)",
         "images",
     )
     optimizer: Literal["adamw", "muon"] = setting(
-        "adamw", "adamw, or muon for kernels with adamw for the rest"
+        "adamw", "adamw; or muon for kernels and adamw for all other weights"
     )
     learning_rate: float = setting(
-        0.001, "the highest value: from 0 up to it in the warm-up, then straight down to 0"
+        0.001, "peak value: it rises linearly from 0 in the warm-up, then falls linearly to 0"
     )
-    momentum: float = setting(0.9, "of muon, Nesterov's", "0 to 1")
-    adam_ratio: float = setting(0.05, "of muon: its adamw half's learning rate / learning_rate")
-    warmup: float = setting(0.2, "share of all updates in which the rate rises from 0", "0 to 1")
+    momentum: float = setting(0.9, "Nesterov momentum of muon", "0 to 1")
+    adam_ratio: float = setting(
+        0.05, "with muon: learning rate of its adamw part, divided by learning_rate"
+    )
+    warmup: float = setting(
+        0.2, "share of the updates during which the learning rate rises from 0", "0 to 1"
+    )
     weight_decay: float = setting(
-        0.0, "decoupled: each update shrinks kernels by learning rate × this; not norms, biases"
+        0.0, "decoupled: each update shrinks kernels by learning rate × this; norms and biases stay"
     )
-    clip_norm: float = setting(0.0, "gradients are scaled to at most this global norm; 0: never")
-    label_smoothing: float = setting(0.0, "share of the target spread over all classes", "0 to 1")
+    clip_norm: float = setting(
+        0.0, "largest global norm of the gradients, which are scaled down to it; 0: no limit"
+    )
+    label_smoothing: float = setting(
+        0.0, "share of the target that is spread evenly over all classes", "0 to 1"
+    )
     distillation: float = setting(
-        0.9, "with --teacher: the share of the loss that asks for the teacher's outputs", "0 to 1"
+        0.9, "with --teacher: share of the loss that compares with the teacher's outputs", "0 to 1"
     )
     temperature: float = setting(
-        2.0, "with --teacher: what logits are divided by before teacher and student are compared"
+        2.0, "with --teacher: divisor of both logits before teacher and student are compared"
     )
-    crop: int = setting(0, "random crop: shift up to this far, edges replicated", "pixels")
-    flip: bool = setting(True, "mirror half of the images, drawn for each")
-    cutout: int = setting(0, "side of the square that is blanked in every image; 0: none", "pixels")
+    crop: int = setting(
+        0, "random crop: largest shift of an image; edge pixels are repeated", "pixels"
+    )
+    flip: bool = setting(True, "mirror each image left to right with probability one half")
+    cutout: int = setting(0, "side of the square that is blanked in each image; 0: none", "pixels")
     views: Literal["one", "flip", "shift"] = setting(
         "flip",
-        "test-time augmentation: one view; flip: the mean over image and mirror image; "
-        "shift: these two count half, and both moved a pixel to each of four sides the other half",
+        "test-time augmentation; one: the image alone; flip: mean of image and mirror image; "
+        "shift: half flip, and half the mean of both shifted by one pixel to each side",
     )
     fit_on: Literal["train", "all"] = setting(
-        "train", "train: val kept apart; all: train and val together, no val figures then"
+        "train",
+        "train: val is kept apart; all: train and val together, so that no val score is possible",
     )
     precision: Literal["auto", "bfloat16", "float32"] = setting(
-        "auto", "of the products; auto: bfloat16 where the device multiplies it faster than float32"
+        "auto",
+        "number type of matrix products; auto: bfloat16 where this device computes it faster",
     )
-    seed: int = setting(0, "start of every random choice")
+    seed: int = setting(0, "seed of every random choice")
 
     def __post_init__(self) -> None:
         require(  # run folders are named after it, so that it must not lead elsewhere
@@ -89,7 +103,9 @@ class Recipe:
         settle(self)
         one_of("model", self.model, NETWORKS)
         if type(self.options) is not NETWORKS[self.model]:
-            raise UsageError(f"options of {self.model}: received {self.options!r}")
+            raise UsageError(
+                f"options: expected those of model {self.model}, received {self.options!r}"
+            )
         for field in dataclasses.fields(self):
             hint = _HINTS[field.name]
             if typing.get_origin(hint) is Literal:
@@ -116,18 +132,18 @@ class Recipe:
             require(low <= value <= high, name, f"{low:g} to {high:g}", value)
         if self.micro_batch and not self.batch_statistics:
             raise UsageError(
-                f"micro_batch: expected 0 for model {self.model}, which has no batch statistics "
-                f"and gives the same result however it is divided, received {self.micro_batch}; "
+                f"micro_batch: expected 0, since the result of model {self.model} does not depend "
+                f"on it (no batch statistics), received {self.micro_batch}; "
                 "use --micro-batch or --memory for this run"
             )
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether the model normalises over the images that are on the device together."""
+        """Whether the model normalises over the images of a micro-batch."""
         return self.options.batch_statistics
 
     def check_micro_batch(self, asked: int | None) -> None:
-        """Refuse a run's micro-batch that the recipe does not leave open."""
+        """Raise UsageError for a micro-batch that would change the result, or is out of range."""
         if asked and self.batch_statistics:
             raise UsageError(
                 f"--micro-batch: model {self.model} has batch statistics, so it changes the "
@@ -142,7 +158,7 @@ class Recipe:
         """Another recipe with some fields changed; a model's options are written `model.NAME`.
 
         Values may be of the field's type or text as on the command line. Raises UsageError for an
-        unknown name (naming the nearest one) or a value that cannot be.
+        unknown name (the message suggests the nearest one) and for a value that is not allowed.
         """
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "model" in changes and changes["model"] != self.model:
@@ -166,7 +182,7 @@ class Recipe:
         return Recipe(**values)
 
     def check_shape(self, shape: tuple[int, int, int], classes: int) -> None:
-        """Refuse what this recipe cannot do with images of shape (height, width, 1)."""
+        """Raise UsageError unless the recipe can train on images of shape (height, width, 1)."""
         side = min(shape[:2])
         require(
             side >= 1 and max(shape) <= LARGEST_SIDE and shape[2] == 1,
@@ -195,7 +211,7 @@ class Recipe:
     def describe(self) -> list[tuple[str, Any, str, str]]:
         """(name, value, unit, meaning) of every field, a model's options as `model.NAME`.
 
-        Of an ensemble only those that say something: what trains is in its members' recipes.
+        An ensemble has only a few fields: how its members were trained is in their recipes.
         """
         rows = []
         for field in dataclasses.fields(self):
@@ -234,7 +250,7 @@ class Recipe:
         changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
         for name, value in FORMER_FIELDS.items():
             received = changes.pop(name, value)
-            require(received == value, name, f"{value}, as every recipe has it now", received)
+            require(received == value, name, f"{value}, the only value that is left", received)
         if model["name"] == "ensemble" and changes.get("optimizer") == "sgd":
             del changes["optimizer"]  # the default then, by which no ensemble was trained
         changes |= {"model": model["name"]}

@@ -184,7 +184,7 @@ def recipe(name: str, /, **changes: Any) -> Recipe:
     """A shipped recipe by name, with fields changed: `recipe("quick", epochs=4)`.
 
     A path to a `recipe.json` serves as a name too, and so does a recipe's former name. Raises
-    UsageError for what is unknown.
+    UsageError for an unknown name.
     """
     if name.endswith(".json"):
         try:

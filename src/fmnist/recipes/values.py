@@ -29,7 +29,7 @@ def require(holds: bool, name: str, expected: str, received: object) -> None:
 
 
 def one_of(what: str, name: Any, known: Iterable[Any]) -> None:
-    """Raise UsageError unless `name` is known, with the nearest that is or all."""
+    """Raise UsageError unless `name` is known; it suggests the nearest name, or lists all."""
     known = list(known)
     if name in known:
         return

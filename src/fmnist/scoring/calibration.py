@@ -1,4 +1,4 @@
-"""The temperature that makes probabilities hold (Guo, Pleiss, Sun & Weinberger 2017)."""
+"""The temperature that calibrates the probabilities (Guo, Pleiss, Sun & Weinberger 2017)."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ UNLIKE = 0.01  # share of images of the data set's kind that falls below the mar
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """What to divide logits (n, classes) by, for the least mean cross-entropy (Guo et al. 2017).
+    """The divisor of logits (n, classes) that gives the lowest mean cross-entropy with labels (n,).
 
-    The cross-entropy is convex in 1 / temperature, and its slope there is what the logits are worth
-    in the mean by their probabilities, less those of the labels. 0.05 to 20; the labels are (n,).
+    The result lies from 0.05 to 20. The cross-entropy is convex in 1 / temperature. Its slope there
+    is the mean of the logits weighted by their probabilities, minus the mean logit of the labels.
     """
     from scipy.optimize import brentq
 

@@ -1,8 +1,8 @@
-"""Which of some runs is better, by how much, and whether that is more than chance.
+"""Compares runs: which is better, by how much, and whether that is more than chance.
 
 All were scored on the same images, so they are compared image by image. A subject is a run or a
-group of runs, such as one recipe's seeds. Nothing is computed anew: the logits are those that
-training (val) or `fmnist evaluate` (val, test) left in the run folders.
+group of runs, such as one recipe's seeds. No model runs: the logits are those that training (val)
+or `fmnist evaluate` (val, test) saved in the run folders.
 """
 
 import dataclasses
@@ -52,10 +52,10 @@ class Subject:
         return np.asarray(probabilities(self.logits).mean(axis=0))
 
     def describe(self) -> dict[str, Any]:
-        """Accuracy and cost; of several runs, means, and the deviation between them.
+        """Accuracy and cost; for several runs their means and the accuracies' standard deviation.
 
         `latency`: milliseconds an image when the runs were scored, in batches, all views of the
-        recipe included, on the machine that did it; None where that was not noted.
+        recipe included, on the machine that scored; None where no speed was recorded.
         """
         accuracies = self.each_right.mean(axis=1)
         n = len(self.labels)
@@ -100,14 +100,14 @@ def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
     for run, other in zip(runs, labels, strict=True):
         run.require_data_of(runs[0])
         if not np.array_equal(labels[0], other):
-            raise UsageError(f"{run.path}: expected labels as those of {runs[0].path}")
+            raise UsageError(f"{run.path}: expected the labels of {runs[0].path}, received others")
     if not name:
         name = runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more"
     return Subject(name, tuple(runs), np.stack(logits), labels[0], split)
 
 
 def compare(subjects: Sequence[Subject]) -> list[Pair]:
-    """Every subject after the first against the first, p corrected for their number (Holm 1979).
+    """Compare each further subject with the first; p is corrected for their number (Holm 1979).
 
     Raises UsageError for fewer than two, and for subjects on different images.
     """
@@ -235,7 +235,7 @@ def over_images_and_seeds(
 
     The variance is the sum of that of the mean over images, of each image's difference of the two
     groups, and that of each group's mean over its runs; degrees of freedom by Satterthwaite (1946).
-    A group of one run adds nothing for its seed, which one run says nothing about.
+    A group of one run adds no variance for its seed, since one run cannot show it.
     """
     from scipy.stats import t
 
@@ -276,9 +276,7 @@ def sentence(subjects: Sequence[Subject], pairs: Sequence[Pair]) -> str:
         if pair.p_corrected < CHANCE:
             said.append(f"{better} is better than {worse} by {by}, {p}, which is more than chance.")
         elif pair.difference:
-            said.append(
-                f"{better} is ahead of {worse} by {by}, {p}, which is no more than chance may do."
-            )
+            said.append(f"{better} is ahead of {worse} by {by}, {p}, which may be chance.")
         else:
             said.append(f"{better} and {worse} are right equally often ({p}.")
     return " ".join(said)

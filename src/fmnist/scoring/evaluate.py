@@ -1,4 +1,4 @@
-"""What a run scores on a split: its network, its logits, and a line in the ledger for test."""
+"""Scores a run on a split, and notes each scoring of test in the ledger."""
 
 import time
 from typing import Any
@@ -21,7 +21,7 @@ def compile_forward(model: Any, mean: float, deviation: float) -> Forward:
 
 
 def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
-    """A finished run's Keras model with its weights, and what is written about them.
+    """A finished run's Keras model with its weights, and their metadata `about`.
 
     The model takes standardised images and computes in `precision`, by default the run's own;
     `about` has the mean and deviation to take out, the class names and the image shape. Raises
@@ -32,7 +32,9 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
     about = run.about_weights()
     shape = tuple(about["shape"])
     if len(shape) != 3 or not about["deviation"] > 0:
-        raise RunError(f"{run.weights_path}: expected a shape (height, width, 1) and a deviation")
+        raise RunError(
+            f"{run.weights_path}: expected a shape (height, width, 1) and a deviation above 0"
+        )
     recipe = run.recipe.changed(precision=precision or run.env["precision"])
     model = networks.build(recipe, shape, len(about["classes"]))
     variables = {v.path: v for v in model.variables}
@@ -43,7 +45,7 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
 
 
 def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
-    """Score a finished run on a split; of val and test, score and logits are kept in its folder.
+    """Score a finished run on a split; for val and test, save score and logits in its folder.
 
     Everything else is as in `score`.
     """
@@ -87,7 +89,9 @@ def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float
     logits = predict_logits(forward, opened.images, recipe.views, batch)
     speed = len(logits) / (time.perf_counter() - begin)
     if not np.isfinite(logits).all():
-        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
+        raise RunError(
+            f"{run.weights_path}: expected weights that give finite logits, found others"
+        )
     times = None
     if sealed:
         correct = int((logits.argmax(axis=1) == opened.labels).sum())

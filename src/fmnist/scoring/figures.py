@@ -1,4 +1,4 @@
-"""From logits to figures: every image counted, n and an interval with every accuracy."""
+"""Computes figures from logits: every image counts, every accuracy has n and an interval."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Score:
-    """What a run scores on a split."""
+    """The score of a run on a split."""
 
     split: str
     n: int
@@ -139,10 +139,10 @@ def score_logits(
 
 
 def check_labels(labels: NDArray[Any], classes: int, what: object) -> None:
-    """Refuse labels of classes that a model does not know."""
+    """Raise UsageError for labels of classes that a model does not have."""
     if labels.min() < 0 or labels.max() >= classes:
         raise UsageError(
-            f"{what}: expected labels 0 to {classes - 1}, one a class of the model, received "
+            f"{what}: expected labels 0 to {classes - 1}, one per class of the model, received "
             f"{labels.min()} to {labels.max()}"
         )
 

@@ -1,4 +1,4 @@
-"""Does a run still score what it claims? Its weights are scored again and every answer compared."""
+"""Verifies a run: scores its weights again and compares every answer with its record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ TOLERANCE = 0.002
 class Check:
     """One split's score, claimed and found.
 
-    `changed` counts the images that get another answer than the kept logits gave; where there are
-    none (a record leaves them out) it is the least that explains both confusion matrices, and
+    `changed` counts the images whose answer differs from the saved logits. Without saved logits (a
+    record leaves them out) it is the smallest number that explains both confusion matrices, and
     `exact` is False.
     """
 
@@ -39,13 +39,13 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether no more answers changed than may, and no more became right or wrong."""
+        """Whether at most `allowed` answers changed, and the count of right ones by no more."""
         return max(self.changed, abs(self.correct - self.claimed)) <= self.allowed
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What became of a run's claims, and what is another now: code, data, recipe, environment."""
+    """The checks of a run's claims, and what has changed: code, data, recipe, environment."""
 
     run: str
     same_machine: bool
@@ -69,7 +69,7 @@ class Verification:
 
 
 def differences(run: Run, data: Data) -> dict[str, list[str]]:
-    """What is another than when the run was made, by "code", "data", "recipe", "environment"."""
+    """Changes since the run was made, under "code", "data", "recipe" and "environment"."""
     from fmnist.version import __version__
 
     env = run.env
@@ -112,14 +112,14 @@ def _commit(env: Mapping[str, Any]) -> str:
 
 
 def verify(run: Run | str, data: Data) -> Verification:
-    """Score a finished run again on every split that it has a score of, and compare.
+    """Score a finished run again on every split that it has a score for, and compare.
 
     The network is built anew from the recipe. On the same machine (device, engine, versions) every
     answer must be what it was; on another, 0.2 % of them may change. Nothing in the run folder is
     written. Scoring test is noted in the ledger as any other scoring.
 
-    Raises RunError for a run without weights or scores, and where the data or the validation split
-    is another, since then nothing can be compared.
+    Raises RunError for a run without weights or scores, and for other data or another validation
+    split, since the scores are then not comparable.
     """
     run = find_run(run)
     run.require_weights()

@@ -16,11 +16,11 @@ Forward = Callable[[NDArray[np.uint8]], NDArray[Any]]
 def predict_logits(
     forward: Forward, images: NDArray[np.uint8], views: str = "one", batch: int = BATCH
 ) -> NDArray[np.float32]:
-    """Logits float32 (n, classes) of raw uint8 images (n, h, w, 1), none left out.
+    """Logits, float32 (n, classes), of all raw uint8 images (n, h, w, 1).
 
-    `views="flip"` averages the logits of each image and of its mirror image; `"shift"` gives these
-    two half of the weight, and the other half to both moved by a pixel up, down, left and right
-    with the border's own values moving in.
+    `views="flip"` averages the logits of each image and of its mirror image. `"shift"` gives these
+    two half of the weight, and both shifted by a pixel up, down, left and right the other half.
+    A shift repeats the border's values.
     """
     parts = []
     for first in range(0, len(images), batch):

@@ -1,11 +1,11 @@
-"""A sweep's trials on a Ray cluster: here Optuna proposes, there `fmnist train` runs.
+"""A sweep's trials on a Ray cluster: Optuna proposes here, `fmnist train` runs there.
 
-A trial is a Ray task, which starts the process that a local sweep starts, in a folder of its node,
-and brings back its run folder's files. A task that is lost with its node is begun again by
-Ray: the same trial with the same values. The storage is told of a trial once, when its folder is
-here, so that none is counted twice. Trials are not stopped early.
+A trial is a Ray task. It starts the same process as a local sweep, in a folder of its node, and
+returns the files of the run folder. If a node fails, Ray starts the trial again with the same
+values. The storage learns of a trial once, when its folder has arrived here, so none is counted
+twice. Trials are not stopped early.
 
-Ray unpickles what its machines send each other: whoever reaches a cluster's ports commands it.
+Ray unpickles messages between its machines, so anyone who reaches its ports can run code on it.
 """
 
 import json
@@ -55,8 +55,8 @@ def connect(address: str, cpus: int, gpus: float) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FmnistError(
-            f"--ray {address}: expected a Ray cluster that this machine is part of ({why}); "
-            "ray start joins or begins one"
+            f"--ray {address}: expected a Ray cluster that this machine is part of, found none "
+            f"({why}); join or start one with ray start"
         ) from None
     if not room(ray.nodes(), cpus, gpus):
         raise FmnistError(
@@ -97,8 +97,8 @@ def search(
 ) -> None:
     """`Sweep.search` with the trials on the cluster that `connect` joined, as many as fit at once.
 
-    A trial has `cpus` processor cores and `gpus` GPUs, of which a share is allowed, to itself. One
-    that was at work when a sweep was cut off begins anew with its values.
+    Each trial has `cpus` processor cores and `gpus` GPUs (a fraction is allowed) to itself. A trial
+    that ran when the sweep was stopped starts again with the same values.
     """
     import ray
     from optuna.pruners import NopPruner
@@ -148,7 +148,7 @@ def _receive(task: Any, sweep: Path, folder: Path) -> int:
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         why = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        code, said, arrived = 1, f"error: it did not come back from the cluster ({why})\n", {}
+        code, said, arrived = 1, f"error: the cluster did not return the trial ({why})\n", {}
     with folder.with_suffix(".txt").open("a", encoding="utf-8") as file:
         file.write(said)
     arriving = sweep / f".{folder.name}.tmp"

@@ -1,4 +1,4 @@
-"""What a sweep searches: the values of `--over`, as Optuna's distributions by field."""
+"""The search space of a sweep: the values of `--over` as Optuna's distributions by field."""
 
 import contextlib
 import re
@@ -24,16 +24,18 @@ Space = dict[str, BaseDistribution]
 
 
 def parse_over(terms: Iterable[str], recipe: Recipe) -> Space:
-    """What is searched, by field: `NAME=A/B/C`, `NAME=LOW..HIGH` or `NAME=log:LOW..HIGH`.
+    """The searched fields and their values: `NAME=A/B/C`, `NAME=LOW..HIGH` or `NAME=log:LOW..HIGH`.
 
-    Values are written as for `--set`. Raises UsageError for a name that is unknown, a range of what
-    is no number, a value that no combination with the others makes possible, and a recipe that is
-    not trained or has no val.
+    Values are written as for `--set`. Raises UsageError for an unknown name, a range for a field
+    that is not a number, a value that is invalid with every combination of the others, an ensemble,
+    and a recipe without val.
     """
     if recipe.fit_on != "train":
-        raise UsageError("fit_on: expected train, since a sweep looks at val, received all")
+        raise UsageError("fit_on: expected train, since a sweep chooses by val, received all")
     if recipe.model == "ensemble":
-        raise UsageError("model ensemble: is made of finished runs and has nothing to search")
+        raise UsageError(
+            "model: expected one that is trained, received an ensemble of finished runs"
+        )
     fields = {name: value for name, value, _, _ in recipe.describe() if name != "name"}
     space: Space = {}
     for term in terms:
@@ -45,7 +47,11 @@ def parse_over(terms: Iterable[str], recipe: Recipe) -> Space:
             )
         one_of("recipe field", name, fields)
         if name in space or name == "fit_on":
-            why = "once" if name in space else "a sweep, which looks at val, to fit on train"
+            why = (
+                "the field once"
+                if name in space
+                else "fit_on to stay train, since a sweep chooses by val"
+            )
             raise UsageError(f"--over {name}: expected {why}, received {term!r}")
         space[name] = _distribution(name, text, fields[name])
     if not space:
@@ -71,7 +77,7 @@ def _distribution(name: str, text: str, value: Any) -> BaseDistribution:
         return CategoricalDistribution(choices)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(
-            f"--over {name}: expected values separated by /, since it is no number, "
+            f"--over {name}: expected values separated by /, since it is not a number, "
             f"received {text!r}"
         )
     try:
@@ -89,7 +95,7 @@ def _distribution(name: str, text: str, value: Any) -> BaseDistribution:
 
 
 def propose(trial: Trial, name: str, distribution: Any) -> None:
-    """Let a trial have a value; the one that it has, if it has."""
+    """Suggest a value for a trial; one that already has a value keeps it."""
     if isinstance(distribution, CategoricalDistribution):
         trial.suggest_categorical(name, distribution.choices)
     elif isinstance(distribution, IntDistribution):
@@ -120,7 +126,7 @@ def _require_possible(
 
 
 def own_values(space: Space, recipe: Recipe) -> dict[str, Any] | None:
-    """The recipe's own values of what is searched; None where one is not among them."""
+    """The recipe's own values of the searched fields; None where the space lacks one."""
     fields = {name: value for name, value, _, _ in recipe.describe()}
     own: dict[str, Any] = {}
     for name, distribution in space.items():

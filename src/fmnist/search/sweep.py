@@ -2,11 +2,11 @@
 
 A sweep's folder holds `sweep.json` (what is searched), `base.json` (the recipe it starts from),
 `journal.log` (Optuna's storage, unless another was asked for), `trials/NNNN`, the run folders, and
-`trials/NNNN.txt`, what their processes said. A trial is known to the storage before its process
-starts and told once it has ended, so a sweep that was cut off anywhere goes on with the trial that
-was at work, which its run folder resumes exactly: none is lost and none done twice.
+`trials/NNNN.txt`, the messages of their processes. The storage learns of a trial before its process
+starts, and of its result once it has ended. So a sweep that was stopped resumes the trial that ran
+then from its run folder: none is lost and none is done twice.
 
-Val alone is looked at, never test.
+A sweep scores val only, never test.
 """
 
 import contextlib
@@ -86,13 +86,13 @@ class Sweep:
 
         Args:
             path: the folder to make; None makes up a name under `sweeps/`.
-            recipe: where it starts from; its own values are the first trial where they are among
-                those searched.
+            recipe: the recipe to start from. Its own values are the first trial if the search
+                includes them.
             over: see `space.parse_over`.
             data: the data's folder, as for `fmnist train --data`; empty for Fashion-MNIST.
             storage: a storage URL of Optuna's, such as sqlite:///sweeps.db; empty for a file.
-            seed: of the proposals.
-            prune: stop trials early that are behind at the same epoch.
+            seed: seed of the proposals.
+            prune: stop trials early that are worse than others at the same epoch.
         """
         over = list(over)
         space.parse_over(over, recipe)
@@ -129,8 +129,8 @@ class Sweep:
     def rows(self) -> Rows:
         """All trials: number, state, val accuracy, epochs done, seconds, values, run, reason.
 
-        `val` is that of the finished run with the recipe's views; of any other trial it is the
-        last epoch's by one view.
+        `val` of a finished run is scored with the recipe's views. Of any other trial it is the last
+        epoch's accuracy with one view.
         """
         trials = self.study.get_trials(deepcopy=False)
         return [row_of(trial, self.space, self.folder_of(trial.number)) for trial in trials]
@@ -141,9 +141,9 @@ class Sweep:
         minutes: float = float("inf"),
         show: Callable[[Rows], object] = lambda rows: None,
     ) -> None:
-        """Go on until so many trials have ended, or so many minutes are over.
+        """Run trials until `trials` have ended or `minutes` have passed.
 
-        A trial that has begun by then is finished. `show` gets the rows whenever they change.
+        A trial that has started is finished. `show` gets the rows whenever they change.
         Raises RunError where another process is at work on the sweep, Interrupted after a stopping
         signal (the trial then keeps a checkpoint), FmnistError where every trial fails.
         """
@@ -156,7 +156,7 @@ class Sweep:
     def at_work(self) -> Iterator[tuple[IO[str], list[int]]]:
         """Hold the sweep: its lock and the stopping signals that came. Raises as `search` does."""
         lock = self.path / "lock"
-        refusal = f"{self.path}: another process works on this sweep, or the trial that it left"
+        refusal = f"{self.path}: another process runs this sweep, or a trial that it left"
         with files.held(lock, f"{refusal} is still training") as held, stop_signals() as stop:
             try:
                 if not self.about["storage"]:
@@ -218,7 +218,7 @@ class Sweep:
         return Run(folder) if (folder / "recipe.json").exists() else None
 
     def interrupted(self, stop: Sequence[int], numbers: Sequence[int]) -> NoReturn:
-        """Raise Interrupted, after a stopping signal, for the trials that were at work."""
+        """Raise Interrupted, after a stopping signal, for the trials that were running."""
         where = f" in trial {', '.join(map(str, numbers))}" if numbers else ""
         raise Interrupted(stop[0], f"stopped{where}; go on by: {self._resume_command()}")
 
@@ -319,7 +319,7 @@ class Sweep:
         return max(complete, key=lambda row: row["val"], default=None)
 
     def command_for(self, row: Mapping[str, Any]) -> str:
-        """What to type to train a trial's recipe on all images and score it on test."""
+        """The command that trains a trial's recipe on all images and scores it on test."""
         values = {name: plain(value) for name, value in row["values"].items()}
         recipe = self.recipe.changed(**values)
         words = [recipe.name if recipe.name in RECIPES else f"{row['run']}/recipe.json"]

@@ -1,4 +1,4 @@
-"""The process of a sweep's trial: `fmnist train`, and what it said."""
+"""The process of a sweep's trial: `fmnist train`, with its messages in a file."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ from typing import IO
 def training(
     words: Sequence[str], backend: str, said: Path, held: IO[str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that runs `fmnist` with `words`; it is ended with the block.
+    """Run `fmnist` with `words` in a process, and stop it when the block ends.
 
     Args:
         words: the command and its options.
-        backend: the engine. All trials are of one engine, whatever the sweep is resumed with.
-        said: the file to which what it says is appended.
+        backend: the engine. All trials use the same one, also after the sweep is resumed.
+        said: the file to which its messages are appended.
         held: the sweep's open lock. The process holds it too, should this one be killed before it.
     """
     env = os.environ | {"KERAS_BACKEND": backend}
@@ -44,7 +44,7 @@ def training(
 
 
 def why_it_failed(said: Path, code: int) -> str:
-    """The last line that a trial's process said, which is of its progress if it was killed."""
+    """Why a trial's process failed: the signal that killed it, else its last message."""
     if code < 0:
         return f"its process was killed by signal {-code}"
     lines = [

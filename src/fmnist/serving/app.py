@@ -1,9 +1,9 @@
-"""A server that says over HTTP what images show, and hosts the page in `web/`.
+"""A server that classifies images over HTTP and hosts the page in `web/`.
 
-Every request goes the same way: its body is received within limits (`limits`), read into images
-(`bodies`) by another process (`readers`) unless it is a little JSON, and answered together with
-those that came meanwhile, by one call of the model. Nothing is fetched, stored or loaded for a
-request.
+Each request takes the same steps. `limits` receives its body within bounds. Another process
+(`readers`) reads the images from it (`bodies`), except from a little JSON. One call of the model
+then answers it together with the requests that came meanwhile. A request makes the server fetch,
+store or load nothing.
 """
 
 import asyncio
@@ -56,10 +56,10 @@ def make_app(
 ) -> FastAPI:
     """The application for a model, as Classifier.load takes it.
 
-    `threads` threads of the model and as many processes that decode, 0: one each a processor.
-    `hosts` are the names by which a request may call the server, "*" for all: with those of this
-    machine alone, no page of another site reaches it by a name that points here.
-    Raises RunError for what is no model, and for a card that is another model's.
+    `threads`: threads for the model, and decoder processes; 0: one per processor.
+    `hosts`: the host names that a request may use, "*" for all. With the names of this machine
+    alone, no other site's page can reach the server by a name that resolves to it.
+    Raises RunError for a file that is no model, and for the card of another model.
     """
     path = SHIPPED if model is None else model / "model.onnx" if model.is_dir() else model
     classifier = Classifier.load(path, threads=threads)
@@ -79,7 +79,7 @@ def make_app(
 
     app = FastAPI(
         title="fmnist",
-        summary="What pictures of clothes show",
+        summary="Classifies pictures of clothes",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,  # these load scripts from elsewhere
@@ -108,10 +108,10 @@ def make_app(
         openapi_extra={"requestBody": request_body(classifier.shape)},
     )
     async def predict(request: Request, raw: bool = False, seen: bool = False) -> Response:
-        """Say what images show.
+        """Classify images.
 
-        Photos are brought into the data set's form, unless `raw` says that they have it. With
-        `seen` each answer holds the image as the model saw it.
+        Photos are converted to the data set's form; `raw` skips that for images that have it
+        already. With `seen` each answer contains the image as the model saw it.
         """
         kind = request.headers.get("content-type", "")
         base = kind.partition(";")[0].strip().lower()
@@ -135,12 +135,12 @@ def make_app(
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the server answers, and with which model."""
+        """Report that the server answers, and the name of its model."""
         return {"status": "ok", "model": classifier.name}
 
     @app.get("/v1/model")
     async def model_card() -> dict[str, Any]:
-        """The model's card: its classes, how it was made and measured, what it is for."""
+        """The model's card: its classes, training, scores and intended use."""
         return card
 
     kept = {

@@ -26,7 +26,7 @@ class Batches:
         return await future
 
     async def work(self) -> None:
-        """Answer for ever: what came during one call of the model is the next one's."""
+        """Answer for ever: images that arrive during one call of the model go into the next."""
         while True:
             batch = [await self._waiting.get()]
             count = len(batch[0][0])

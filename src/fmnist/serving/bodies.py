@@ -29,7 +29,7 @@ MEMORY = 2**30  # bytes of its own that the process may take; 25 million pixels 
 
 
 class Refused(FmnistError):
-    """A body that is no images, with the HTTP status that says why."""
+    """A refused body, with the HTTP status that says why."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,8 @@ def read(content_type: str, body: bytes | bytearray, shape: tuple[int, int], raw
         return _from_json(body, shape)
     if not raw and shape != (SIDE, SIDE):
         raise Refused(
-            422, f"photos become {SIDE} × {SIDE}, the model takes {shape[1]} × {shape[0]}: ?raw=1"
+            422,
+            f"photos become {SIDE} × {SIDE}, the model takes {shape[1]} × {shape[0]}; use ?raw=1",
         )
     photos = _parts(body, options) if kind == b"multipart/form-data" else [bytes(body)]
     images = []
@@ -63,7 +64,7 @@ def read(content_type: str, body: bytes | bytearray, shape: tuple[int, int], raw
 
 def _from_json(body: bytes | bytearray, shape: tuple[int, int]) -> Bytes:
     def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not allowed in JSON")
 
     try:
         value = json.loads(body, parse_constant=refuse)
@@ -146,7 +147,7 @@ def _parts(body: bytes | bytearray, options: dict[bytes, bytes]) -> list[bytes]:
     except FormParserError as error:
         raise Refused(400, f"expected multipart/form-data ({error})") from None
     if not ended:
-        raise Refused(400, "expected multipart/form-data, received an unfinished one")
+        raise Refused(400, "expected multipart/form-data, received a body that is cut short")
     if not parts:
         raise Refused(422, "expected at least one part named file")
     return [bytes(part) for part in parts]

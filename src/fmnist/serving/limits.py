@@ -1,7 +1,7 @@
-"""How much, how long and how many connections a stranger may have, counted on what is received.
+"""Limits of requests: bytes, seconds and connections, counted on the bytes received.
 
-uvicorn alone waits for a request's head and body for ever. `Connection` ends connections that say
-nothing, `receive` bodies that are too large or too slow; nothing is written to a disk.
+uvicorn alone waits for a request's head and body for ever. `Connection` ends silent connections.
+`receive` refuses bodies that are too large or too slow. Nothing is written to disk.
 """
 
 import asyncio
@@ -46,10 +46,10 @@ FULL = (
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with a bound on how long and how many.
+    """uvicorn's connection, with limits on their time and number.
 
-    With all CONNECTIONS taken, a new one takes the place of the one that has said nothing for the
-    longest time, of those from which something is to come; where there is none it is refused.
+    When all CONNECTIONS are taken, a new one replaces the one that has been silent longest, among
+    those that the server waits for. If it waits for none, it refuses the new one.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -72,7 +72,7 @@ class Connection(H11Protocol):
         self._watch()
 
     def is_waited_for(self) -> bool:
-        """Whether the client is to say something."""
+        """Whether the server waits for the client."""
         cycle = self.cycle
         return cycle is None or cycle.response_complete or cycle.more_body
 
@@ -133,8 +133,8 @@ class Bodies:
     async def receive(self, request: Request) -> AsyncIterator[bytearray]:
         """A request's body, while it is used.
 
-        Entering raises Refused: 408 for a slow one, 413 for a large one, 503 where there is no room
-        for it; and ClientDisconnect.
+        Entering raises Refused: 408 for a slow body, 413 for a large one, 503 if the server is
+        overloaded. It raises ClientDisconnect if the client has gone.
         """
         body = bytearray()
         queued = False
@@ -161,13 +161,13 @@ class Bodies:
             if len(body) + len(piece) > BODY_BYTES:
                 raise self._too_large()
             if self.bytes + len(piece) > ALL_BODIES:
-                raise Refused(503, "too much is being received; try again later")
+                raise Refused(503, "the server receives too many bytes at once; try again later")
             body += piece
             self.bytes += len(piece)
 
     def _check_queue(self) -> None:
         if self.requests >= QUEUE:
-            raise Refused(503, "too many requests wait; try again later")
+            raise Refused(503, "too many requests are waiting; try again later")
 
     def _too_large(self) -> Refused:
         return Refused(413, f"expected a body of at most {BODY_BYTES:,} bytes")

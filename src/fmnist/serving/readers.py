@@ -1,4 +1,4 @@
-"""Several processes that read requests' bodies into images, each for as long as it may take."""
+"""Several processes that read images from requests' bodies, each within a time limit."""
 
 import asyncio
 import contextlib
@@ -81,8 +81,8 @@ class Readers:
     async def read(self, content_type: str, raw: bool, body: bytes | bytearray) -> Bytes:
         """Images, uint8 (n, height, width), of a body, as `bodies.read` finds them.
 
-        Raises Refused: as `bodies.read` does; 503 where no process is ready in time; 422 where it
-        took too long or went down.
+        Raises Refused as `bodies.read` does; also 503 if no process is ready in time, and 422 if
+        decoding takes too long or ends the process.
         """
         job = {"content_type": content_type, "raw": raw, "shape": self.shape}
         try:
@@ -105,10 +105,12 @@ class Readers:
             raise
         except TimeoutError:
             raise Refused(
-                422, f"takes more than {READ_SECONDS:g} s to decode; make it smaller"
+                422, f"expected a body that decodes within {READ_SECONDS:g} s; make it smaller"
             ) from None
         except (OSError, EOFError):  # IncompleteReadError is an EOFError
-            raise Refused(422, "cannot be decoded: the decoder went down") from None
+            raise Refused(
+                422, "expected images, received a body that crashed the decoder; send another file"
+            ) from None
         finally:
             if not done:  # also where the request was cancelled: the next must not get its answer
                 await reader.end()

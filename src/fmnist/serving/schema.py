@@ -1,4 +1,4 @@
-"""What a request holds and what it is answered, as OpenAPI has it."""
+"""The form of requests and answers, for OpenAPI."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class ClassProbability(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What one image shows."""
+    """The answer for one image: all classes, the likeliest first."""
 
     classes: list[ClassProbability]
     unlike: bool
@@ -33,7 +33,7 @@ class Prediction(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the images of a request show, in their order."""
+    """The answers for the images of a request, in their order."""
 
     model: str
     predictions: list[Prediction]
@@ -46,12 +46,12 @@ class Problem(BaseModel):
 
 
 PROBLEMS = {
-    400: "No HTTP, another host's name, no JSON or no multipart",
-    408: f"The body took more than {limits.BODY_SECONDS:g} s",
+    400: "Not valid HTTP, JSON or multipart, or a host name that the server does not accept",
+    408: f"The body took longer than {limits.BODY_SECONDS:g} s",
     413: "Too many bytes or images",
-    415: "Another content type",
-    422: "No images as expected, or an option that cannot be",
-    503: "Too much at once: again after Retry-After",
+    415: "The content type is not supported",
+    422: "The images or an option are not as expected",
+    503: "The server is overloaded: try again after Retry-After seconds",
 }
 
 
@@ -85,7 +85,7 @@ def describe(
 
 
 def request_body(shape: tuple[int, int]) -> dict[str, Any]:
-    """What a request may hold, as OpenAPI has it, for images of (height, width)."""
+    """The bodies that a request may have, for images of (height, width), as OpenAPI."""
     height, width = shape
     row = {
         "type": "array",

@@ -24,10 +24,10 @@ def serve(
     threads: int = 0,
     ready: Callable[[str], object] = print,
 ) -> None:
-    """Serve until a signal, then finish what was accepted; `ready` is called with the address.
+    """Serve until a signal, then finish the accepted requests; `ready` gets the address.
 
-    `port` 0 is a free one. Raises UsageError for an address that cannot be had, RunError for what
-    is no model, Interrupted at the end.
+    `port` 0 chooses a free port. Raises UsageError for an address that cannot be used, RunError for
+    a file that is no model, Interrupted at the end.
     """
     name = f"[{host}]" if ":" in host else host
     app = make_app(model, threads=threads, hosts=[*LOCAL, name] if _is_loopback(host) else ["*"])
@@ -37,7 +37,9 @@ def serve(
         # asyncio does so for sockets that it makes itself; without it answers wait 40 ms for an ACK
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"{host}, port {port}: cannot be listened at ({error})") from None
+        raise UsageError(
+            f"{host}, port {port}: cannot listen there ({error}); choose another --host or --port"
+        ) from None
     config = uvicorn.Config(
         app,
         http=limits.Connection,

@@ -1,1 +1,1 @@
-"""The forms that a data set comes in, a file each."""
+"""The forms that a data set may have, one file each."""

@@ -13,7 +13,7 @@ from fmnist.errors import DataError
 def read_idx_files(
     name: str, classes: tuple[str, ...] | None, place: Path, files: Mapping[str, IdxFile]
 ) -> Data:
-    """The data set of four IDX files that were read. Raises DataError."""
+    """Make a data set from four IDX files that were read. Raises DataError."""
     splits = []
     for split in ("train", "t10k"):
         labels = files[f"{split}-labels-idx1-ubyte"]
@@ -22,7 +22,8 @@ def read_idx_files(
         if labels.values.max() >= len(classes):
             raise DataError(
                 f"{labels.path}: expected labels 0 to {len(classes) - 1}, received "
-                f"{labels.values.max()}; classes.txt names all classes in the order of the labels"
+                f"{labels.values.max()}; classes.txt must name all classes, in "
+                "the order of the labels"
             )
         images = files[f"{split}-images-idx3-ubyte"].values[..., np.newaxis]
         splits.append(Split(images, labels.values.astype(np.int32)))

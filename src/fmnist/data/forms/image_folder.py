@@ -1,4 +1,4 @@
-"""A data set as a folder of images by class."""
+"""A data set as a folder of images, one subfolder per class."""
 
 import hashlib
 import warnings
@@ -22,8 +22,8 @@ def read_image_folder(name: str, names: tuple[str, ...] | None, place: Path) -> 
         if sorted(folders) != sorted(classes):
             odd = sorted(set(folders) ^ set(classes))
             raise DataError(
-                f"{place / split}: expected one folder a class, as in "
-                f"{'classes.txt' if names else 'train'}; missing or too many: {', '.join(odd)}"
+                f"{place / split}: expected one folder per class, as in "
+                f"{'classes.txt' if names else 'train'}; missing or unexpected: {', '.join(odd)}"
             )
     splits, hashes, size = [], {}, None
     for split, folders in subfolders.items():
@@ -54,7 +54,9 @@ def read_image_folder(name: str, names: tuple[str, ...] | None, place: Path) -> 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder with one folder of images a class")
+        raise DataError(
+            f"{folder}: expected a folder with one folder of images per class, found none"
+        )
     return {
         path.name: path
         for path in sorted(folder.iterdir())
@@ -84,9 +86,11 @@ def _read_image(path: Path, size: tuple[int, ...] | None) -> tuple[bytes, Bytes]
                         return packed, (np.asarray(picture) >> 8).astype(np.uint8)
                     return packed, np.asarray(picture.convert("L"))
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
-        raise DataError(f"{path}: not an image that can be read ({error}); remove it") from None
+        raise DataError(
+            f"{path}: expected an image, could not read it ({error}); remove it"
+        ) from None
     wanted = f"{size[1]} × {size[0]}" if size else f"at most {SIDE_LIMIT} × {SIDE_LIMIT}"
     raise DataError(
         f"{path}: expected {wanted} pixels, received {width} × {height}; "
-        "bring all images to one size"
+        "resize all images to one size"
     )

@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]
 def build(recipe: Recipe, shape: Shape = (28, 28, 1), classes: int = 10) -> keras.Model:
     """The recipe's model for images of `shape` (height, width, 1), weights drawn from its seed.
 
-    Raises UsageError where the model cannot take such images.
+    Raises UsageError for images of a shape that the model cannot take.
     """
     recipe.check_shape(shape, classes)
     network = import_module(f"{__name__}.{recipe.model}")
@@ -29,7 +29,7 @@ def build(recipe: Recipe, shape: Shape = (28, 28, 1), classes: int = 10) -> kera
 
 
 def augmentation(recipe: Recipe) -> list[layers.Layer]:
-    """The layers that change images in training, as the recipe asks; of one seed, alike."""
+    """The recipe's augmentation layers; with one seed they make equal draws."""
     chain = [
         augment.RandomCrop(recipe.crop, name="random_crop"),
         augment.RandomFlip(recipe.flip, name="random_flip"),

@@ -1,4 +1,4 @@
-"""The networks: of each its options and what it takes, parameters and operations, in a file.
+"""The networks, one file each: options, and counts of parameters and operations.
 
 `engine.networks` builds them, each by the file of the same name there.
 """
@@ -18,11 +18,11 @@ class Network(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     batch_statistics: ClassVar[bool]
-    """Whether the network normalises over the images that are on the device together."""
+    """Whether the network normalises over the images of a micro-batch."""
 
     @property
     def halvings(self) -> int:
-        """How often the images' sides are halved."""
+        """How many times the network halves the images' sides."""
 
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:
         """The network's parameters for images of shape (height, width, 1), statistics included."""

@@ -1,4 +1,4 @@
-"""The network `compact`: its options, and what it takes."""
+"""The network `compact`: its options, parameters and operations."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,13 +19,13 @@ class Compact(Convolutions):
         (16, 32, 64, 64, 128), "output channels of each 3×3 convolution, in order", "channels"
     )
     pool_after: tuple[int, ...] = setting(
-        (2, 4), "which convolutions a 2×2 max-pooling follows, counted from 1; none for none"
+        (2, 4), "convolutions, counted from 1, that a 2×2 max-pooling follows; or none"
     )
     shortcuts: tuple[int, ...] = setting(
-        (), "which convolutions' inputs are added to their normalised outputs, counted from 1"
+        (), "convolutions, counted from 1, whose input is added to their normalised output"
     )
     stem: Literal["none", "haar"] = setting(
-        "none", "before the convolutions; haar: a fixed one of the eight signed 2×2 Haar filters"
+        "none", "first layer; haar: a fixed convolution with the eight signed 2×2 Haar filters"
     )
 
     def __post_init__(self) -> None:

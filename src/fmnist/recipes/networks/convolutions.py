@@ -13,7 +13,7 @@ class Convolutions:
         (256, 512, 512, 512), "output channels of each 3×3 convolution, in order", "channels"
     )
     pool_after: tuple[int, ...] = setting(
-        (2,), "which convolutions a 2×2 max-pooling follows, counted from 1; none for none"
+        (2,), "convolutions, counted from 1, that a 2×2 max-pooling follows; or none"
     )
 
     def __post_init__(self) -> None:

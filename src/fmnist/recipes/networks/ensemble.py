@@ -1,4 +1,4 @@
-"""The network `ensemble`: its options, and what it takes."""
+"""The network `ensemble`: its options, parameters and operations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Ensemble:
 
     batch_statistics: ClassVar[bool] = False
 
-    members: tuple["Recipe", ...] = setting((), "the recipes of the networks")
-    weights: tuple[float, ...] = setting((), "factors of the networks' logits in their sum")
+    members: tuple["Recipe", ...] = setting((), "recipes of the member networks")
+    weights: tuple[float, ...] = setting((), "weight of each member's logits in the sum")
 
     def __post_init__(self) -> None:
         from fmnist.recipes.recipe import Recipe  # whose field `options` may be an ensemble
@@ -35,7 +35,7 @@ class Ensemble:
         if not single or not 2 <= len(members) <= 32:
             raise UsageError(
                 "model ensemble: expected 2 to 32 recipes of single networks, received "
-                f"{len(members) if single else 'something else'}; fmnist ensemble makes one of runs"
+                f"{len(members) if single else 'something else'}; make one with fmnist ensemble"
             )
         object.__setattr__(self, "members", members)
         weights = parse("model.weights", self.weights, tuple[float, ...])
@@ -51,7 +51,7 @@ class Ensemble:
 
     @property
     def halvings(self) -> int:
-        """Of the network that halves the images most often."""
+        """The most halvings of any member."""
         return max(m.options.halvings for m in self.members)
 
     def parameters(self, shape: tuple[int, int, int], classes: int) -> int:

@@ -1,4 +1,4 @@
-"""The network `plain`: its options, and what it takes."""
+"""The network `plain`: its options, parameters and operations."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +14,7 @@ class Plain(Convolutions):
     batch_statistics: ClassVar[bool] = False
 
     dense_units: int = setting(512, "width of the hidden dense layer; 0 leaves it out", "units")
-    dropout: float = setting(0.5, "share of the hidden units dropped in training", "0 to 1")
+    dropout: float = setting(0.5, "share of the hidden units that training drops", "0 to 1")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The network `wide`: its options, and what it takes."""
+"""The network `wide`: its options, parameters and operations."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,8 +16,10 @@ class Wide:
 
     batch_statistics: ClassVar[bool] = True
 
-    depth: int = setting(28, "3×3 convolutions in a row, and one layer more a group: 6 n + 4")
-    width: int = setting(6, "factor of the groups' 16, 32 and 64 channels")
+    depth: int = setting(
+        28, "depth as WRN counts it: 6 n + 4, with n blocks in each of three groups"
+    )
+    width: int = setting(6, "factor by which the groups' 16, 32 and 64 channels are multiplied")
 
     def __post_init__(self) -> None:
         settle(self, "model.")

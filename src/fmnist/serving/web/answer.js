@@ -94,7 +94,7 @@ export function doubts(logits, card, own) {
   if (outlier?.score === "centred energy" && energy(logits) < outlier.threshold) {
     found.push({
       grave: true,
-      text: `Not like a garment: only ${percent(outlier.test_false_alarm)} of the test images are as strange to the model ` +
+      text: `Not like a garment: only ${percent(outlier.test_false_alarm)} of the test images look this unusual to the model ` +
         `(energy ${number(energy(logits))}, below ${number(outlier.threshold)}).`,
     });
   }
@@ -116,14 +116,14 @@ export function doubts(logits, card, own) {
   if (row && row.precision < test.accuracy - 0.01) {
     found.push({
       grave: false,
-      text: `${row.class} is a hard class: of a hundred test images that it calls so, ` +
+      text: `${row.class} is a hard class: of a hundred test images that the model calls ${row.class}, ` +
         `${Math.round(100 * (1 - row.precision))} are something else.`,
     });
   }
   if (own) {
     found.push({
       grave: false,
-      text: "Not one of its own pictures: the probabilities hold for images of its data set, and less for others.",
+      text: "Not from its data set: the probabilities are calibrated for images of the data set, and less reliable for yours.",
     });
   }
   return found;

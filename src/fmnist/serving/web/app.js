@@ -39,7 +39,7 @@ async function ask(question) {
       byId("mattered-text").textContent = mostImportant(map, card.classes[first]);
     }
   } catch (error) {
-    trouble(`The model fails: ${error.message}`);
+    trouble(`The model failed: ${error.message}`);
   }
 }
 
@@ -76,7 +76,7 @@ function tell({ image, own, label, say }, logits, probabilities, took) {
   paint("mattered", overlay(image, new Float32Array(SIZE)));
   byId("mattered-text").textContent = "Looking …";
   const items = reasons.map(({ grave: bad, text }) => make("li", text, bad ? "bad" : ""));
-  if (!items.length) items.push(make("li", `Nothing speaks against it. ${wrongShare(card)}`, "fine"));
+  if (!items.length) items.push(make("li", `Nothing suggests that the answer is wrong. ${wrongShare(card)}`, "fine"));
   byId("reasons").replaceChildren(...items);
   byId("time").textContent = `${took < 10 ? took.toFixed(1) : Math.round(took)} ms, ${engine.local ? "in this page" : "on the server"}`;
   if (say === false) return;
@@ -88,13 +88,13 @@ function tell({ image, own, label, say }, logits, probabilities, took) {
 
 function wrongShare(card) {
   const test = card.scores?.test;
-  return test ? `Still, of a hundred test images it gets ${Math.round(100 * (1 - test.accuracy))} wrong.` : "";
+  return test ? `Still, of a hundred test images the model gets ${Math.round(100 * (1 - test.accuracy))} wrong.` : "";
 }
 
 function nothing({ image }) {
   byId("result").hidden = true;
   trouble(image
-    ? "Nothing stands out from the background. Put the garment, whole, on something plain of another colour."
+    ? "No garment stands out from the background. Lay the whole garment on a plain surface of another colour."
     : "The paper is empty.");
 }
 
@@ -124,7 +124,7 @@ const own = (pixels) => ask({ image: pixels && prepare(pixels.data, pixels.width
 function introduce({ card, local }) {
   byId("privacy").textContent = local
     ? "It runs in this page: your pictures stay on this device."
-    : "It runs on the server that this page came from: your pictures, as 28 × 28 pixels, are sent there.";
+    : "It runs on the server that this page came from: your pictures are sent there as 28 × 28 pixels.";
   const test = card.scores?.test;
   const points = (share) => (100 * share).toFixed(2);
   const facts = [];

@@ -15,7 +15,7 @@ async function readCard() {
   if (!response.ok) throw new Error(`model/card.json: the server answers ${response.status}.`);
   const card = await response.json();
   if (card.shape[0] !== 28 || card.shape[1] !== 28) {
-    throw new Error(`This page shows models of 28 × 28 pixels; this one takes ${card.shape}.`);
+    throw new Error(`This page works with models for 28 × 28 pixels; this model takes ${card.shape}.`);
   }
   return card;
 }
@@ -64,7 +64,7 @@ async function theirs(reason) {
   try {
     await logits(new Uint8Array(28 * 28));
   } catch (error) {
-    throw new Error(`The model does not run here (${reason.message}), nor on a server (${error.message})`);
+    throw new Error(`The model runs neither in this page (${reason.message}) nor on the server (${error.message})`);
   }
   return { local: false, logits };
 }
