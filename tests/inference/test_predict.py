@@ -142,7 +142,7 @@ def test_weights_from_other_files_are_refused(tmp_path, monkeypatch):
 
 def test_numbers_that_are_none_are_refused(tmp_path):
     broken = Classifier.load(write_model(tmp_path / "model.onnx", times=float("nan")))
-    with pytest.raises(RunError, match="no numbers"):
+    with pytest.raises(RunError, match="NaN or infinity"):
         broken.predict(IMAGES[:1])
 
 

@@ -150,7 +150,7 @@ def test_resume_with_a_teacher_is_bit_for_bit(data, teacher, whole, tmp_path):
 
 def test_a_teacher_that_changed_is_refused(data, teacher, tmp_path):
     entries = [{"run": str(teacher.path), "weights": "0" * 64}]
-    with pytest.raises(RunError, match="not those that this run was taught by"):
+    with pytest.raises(RunError, match="changed since it began to teach this run"):
         teachers.load(entries, small(), 0.3, 0.35)
     with pytest.raises(RunError, match="expected a run folder"):
         teachers.load([{"run": str(tmp_path), "weights": ""}], small(), 0.3, 0.35)

@@ -159,7 +159,7 @@ def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
         with pytest.raises(UsageError, match="different weights"):
             create([members[0], same], tmp_path / "twice")
     shutil.rmtree(twin)
-    with pytest.raises(UsageError, match="is an ensemble"):
+    with pytest.raises(UsageError, match="received an ensemble"):
         create([members[0], made], tmp_path / "nested")
     with pytest.raises(RunError, match="exists already"):
         create(members, made.path)

@@ -429,7 +429,7 @@ SCORING = ("evaluate", "verify", "export", "teacher")
         (overwrite("metrics.jsonl", b"{}\n" * 250_001), ("show",), "at most 250,000 lines"),
         (longer, ("resume",), "expected a checkpoint of at most 2 updates"),
         (double, SCORING, "expected values of F32, F16, found F64"),
-        (no_numbers, ("evaluate", "verify", "export"), "expected weights that give numbers"),
+        (no_numbers, ("evaluate", "verify", "export"), "expected weights that give finite logits"),
         (sparse, SCORING, "expected the arrays of recipe.json's model"),
         (logits(labels=np.full(3, 3)), ("compare", "export"), "expected labels from 0 to 2"),
         (logits(labels=np.full(3, -1)), ("compare", "export"), "expected labels from 0 to 2"),

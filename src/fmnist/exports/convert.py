@@ -1,4 +1,4 @@
-"""A run as an ONNX, LiteRT or Keras file: made, calibrated, and scored as it lies there."""
+"""Makes an ONNX, LiteRT or Keras file of a run, calibrates it and scores it."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def convert(
     """The file and its card in a new folder, scored in one view by the file's own runtime.
 
     The arguments are as for `export`. Raises UsageError for other data than the run's, RunError for
-    weights that give no numbers, FmnistError for an export that does not, or scores too low.
+    weights that give NaN or infinity, FmnistError for an export that does, or scores too low.
     """
     recipe = run.recipe
     run.require_data(data.hash, data.name)

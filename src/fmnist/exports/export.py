@@ -1,8 +1,8 @@
-"""A run in a form for elsewhere: scored as it lies there, by the program that will run it.
+"""Exports a run, and scores the exported files with the program that will run them.
 
-ONNX, LiteRT and Keras files take raw images and give logits and probabilities; safetensors, a run
-folder as well, is weights to share, which `fmnist evaluate` and `fmnist verify` take. A card, which
-says what the model is and how far to trust it, travels with each.
+ONNX, LiteRT and Keras files take raw images and give logits and probabilities. A safetensors export
+is a run folder with weights to share; `fmnist evaluate` and `fmnist verify` read it. Each export
+has a card with the model's description, scores and limits.
 """
 
 import dataclasses
@@ -47,26 +47,26 @@ def export(
     calibrate: Run | str | None = None,
     replace: bool = False,
 ) -> Export:
-    """Write a finished run in a form for elsewhere, with its card, and score it there.
+    """Export a finished run with its card, and score the exported files.
 
     Args:
-        run: its score of test, or of val where it has none of test, is made again, in one view
-            (safetensors: in the run's). Test is noted in the ledger, for run and export.
+        run: the run to export. It is scored again on test, or on val if it has no test score, with
+            one view (safetensors: the run's views). The ledger records a test score for run and
+            export.
         format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; or safetensors.
-        data: what the run was trained on; None loads it.
-        storage: float16 (the default but for keras, which is float32), float32 or int8. In float16
-            kernels are stored, and turned back to float32 once, when they are loaded. In int8 the
-            products are computed as well, but for the last layer and for safetensors.
+        data: the data that the run was trained on; None loads it.
+        storage: float16 (the default, except for keras), float32 (the only one for keras) or int8.
+            float16 stores the kernels; loading turns them back to float32. int8 also computes the
+            products in 8 bits, except in the last layer and for safetensors.
         out: the folder, for safetensors a new one; by default `exports/NAME-FORMAT-STORAGE`.
         part_size: bytes; a larger `weights.safetensors` is cut into parts `.000`, `.001`, … whose
             sizes and SHA-256 stand in `weights.json`. The system's `cat` joins them.
-        calibrate: a sibling of a run that was trained on all images: its temperature, fitted on its
-            val, is taken. Without it such a run has temperature 1.
-        replace: files that are there already, one by one (never a run folder).
+        calibrate: for a run trained on all images, a run of the same recipe that kept val apart.
+            Its val gives the temperature. Without it the temperature is 1.
+        replace: overwrite existing files (never a run folder).
 
-    Raises RunError for a run without weights, UsageError for files that are there, FmnistError
-    where accuracy falls by more than 0.5 points or a weight does not fit float16; nothing is left
-    then.
+    Raises RunError for a run without weights, UsageError for files that exist, FmnistError if
+    accuracy falls by more than 0.5 points or a weight does not fit float16. No files are left then.
     """
     run = find_run(run)
     if format not in STORAGES:

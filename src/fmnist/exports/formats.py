@@ -1,4 +1,4 @@
-"""How each format is written, loaded and timed."""
+"""Writes, loads and times each export format."""
 
 import statistics
 import time
@@ -57,7 +57,7 @@ def runtime_of(form: str) -> str:
 
 
 def measure_latency(form: str, path: Path, image: NDArray[np.uint8]) -> dict[str, Any]:
-    """The median time of up to 200 answers for one image, on one thread (Keras: on all)."""
+    """The median time for one image over up to 200 calls, on one thread (Keras: on all)."""
     forward, times = load(form, path, 1), list[float]()
     until = time.perf_counter() + 3
     while len(times) < 220 and (len(times) < 25 or time.perf_counter() < until):

@@ -23,8 +23,8 @@ def require_converter() -> None:
     """Raise UsageError where the engine is not the one that converts."""
     if backend.name() != "tensorflow":
         raise UsageError(
-            f"litert: expected TensorFlow, which converts, found {backend.name()}; unset "
-            "KERAS_BACKEND for this command (a run does not mind which engine trained it)"
+            f"litert: expected TensorFlow, which makes the file, found {backend.name()}; unset "
+            "KERAS_BACKEND for this command (it exports runs of either engine)"
         )
 
 

@@ -1,4 +1,4 @@
-"""What an export scores as it lies there, beside what the run itself scores."""
+"""Compares an export's score with the run's own score."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ ALLOWED = 0.005  # share of the split's images by which an export may score less
 
 @dataclass(frozen=True)
 class Export:
-    """An exported run: where, how large, and what it scores as it lies there.
+    """An exported run: its folder, size and score.
 
     `size` is in bytes, of all `parts`, the names of its files. `accuracy` and `before`, the run's
     own, are of the same `split`, `n` images and views; `changed` answers differ,
-    `largest_difference` is between logits. `temperature` is what the probabilities are made with.
+    `largest_difference` is between logits. `temperature` divides the logits for
+    calibrated probabilities.
     """
 
     folder: str

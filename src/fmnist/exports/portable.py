@@ -1,8 +1,8 @@
-"""A trained network of Keras' own layers alone, raw uint8 images in: what leaves starts from it.
+"""Builds a trained network from Keras' own layers, for raw uint8 images: the base of each export.
 
-Nothing of fmnist is in it, so that any program with Keras loads it: augmentation and dropout are
-left out, batch normalisation is folded into a convolution before it, and the normalisation of the
-pixels and the temperature stand inside.
+Any program with Keras can load it without fmnist. Augmentation and dropout are left out. Batch
+normalisation is folded into a convolution before it. The network contains the normalisation of the
+pixels and the temperature.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Weights in a smaller form and in parts: what a safetensors export consists of."""
+"""The contents of a safetensors export: weights in a smaller form, cut into parts."""
 
 import copy
 import hashlib

@@ -20,8 +20,7 @@ def read_weights(
 ) -> dict[str, NDArray[Any]]:
     """The arrays of a safetensors file by name; RunError unless of the `expected` shapes.
 
-    Of what is stored as whole numbers each array comes with its channels' scales, and is returned
-    as float32.
+    An array stored as whole numbers has a scale for each channel, and is returned as float32.
     """
     scaled = files.load_metadata(path).get("storage") == "int8"
     if scaled and expected is not None:
@@ -32,7 +31,7 @@ def read_weights(
         for name in [name for name in arrays if name.endswith(SCALE)]:
             scale, kernel = arrays.pop(name), name.removesuffix(SCALE)
             if kernel not in arrays:
-                raise RunError(f"{path}: a scale of no array, {name!r}")
+                raise RunError(f"{path}: expected an array for each scale, found none for {name!r}")
             arrays[kernel] = arrays[kernel].astype(np.float32) * scale
     return arrays
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: its whole training state, from which training goes on."""
+"""The checkpoints of a run: its whole training state, from which training resumes."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The folder `checkpoint` of a run: of each state a file of arrays and its manifest."""
+    """The folder `checkpoint` of a run: for each state a file of arrays and a manifest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,10 +26,10 @@ class Checkpoints:
     def save(
         self, update: int, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]
     ) -> None:
-        """Keep the training state after `update` updates, and drop all but the newest two.
+        """Save the training state after `update` updates, and delete all but the newest two.
 
-        The manifest, which holds the file's SHA-256, is written last. A file without one is no
-        checkpoint. Raises RunError where nothing can be written.
+        The manifest, which holds the file's SHA-256, is written last. A file without one does not
+        count as a checkpoint. Raises RunError if nothing can be written.
         """
         try:
             self.folder.mkdir(exist_ok=True)
@@ -50,10 +50,10 @@ class Checkpoints:
         report: Callable[[str], object] = print,
         expected: Mapping[str, tuple[int, ...]] | None = None,
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """The newest whole checkpoint, as (arrays, about them); None where there is none.
+        """The newest complete checkpoint, as (arrays, about); None if there is none.
 
-        The second is the `about` of `save`, with schema and update. A checkpoint that is not whole,
-        or not of the `expected` shapes, is skipped, and `report` gets a line about it.
+        `about` is that of `save`, with schema and update. A checkpoint that is damaged or has other
+        shapes than `expected` is skipped, and `report` gets a line about it.
         """
         for path in sorted(self.folder.glob("*.json"), reverse=True):
             file = path.with_suffix(".safetensors")

@@ -1,4 +1,4 @@
-"""Commands to type, as this program can be called here."""
+"""Commands for the user to type, with the program name that works here."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def command(*words: str | os.PathLike[str]) -> str:
-    """An `fmnist` command to type, as this program can be called where it is not on the path."""
+    """An `fmnist` command to type, with the program's path if it is not on PATH."""
     name = "fmnist"
     if not shutil.which(name) and Path(sys.argv[0]).name == name:
         name = sys.argv[0]
@@ -16,5 +16,5 @@ def command(*words: str | os.PathLike[str]) -> str:
 
 
 def resume_command(path: Path) -> str:
-    """What to type to go on with a run."""
+    """The command that resumes a run."""
     return command("train", "--resume", path)

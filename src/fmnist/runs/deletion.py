@@ -10,7 +10,7 @@ from fmnist.runs.run import Run
 
 
 def named_by(run: Run, records: Path = Path("records")) -> Path | None:
-    """The ledger or the record that names a run or its weights; None where there is none."""
+    """The ledger or record that names a run or its weights; None if there is none."""
     if (run.path / "results.jsonl").exists():  # it is a record itself
         return run.path / "results.jsonl"
     weights = sha256(run.weights_path) if run.finished else None
@@ -28,11 +28,11 @@ def require_deletable(run: Run) -> None:
         raise RunError(f"{run.path}: expected a run folder, found a link; nothing was deleted")
     named = named_by(run)
     if named:
-        raise RunError(f"{run.path}: is named in {named}, so it stays; nothing was deleted")
+        raise RunError(f"{run.path}: is evidence for a score in {named}; nothing was deleted")
 
 
 def delete(run: Run) -> None:
-    """Remove the folder: out of sight in one step, then its files. RunError if it must stay."""
+    """Delete the run folder. Raises RunError if it is evidence for a score, or in use."""
     with run.locked():
         require_deletable(run)  # now that no training can finish meanwhile
         folder = run.path.resolve()

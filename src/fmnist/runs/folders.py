@@ -1,4 +1,4 @@
-"""Folders: new ones of a run, a sweep or an audit, and those that a stranger may have filled."""
+"""Makes folders of runs, sweeps and audits, and checks run folders from strangers."""
 
 import contextlib
 import itertools
@@ -14,10 +14,10 @@ def make_folder(path: Path | None, parent: str, name: str, refusal: Callable[[Pa
     """Make a folder that holds an empty file `lock`, and return its path.
 
     Args:
-        path: the folder; None makes up one in `parent`, of the time and `name`.
-        refusal: the message for a folder that is there already, unless it is empty.
+        path: the folder; None: a new one in `parent`, named by the time and `name`.
+        refusal: makes the message for a folder that exists and is not empty.
 
-    Raises RunError. Of two processes that ask for one folder at once, one gets it.
+    Raises RunError. If two processes ask for the same folder at once, only one gets it.
     """
     if path is not None:
         refuse_existing(path, refusal)
@@ -39,7 +39,7 @@ def make_folder(path: Path | None, parent: str, name: str, refusal: Callable[[Pa
 
 
 def refuse_existing(path: Path, refusal: Callable[[Path], str]) -> None:
-    """Raise RunError, with the `refusal`, for a path that is there and no empty folder."""
+    """Raise RunError with `refusal` for a path that exists, unless it is an empty folder."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(refusal(path))
 

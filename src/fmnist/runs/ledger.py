@@ -1,4 +1,4 @@
-"""The ledger: a line for each time that a test split was scored, beside the run folders."""
+"""The ledger, beside the run folders: one line for each scoring of a test split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from fmnist.files import append_line, read_lines
 
 
 class Ledger:
-    """`ledger.jsonl` in a folder of runs. It is read anew each time: all its runs write it."""
+    """`ledger.jsonl` in a folder of runs. Each call reads it again, since all runs write it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ledger.jsonl"

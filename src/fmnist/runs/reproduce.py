@@ -1,4 +1,4 @@
-"""The command that makes a run once more."""
+"""The command that reproduces a run."""
 
 from fmnist.data.fashion_mnist import FASHION_MNIST
 from fmnist.recipes.networks.ensemble import Ensemble
@@ -9,7 +9,7 @@ from fmnist.runs.run import Run
 
 
 def training_command(run: Run) -> str:
-    """What to type, in a shell, to train a run's recipe, or make an ensemble, once more."""
+    """The shell command that trains a run's recipe again, or makes its ensemble again."""
     recipe, env = run.recipe, run.env
     if isinstance(recipe.options, Ensemble):
         equal = recipe.fit_on == "train" and len(set(recipe.options.weights)) == 1

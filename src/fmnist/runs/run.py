@@ -1,4 +1,4 @@
-"""The run folder: everything that a report or a comparison needs, written safely.
+"""The run folder: all files that a report or a comparison needs, written safely.
 
 A run folder holds `recipe.json`, `env.json`, `metrics.jsonl`, `checkpoint/` while training goes on,
 then `weights.safetensors`, `val_logits.npz`, `test_logits.npz` and `score.json`. Files appear
@@ -41,15 +41,17 @@ def now() -> str:
 class Run:
     """A run folder. `Run(path)` opens one; `Run.create` makes one. Raises RunError.
 
-    Recipe, environment and scores are read once. What this object changes of them it knows; what
-    another process changes, a new object reads.
+    Recipe, environment and scores are read once. This object knows its own changes to them; open a
+    new one to read another process's changes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not (self.path / "recipe.json").is_file():
             expected = "a run folder (with a recipe.json)"
-            raise RunError(f"{self.path}: expected {expected}, found none; see fmnist runs")
+            raise RunError(
+                f"{self.path}: expected {expected}, found none; list runs with fmnist runs"
+            )
         require_plain_files(self.path)
 
     @classmethod
@@ -62,8 +64,8 @@ class Run:
     ) -> "Run":
         """A new folder with `recipe.json` and `env.json`; a name is made up where none is given.
 
-        Refuses a folder that exists, unless it is empty. `fill` writes into it what else a run
-        needs that is not trained; where that fails, no folder is left.
+        Raises RunError for a folder that exists and is not empty. `fill` may write more files into
+        it. If that fails, the folder is removed.
         """
         asked = Path(path) if path is not None else None
         folder = make_folder(asked, "runs", recipe.name, _refusal)
@@ -79,11 +81,11 @@ class Run:
 
     @staticmethod
     def refuse_existing(path: str | os.PathLike[str]) -> None:
-        """Raise RunError where `create` would for a folder that is there and not empty."""
+        """Raise RunError for a folder that exists and is not empty, as `create` does."""
         refuse_existing(Path(path), _refusal)
 
     def __fspath__(self) -> str:
-        """So that whatever takes a run's path takes a run."""
+        """The path, so that a run can be passed wherever a path can."""
         return str(self.path)
 
     def __repr__(self) -> str:
@@ -96,24 +98,24 @@ class Run:
 
     @cached_property
     def recipe_json(self) -> Mapping[str, Any]:
-        """`recipe.json` as it stands there, which another version may have written."""
+        """The content of `recipe.json`, which another version may have written."""
         return read_json(self.path / "recipe.json")
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What was trained, and how. Raises UsageError for a recipe of another version."""
+        """The run's recipe. Raises UsageError for a recipe of another version."""
         return Recipe.from_json(self.recipe_json)
 
     @cached_property
     def env(self) -> Mapping[str, Any]:
-        """`env.json`: versions, device, precision, data hash, and what else the result rests on.
+        """`env.json`: versions, device, precision, data hash and all else that affects the result.
 
-        It is to be read: `change_env` changes it.
+        Use `change_env` to change it.
         """
         return read_env(self.path)
 
     def change_env(self, **values: Any) -> None:
-        """Write `env.json` anew with some values changed."""
+        """Change some values of `env.json`."""
         write_json(self.path / "env.json", read_env(self.path) | values)
         self.__dict__.pop("env", None)
 
@@ -131,7 +133,7 @@ class Run:
     def require_data(self, received: str, name: str) -> None:
         """Raise UsageError unless a data set is the one that the run was trained on.
 
-        `received` is its hash, `Data.hash` or `Split.source`; `name` is what to call it.
+        `received` is its hash, `Data.hash` or `Split.source`; `name` is its name in the message.
         """
         data = self.env["data"]
         if received != data["hash"]:
@@ -146,7 +148,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training went through and the weights are there."""
+        """Whether training has finished and the weights exist."""
         return self.weights_path.exists()
 
     @property
@@ -156,18 +158,18 @@ class Run:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """What training goes on from; a finished run has none."""
+        """The checkpoints, from which training resumes; a finished run has none."""
         return Checkpoints(self.path / "checkpoint")
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger of the folder that the run lies in."""
+        """The ledger in the folder that contains the run."""
         return Ledger(self.path.resolve().parent)
 
     # metrics
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`, one an epoch, oldest first."""
+        """The lines of `metrics.jsonl`, one per epoch, oldest first."""
         return read_metrics(self.path)
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
@@ -192,9 +194,13 @@ class Run:
         if not self.finished and self.weights_path.with_name("weights.safetensors.000").exists():
             whole = shlex.quote(str(self.weights_path))
             joining = f"cat {whole}.??? > {whole}"
-            raise RunError(f"{self.path}: has its weights in parts; join them by: {joining}")
+            raise RunError(
+                f"{self.path}: expected weights in one file, found parts; join them by: {joining}"
+            )
         if not self.finished and (self.path / "results.jsonl").exists():
-            raise RunError(f"{self.path}: is a record whose weights were too large to keep")
+            raise RunError(
+                f"{self.path}: expected weights, found a record without them; train the run again"
+            )
         if not self.finished:
             raise RunError(
                 f"{self.path}: has no weights yet; finish it by {resume_command(self.path)}"
@@ -206,7 +212,7 @@ class Run:
             raise RunError(f"{self.path}: is finished; {command('evaluate', self.path)} scores it")
 
     def about_weights(self) -> dict[str, Any]:
-        """What is written about the weights: class names, image shape, mean and deviation."""
+        """The weights' metadata: class names, image shape, mean and standard deviation."""
         self.require_weights()
         about = files.load_metadata(self.weights_path)
         form = {"classes": [str], "shape": [int], "mean": float, "deviation": float}
@@ -218,7 +224,7 @@ class Run:
     ) -> dict[str, NDArray[Any]]:
         """The arrays of `weights.safetensors` by name; RunError unless of the `expected` shapes.
 
-        What is stored as whole numbers is returned as float32.
+        Weights stored as whole numbers are returned as float32.
         """
         self.require_weights()
         return read_weights(self.weights_path, expected)
@@ -228,7 +234,7 @@ class Run:
         write_logits(self._logits_path(split), logits, labels)
 
     def has_logits(self, split: str) -> bool:
-        """Whether the run was scored on a split and has kept its logits."""
+        """Whether the run has saved its logits of a split."""
         return self._logits_path(split).exists()
 
     def load_logits(self, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -243,7 +249,7 @@ class Run:
         return self.path / f"{split}_logits.npz"
 
     def drop_temporaries(self) -> None:
-        """Remove half-written files that a killed process left. Only while the run is held."""
+        """Remove half-written files that a killed process left. Call it only under the lock."""
         for pattern in (".*.tmp", "checkpoint/.*.tmp"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
@@ -255,7 +261,7 @@ class Run:
     # the ledger
 
     def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
-        """Note that the test split was scored; returns how often it has been for these weights."""
+        """Record that the test split was scored; returns how often, for these weights."""
         before = self.times_opened()
         entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
         self.ledger.enter(entry | dict(values))
@@ -264,8 +270,8 @@ class Run:
     def times_opened(self) -> int:
         """How often the test split was scored for these weights.
 
-        By the ledger, under whatever name, but at least as often as `score.json` says, since the
-        folder may have come from beside another ledger.
+        The ledger's lines of these weights under any run name, but at least the number in
+        `score.json`, since the folder may have come from beside another ledger.
         """
         lines = self.ledger.lines()
         if not lines and "test" not in self.scores:
@@ -277,7 +283,7 @@ class Run:
 
 def _refusal(folder: Path) -> str:
     unfinished = (folder / "recipe.json").is_file() and not Run(folder).finished
-    advice = f", or go on with it by {resume_command(folder)}" if unfinished else ""
+    advice = f", or resume it by {resume_command(folder)}" if unfinished else ""
     return (
         f"{folder}: exists already and a run never writes into another; choose another name{advice}"
     )
@@ -292,7 +298,7 @@ def find_run(name: str | os.PathLike[str]) -> Run:
 
 
 def run_folders(folder: str | os.PathLike[str] = "runs") -> list[Path]:
-    """The run folders in a folder, by name. RunError where a folder that is named is not there."""
+    """The run folders in a folder, by name. RunError for a folder that does not exist."""
     if Path(folder) != Path("runs") and not Path(folder).is_dir():
         raise RunError(f"{folder}: expected a folder of runs, found none")
     return [p.parent for p in sorted(Path(folder).glob("*/recipe.json"))]

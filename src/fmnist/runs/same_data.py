@@ -1,4 +1,4 @@
-"""Whether data is still what a run or an audit has recorded of it."""
+"""Checks that data is still the data that a run or an audit recorded."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""From a recipe and data to a run."""
+"""Trains a recipe on data into a run folder."""

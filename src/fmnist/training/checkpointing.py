@@ -1,4 +1,4 @@
-"""When a checkpoint is due, what goes into it, and how training goes on from it."""
+"""Decides when a checkpoint is due, saves it, and resumes training from it."""
 
 import time
 from collections.abc import Callable
@@ -33,20 +33,20 @@ class Interval:
         self._saved = time.perf_counter()
 
     def due(self, update: int) -> bool:
-        """Whether there is to be a checkpoint after `update` updates."""
+        """Whether a checkpoint is due after `update` updates."""
         return time.perf_counter() - self._saved >= self._seconds or bool(
             self._updates and update % self._updates == 0
         )
 
     def saved(self, took: float) -> None:
-        """A checkpoint was kept just now, which took so many seconds."""
+        """Note that a checkpoint was saved just now, in `took` seconds."""
         self._saved = time.perf_counter()
         if self._asked is None:
             self._seconds = default_interval(took)
 
 
 def save(run: Run | NullRun, trainer: Trainer, update: int, watch: Stopwatch) -> None:
-    """Keep the whole state after `update` updates. Raises NonFiniteLossError for a lost one."""
+    """Save the whole state after `update` updates. Raises NonFiniteLossError for NaN."""
     state = trainer.state()
     require_finite(state.values(), run.path, update)
     about = {"seconds": watch.seconds, "scoring_seconds": watch.scoring_seconds}
@@ -56,14 +56,14 @@ def save(run: Run | NullRun, trainer: Trainer, update: int, watch: Stopwatch) ->
 def restore(
     run: Run | NullRun, trainer: Trainer, watch: Stopwatch, report: Callable[[str], object]
 ) -> int:
-    """Load the newest whole checkpoint; returns the number of updates that it has behind it."""
+    """Load the newest complete checkpoint; returns the number of updates done in it."""
     loaded = run.checkpoints.load(report, trainer.state_shapes())
     about = distributed.share(loaded[1] if loaded else {"update": 0})
     update, updates = int(about["update"]), trainer.task.updates
     if not 0 <= update <= updates:
         raise RunError(
-            f"{run.path}: expected a checkpoint of at most {updates} updates, as the "
-            f"recipe has, found one of {update}"
+            f"{run.path}: expected a checkpoint of at most {updates} updates, the "
+            f"recipe's number, found one of {update}"
         )
     if update:
         trainer.load_state(loaded[0] if loaded else None)

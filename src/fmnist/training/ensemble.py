@@ -1,7 +1,7 @@
 """Ensembles: finished runs whose logits are averaged, as a run of its own.
 
-Its folder holds all members' weights under a recipe whose model is their weighted sum, so that
-whatever takes a run takes an ensemble: evaluate, verify, compare, export, a student's --teacher.
+Its folder holds all members' weights and a recipe whose model is their weighted sum. So an ensemble
+works wherever a run does: evaluate, verify, compare, export, a student's --teacher.
 """
 
 import json
@@ -27,8 +27,8 @@ def fit_weights(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float6
     """Each member's weight, at least 0, in the sum of logits, for the least cross-entropy.
 
     logits: (members, n, classes); labels: (n,); returns (members,). The problem is convex. The sum
-    of the weights is free, and so mends what makes the members too modest, as label smoothing does,
-    or too sure: probabilities averaged as they are would leave the most confident member alone.
+    of the weights is free, so it corrects members that are under-confident, as after label
+    smoothing, or over-confident. A mean of probabilities would follow the most confident member.
     """
     from scipy.optimize import minimize
 
@@ -52,11 +52,11 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     Args:
         members: two or more, trained on the same images of the same data.
         path: the folder to make; None makes up a name under `runs/`.
-        equal: the plain mean, which members that were trained on val have anyway; else the
-            weights are fitted on their kept logits of val.
+        equal: take the plain mean of the logits. Else the weights are fitted on the members' saved
+            logits of val. Members that were trained on val always get the plain mean.
 
-    Raises RunError for a member without weights or logits, UsageError for members that do not go
-    together, and for a folder that is there.
+    Raises RunError for a member without weights or logits, UsageError for members that cannot
+    be combined, RunError for a folder that exists.
     """
     for run in members:
         run.require_weights()
@@ -67,7 +67,9 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
         raise UsageError("ensemble: expected two or more runs of different weights")
     for run, env, recipe in zip(members, envs, recipes, strict=True):
         if recipe.model == "ensemble":
-            raise UsageError(f"{run.path}: is an ensemble; name its members instead")
+            raise UsageError(
+                f"{run.path}: expected a single network, received an ensemble; name its members"
+            )
         run.require_data_of(members[0])
         for what in ("shape", "classes", "mean", "deviation"):
             if env[what] != envs[0][what]:
@@ -95,7 +97,7 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
         arrays |= {f"member_{i}/{name}": array for name, array in run.load_weights().items()}
     model = networks.build(recipe, tuple(envs[0]["shape"]), len(envs[0]["classes"]))
     if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
-        raise RunError("ensemble: expected weights that fit the members' recipes")
+        raise RunError("ensemble: expected weights that match the members' recipes, found others")
     env = of_ensemble(members, hashes, model.count_params())
     return _write(members, recipe, env, arrays, path)
 

@@ -1,4 +1,4 @@
-"""The content of a new run's env.json: what its result rests on beside the recipe."""
+"""The content of a new run's env.json: what its result depends on besides the recipe."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from fmnist.version import __version__
 
 
 def here() -> dict[str, Any]:
-    """What every run notes: the time, the program, its command, the engine and the machine."""
+    """The part that every run records: time, program, command, engine and machine."""
     return {
         "created": now(),
         "fmnist": __version__,
@@ -30,7 +30,7 @@ def here() -> dict[str, Any]:
 def of_training(
     recipe: Recipe, data: Data, split: Split, taught_by: Iterable[Run]
 ) -> dict[str, Any]:
-    """What a training on a split of the data notes, but for its parameters and its micro-batch.
+    """The record of a training on a split of the data, without parameters and micro-batch.
 
     Raises as `teachers.describe` does.
     """
@@ -55,7 +55,7 @@ def of_training(
 
 
 def of_ensemble(members: Sequence[Run], hashes: Sequence[str], parameters: int) -> dict[str, Any]:
-    """What an ensemble notes: its members' data, and the hash of each one's weights."""
+    """The record of an ensemble: its members' data, and the hash of each one's weights."""
     changed = {
         "teachers": [],
         "parameters": parameters,

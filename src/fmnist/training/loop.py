@@ -28,9 +28,9 @@ def fit(
     checkpoint_seconds: float | None,
     checkpoint_updates: int | None,
 ) -> None:
-    """All the updates that are left, then weights, logits and score of val into the run's folder.
+    """Do the remaining updates, then write weights, val logits and val score to the run's folder.
 
-    The caller holds the run's lock. Raises what `train` raises in training.
+    The caller holds the run's lock. Raises the same errors in training as `train`.
     """
     with stop_signals() as stop, progress, distributed.watched(resume_command(run.path)):
         run.drop_temporaries()
@@ -71,7 +71,7 @@ class Loop:
                 raise self.interrupted()
 
     def begin(self) -> int:
-        """Go to the newest checkpoint, where there is one; returns the updates behind it."""
+        """Load the newest checkpoint, if there is one; returns the number of updates done."""
         trainer, task = self.trainer, self.task
         update = checkpointing.restore(self.run, trainer, self.watch, self.progress.say)
         env = task.env | {"micro_batch": trainer.micro_batch}
@@ -80,7 +80,7 @@ class Loop:
         return update
 
     def step(self, keep: int) -> dict[str, Any] | None:
-        """The next update, and `settle`, which returns something; None where memory is short."""
+        """Do the next update, then `settle` and return its result; None if memory runs out."""
         try:
             self.running.append((self.update + 1, self.trainer.step(self.update)))
             return self.settle(keep)
@@ -90,9 +90,9 @@ class Loop:
             return None
 
     def settle(self, keep: int) -> dict[str, Any]:
-        """Wait for updates, but for the last `keep`, look at their loss and show it.
+        """Wait for all updates except the last `keep`, check their loss and show it.
 
-        Returns what the last of them gave.
+        Returns the logs of the last finished update.
         """
         logs: dict[str, Any] = {}
         while len(self.running) > keep:
@@ -105,7 +105,7 @@ class Loop:
         return logs
 
     def halve_micro_batch(self) -> None:
-        """Go back to the newest checkpoint, and on from there with half as many images at once."""
+        """Continue from the newest checkpoint with half the micro-batch."""
         size = half_the_micro_batch(
             self.task, self.trainer.micro_batch, self.run.path, self.update + 1
         )
@@ -115,7 +115,7 @@ class Loop:
         self.update = self.begin()
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
-        """Score val by one view and append the epoch's line."""
+        """Score val with one view and append the epoch's line."""
         epoch = self.update // self.task.updates_per_epoch
         line: dict[str, Any] = {
             "epoch": epoch,
@@ -131,7 +131,7 @@ class Loop:
         self.watch.start()
 
     def score_val(self) -> dict[str, Any]:
-        """Loss and accuracy on val, where it is not trained on."""
+        """Loss and accuracy on val; empty if val is trained on."""
         val = self.task.val
         if val is None:
             return {}
@@ -145,14 +145,14 @@ class Loop:
         return {"val_loss": score.loss, "val_accuracy": score.accuracy, "val_n": score.n}
 
     def save(self) -> float:
-        """Keep a checkpoint; returns the seconds that it took."""
+        """Save a checkpoint; returns the seconds that this took."""
         begin = time.perf_counter()
         self.settle(0)
         checkpointing.save(self.run, self.trainer, self.update, self.watch)
         return time.perf_counter() - begin
 
     def interrupted(self) -> Interrupted:
-        """The error for a stop by a signal, which another process may have got."""
+        """The error for a stop by a signal, which may have come to another process."""
         return Interrupted(
             self.stop[0] if self.stop else signal.SIGTERM,
             f"stopped after update {self.update} of {self.task.updates}; go on by: "

@@ -1,4 +1,4 @@
-"""A few updates in a process of its own, to see how much memory they take.
+"""Measures the memory of a few updates, in a separate process.
 
 `python -m fmnist.training.memory_probe` reads the task as a JSON object from stdin.
 """
@@ -21,7 +21,7 @@ from fmnist.training.trainer import Trainer
 
 
 def main() -> None:
-    """Do updates on made-up images as a JSON object on stdin says; print the peak memory."""
+    """Train on random images, by a JSON object on stdin, and print the peak memory in bytes."""
     asked = json.load(sys.stdin)
     env, size = asked["env"], asked["micro_batch"]
     count = 2 * size + 1

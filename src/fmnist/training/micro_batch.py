@@ -1,4 +1,4 @@
-"""Which micro-batch: the largest that fits the memory, and a smaller one where it does not."""
+"""Chooses the micro-batch: the largest that fits the memory, or half of it if memory runs out."""
 
 import gc
 import json
@@ -19,14 +19,14 @@ from fmnist.training.task import Task
 def choose_micro_batch(
     task: Task, model: keras.Model, asked: int | None, limit: int | None
 ) -> tuple[int, dict[str, int] | None]:
-    """The micro-batch to use, and the peaks in bytes by micro-batch where they were measured.
+    """The micro-batch to use; also the measured peaks in bytes by micro-batch, if it measured any.
 
     Args:
         task, model: what is to be trained, and its model from `task.build`.
         asked: the micro-batch that the user wants; None: the largest that fits.
-        limit: the memory to stay within, in bytes; None: most of what there is.
+        limit: the largest memory to use, in bytes; None: 80 % of the available memory.
 
-    Raises UsageError where not even a small one fits.
+    Raises UsageError if not even a small micro-batch fits.
     """
     recipe = task.recipe
     if recipe.batch_statistics:
@@ -59,9 +59,9 @@ def estimate(task: Task, model: keras.Model) -> int:
 
 
 def planned_peak(task: Task, model: keras.Model, size: int) -> int:
-    """Bytes of an accelerator that updates with micro-batches of `size` are planned to take.
+    """Accelerator memory in bytes that XLA plans for updates with micro-batches of `size`.
 
-    No process of its own could try there: this one has taken the memory.
+    A separate process could not measure it, since this process holds the memory.
     """
     planned = task.compile(model, size).planned_bytes(min(task.batch, 2 * size))
     gc.collect()  # the trial's optimiser, which else stays on the device
@@ -71,8 +71,8 @@ def planned_peak(task: Task, model: keras.Model, size: int) -> int:
 def measured_peak(task: Task, size: int) -> int | None:
     """Peak memory in bytes of a process that trains and saves with micro-batches of `size`.
 
-    A process of its own, since an engine keeps what it once had, and one that asks too much is
-    killed: then None.
+    It is a separate process, since an engine never gives memory back. None if the system kills it
+    for lack of memory.
     """
     asked = {"recipe": task.recipe.to_json(), "env": task.env, "micro_batch": size}
     probe = subprocess.run(
@@ -96,12 +96,12 @@ def largest_micro_batch(
 ) -> tuple[int, dict[int, int]]:
     """The largest micro-batch whose updates stay within `room` bytes of resident memory.
 
-    `peak_of(m)` measures updates with micro-batch m, in bytes, or None where they did not survive.
-    Activations grow in proportion to the images, so two small sizes give the line that the rest
-    follows; a tenth of what is left stays as margin. If one is `asked` for, only that is measured.
+    `peak_of(m)` measures updates with micro-batch m, in bytes, or None if memory ran out.
+    Activations grow in proportion to the images, so two small sizes predict the larger ones. A
+    tenth of the remaining memory stays as margin. With `asked`, only that micro-batch is measured.
     Returns the micro-batch and the peaks.
 
-    Raises UsageError where not even the smallest fits.
+    Raises UsageError if not even the smallest fits.
     """
     peaks: dict[int, int] = {}
     sizes = {min(asked, batch)} if asked else {min(8, batch), min(32, batch)}
@@ -125,16 +125,16 @@ def largest_micro_batch(
 
 
 def half_the_micro_batch(task: Task, size: int, run: Path, update: int) -> int:
-    """The micro-batch to go on with after memory was short for `size` images in an update.
+    """Half the micro-batch, to continue with after memory ran out for `size` images in an update.
 
-    Raises OutOfMemoryError where that is no way out.
+    Raises OutOfMemoryError for one image, and for a model with batch statistics.
     """
     short = f"update {update}: memory is short for {size} images at once"
     if task.recipe.batch_statistics:
         fewer = command("train", task.recipe.name, "--set", f"micro_batch={size // 2}")
         raise OutOfMemoryError(
-            f"{short}, over which the model takes its statistics; go on where there is more by "
-            f"{resume_command(run)}, or start anew with fewer by {fewer}"
+            f"{short}, which the model's batch statistics need; resume with more memory by "
+            f"{resume_command(run)}, or start a new run with fewer images by {fewer}"
         )
     if size == 1:
         raise OutOfMemoryError(f"{short}; close other programs, or train a smaller network")

@@ -1,4 +1,4 @@
-"""The run of the processes that write none: of several that train together, all but the first."""
+"""Stands in for the run in the processes that write nothing: all but process 0."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class NullCheckpoints:
-    """The methods of `Checkpoints`, which write nothing and find nothing."""
+    """The methods of `Checkpoints`, without files."""
 
     def save(self, update: int, arrays: Arrays, about: Mapping[str, Any]) -> None:
         """Write nothing."""
@@ -27,7 +27,7 @@ class NullCheckpoints:
 
 
 class NullRun:
-    """What the training loop calls of a `Run`, without a folder of its own.
+    """The methods of `Run` that the training loop calls, without a folder.
 
     `path` is the folder of the first process, for messages.
     """
@@ -53,6 +53,6 @@ class NullRun:
 
 
 def in_every_process(run: Run | None) -> Run | NullRun:
-    """The first process's run as it is, and in the others one that does nothing."""
+    """In process 0 its run; in the others a `NullRun`."""
     path = distributed.share(str(run.path) if run else "")
     return run or NullRun(Path(path))

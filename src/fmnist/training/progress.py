@@ -124,7 +124,7 @@ class Progress:
             )
 
     def finish(self, run: Run) -> None:
-        """Training went through."""
+        """Training has finished."""
         last = run.metrics()[-1]
         scoring = last["scoring_seconds"]
         self.say(

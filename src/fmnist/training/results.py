@@ -1,4 +1,4 @@
-"""What a finished training leaves in its run folder."""
+"""Writes the results of a finished training to its run folder."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ from fmnist.training.trainer import Trainer, require_finite
 def finish(run: Run | NullRun, trainer: Trainer, watch: Stopwatch, progress: Progress) -> None:
     """Score val with the recipe's views, write the weights, drop the checkpoints.
 
-    Raises NonFiniteLossError for weights that are no numbers.
+    Raises NonFiniteLossError for weights that are NaN or infinite.
     """
     weights = trainer.weights()
     require_finite(weights.values(), run.path, trainer.task.updates)

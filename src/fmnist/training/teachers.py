@@ -1,7 +1,7 @@
-"""Teachers: finished runs whose outputs a recipe learns beside the labels (Hinton et al. 2015).
+"""Teachers: finished runs whose outputs a student learns besides the labels (Hinton et al. 2015).
 
-A teacher sees every image as the student does, cropped, mirrored and cut out alike, and each view
-only once it is needed: nothing is stored. Of several teachers the logits are averaged.
+Teacher and student see the same crops, flips and cutouts. The teacher's outputs are computed in
+each update and never stored. Several teachers' logits are averaged.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ def describe(teachers: Iterable[Run], recipe: Recipe, data: Data) -> list[dict[s
     """The folder and the weights' SHA-256 of each teacher, for `env.json`.
 
     Raises RunError for a run without weights, UsageError for one that was trained on other data, or
-    on the validation images where the student is to be chosen on them.
+    on validation images that the student is not trained on.
     """
     found = []
     for run in teachers:
@@ -33,8 +33,8 @@ def describe(teachers: Iterable[Run], recipe: Recipe, data: Data) -> list[dict[s
         run.require_data(data.hash, data.name)
         if recipe.fit_on == "train" and run.recipe.fit_on == "all":
             raise UsageError(
-                f"--teacher {run.path}: was trained on the validation images too and would pass "
-                "them on; train the student with --fit-on all, or take another teacher"
+                f"--teacher {run.path}: was trained on the validation images too, so the student "
+                "would learn them; train the student with --fit-on all, or take another teacher"
             )
         found.append({"run": str(run.path.resolve()), "weights": files.sha256(run.weights_path)})
     return found
@@ -43,17 +43,17 @@ def describe(teachers: Iterable[Run], recipe: Recipe, data: Data) -> list[dict[s
 def load(
     teachers: list[dict[str, str]], recipe: Recipe, mean: float, deviation: float
 ) -> Callable[[Any, Any], Any] | None:
-    """What hands the loss its targets, from `describe`'s list; None where there is no teacher.
+    """A function that makes the loss's targets; None if there is no teacher.
 
     Args:
         teachers: from `describe`.
-        recipe: the student's; its augmentation is done to what the teachers see, and in its
-            precision they compute, which is what is fast on the machine at hand.
-        mean, deviation: which were taken out of the student's images.
+        recipe: the student's recipe; the teachers use its augmentation and its precision, which
+            suits this machine.
+        mean, deviation: those that standardise the student's images.
 
     The function takes the step's images, standardised (n, h, w, 1), and labels (n,), and returns
     float32 (n, 1 + classes): the label and the teachers' mean logits, as `loss` wants them. Call it
-    inside `augment.step`. Raises RunError for a teacher that is gone or has changed.
+    inside `augment.step`. Raises RunError for a teacher that is missing or has changed.
     """
     if not teachers:
         return None
@@ -62,7 +62,7 @@ def load(
         run = Run(Path(entry["run"]))
         run.require_weights()
         if files.sha256(run.weights_path) != entry["weights"]:
-            raise RunError(f"{run.path}: its weights are not those that this run was taught by")
+            raise RunError(f"{run.path}: its weights have changed since it began to teach this run")
         model, about = load_model(run, recipe.precision)
         scale = deviation / about["deviation"]
         shift = (mean - about["mean"]) / about["deviation"]

@@ -1,4 +1,4 @@
-"""`train` and `resume`: what begins a run, or goes on with one."""
+"""`train` starts a run, `resume` continues one."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,22 +35,22 @@ def train(
 
     Args:
         recipe: what to train, and how.
-        data: from `load_data`; only `data.train` and `data.val` are looked at.
+        data: from `load_data`; only `data.train` and `data.val` are used.
         run: the folder to make; None makes up a name under `runs/`.
-        teachers: finished runs whose outputs are learnt beside the labels, see `teachers`.
-        micro_batch: images on the device at once; None lets memory decide. Not for a model with
-            batch statistics, for which it belongs to the recipe.
-        memory_limit: the memory to stay within, in bytes: an accelerator's own, else resident
-            memory (Linux).
-        checkpoint_seconds: how often to keep the whole state, in seconds; None: every 300, or 100
-            times as long as that takes.
-        checkpoint_updates: keep it after every so many updates as well.
-        progress: what shows the progress; None shows a bar, or lines where there is no terminal.
+        teachers: finished runs whose outputs are learnt besides the labels, see `teachers`.
+        micro_batch: images on the device at once; None: as many as fit the memory. A model with
+            batch statistics takes it from the recipe instead.
+        memory_limit: the largest memory to use, in bytes: the accelerator's, else resident memory
+            (Linux).
+        checkpoint_seconds: seconds between checkpoints of the whole state; None: 300, or 100 times
+            as long as saving takes if that is more.
+        checkpoint_updates: also save a checkpoint after every so many updates.
+        progress: shows the progress; None: a bar on a terminal, else lines.
 
-    Where memory is too short for an update, training goes on from the last checkpoint at half the
-    micro-batch. Raises OutOfMemoryError where that is no way out, UsageError for what cannot be
-    trained, NonFiniteLossError where the loss is no number, Interrupted after SIGINT (Ctrl-C),
-    SIGTERM or SIGHUP; `resume` goes on from there.
+    If memory runs out, training continues from the last checkpoint with half the micro-batch.
+    Raises OutOfMemoryError if the micro-batch cannot be halved, UsageError for arguments that do
+    not fit together, NonFiniteLossError if the loss is NaN or infinite, Interrupted after SIGINT
+    (Ctrl-C), SIGTERM or SIGHUP. `resume` continues an interrupted run.
 
     After `distributed.initialise` all processes call this alike, and process 0 alone has a run
     folder and returns it; the others return None.

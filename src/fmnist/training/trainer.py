@@ -40,9 +40,9 @@ class Trainer:
         self._epoch, self._order = 0, epoch_order(task.recipe.seed, 0, len(task.images))
 
     def restart(self, micro_batch: int) -> None:
-        """Begin anew, with the first weights, at another micro-batch.
+        """Start again from the initial weights with another micro-batch.
 
-        What the old size holds on the device is freed before there is anything new.
+        The device memory of the old size is freed before the new state is made.
         """
         del self.model, self.updater, self.forward
         gc.collect()
@@ -64,7 +64,7 @@ class Trainer:
         return self.updater(self._order[place * size :][:size])
 
     def logits(self, images: NDArray[Any], views: str) -> NDArray[np.float32]:
-        """Logits (n, classes) in batches that take no more memory than training does."""
+        """Logits (n, classes), in batches that need no more memory than training."""
         self.updater.variables()
         return predict_logits(self.forward, images, views, min(BATCH, self.micro_batch))
 
@@ -73,11 +73,13 @@ class Trainer:
         self.updater.variables()
         weights = {v.path: backend.view(v) for v in self.model.variables}
         if len(weights) != len(self.model.variables):
-            raise RunError("two weights of the model share a name")
+            raise RunError(
+                "expected weights of different names, found two of the model with the same name"
+            )
         return weights
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that an update goes by and changes: weights, optimiser, the epoch's running sums."""
+        """All that an update reads and changes: weights, optimiser, the epoch's running sums."""
         return {name: backend.view(v) for name, v in self._named_variables().items()}
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -85,9 +87,9 @@ class Trainer:
         return {name: tuple(v.shape) for name, v in self._named_variables().items()}
 
     def load_state(self, state: Mapping[str, NDArray[Any]] | None) -> None:
-        """Go on from what `state` gave; the first of several processes shares it with the others.
+        """Load what `state` returned. Process 0 sends it to the other processes.
 
-        They call this with None.
+        The others call this with None.
         """
         variables = self._named_variables()
         values = [
@@ -112,7 +114,7 @@ def require_finite(arrays: Iterable[NDArray[Any]], run: Path, update: int) -> No
 
 
 def diverged(run: Path, update: int, loss: float) -> NonFiniteLossError:
-    """The error for a loss that is no number."""
+    """The error for a loss that is NaN or infinite."""
     return NonFiniteLossError(
         f"update {update}: expected a finite loss, received {loss}; the last good checkpoint "
         f"of {run} is kept; start a new run with a lower learning_rate"

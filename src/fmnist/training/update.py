@@ -34,16 +34,16 @@ def micro_batched(
 
     Args:
         model: a functional or sequential model that has its input shape.
-        micro_batch: images on the device at once; None for the whole batch.
-        seed: of the draws of fmnist's random layers, with the update's number and the place in the
-            batch. (The order of the images is the caller's, or `fit`'s.)
+        micro_batch: images on the device at once; None: the whole batch.
+        seed: seed of fmnist's random layers. A draw also depends on the update's number and the
+            image's place in the batch. (The caller, or `fit`, orders the images.)
 
-    The loss must be a mean over the images, as Keras' are unless told otherwise, since that is what
-    the shares of the micro-batches add up to. Callbacks that save should save weights, or `model`,
-    which shares them.
+    The loss must be a mean over the images, as Keras' losses are by default, so that the
+    micro-batches' shares add up to it. Callbacks that save should save weights, or `model`, which
+    shares them.
 
-    Raises UsageError for a micro-batch below 1, for a model without inputs or with several outputs,
-    and in training for a loss that is no mean over the images.
+    Raises UsageError for a micro-batch below 1, and for a model without inputs or with several
+    outputs. Training raises it for a loss that is not a mean over the images.
     """
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro_batch: expected at least 1 image, received {micro_batch}")
@@ -65,7 +65,8 @@ class MicroBatched(keras.Model):
 
     micro_batch: int | None = None
     seed: int = 0
-    # From (images, labels) as the loss is to have them; called within the update's draws.
+    # Makes the loss's targets from (images, labels). Runs inside `augment.step`, so teacher and
+    # student see the same crops.
     teach: Callable[[Any, Any], Any] | None = None
 
     def train_step(self, *arguments: Any) -> Any:
@@ -194,7 +195,7 @@ class Updater:
         images, labels: to train on, uint8 (n, h, w, 1) and integers (n,).
         mean, deviation: of the training images' pixel / 255, taken out before the model proper.
 
-    On JAX images and state lie on the device, and an update gets no more than the images' numbers.
+    On JAX images and state lie on the device, so an update gets only the images' indices.
     """
 
     def __init__(
@@ -233,9 +234,9 @@ class Updater:
         self._state: Any = None
 
     def __call__(self, index: NDArray[np.integer]) -> dict[str, Any]:
-        """One update on the images of these numbers; the running means of loss and metrics.
+        """Do one update on the images at `index`; returns the running means of loss and metrics.
 
-        On JAX the means may still be on their way when this returns; whoever reads them waits.
+        On JAX this may return before the update is done; reading a mean then waits for it.
         """
         if backend.name() == "tensorflow":
             return dict(self._step(self._images[index], self._labels[index]))
@@ -261,9 +262,9 @@ class Updater:
         return self._step.lower(state, self._images, self._labels, index, self._seed)
 
     def planned_bytes(self, count: int) -> int:
-        """Memory that an update of `count` images takes by XLA's plan, all images included (JAX).
+        """XLA's plan of the memory for an update of `count` images, with all images (JAX).
 
-        The step is compiled for it and not run. What convolution libraries borrow is not in it.
+        The step is compiled and not run. Work space of convolution libraries is not counted.
         """
         plan = self.lowered(count).compile().memory_analysis()
         return int(
@@ -284,7 +285,7 @@ class Updater:
         return [variable for group in self._groups() for variable in group]
 
     def reset_metrics(self) -> None:
-        """Start the running means anew, as at the start of an epoch."""
+        """Reset the running means, as at the start of an epoch."""
         self.variables()
         self.model.reset_metrics()
 
