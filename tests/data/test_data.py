@@ -393,11 +393,17 @@ def png(width: int, height: int, rows: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "could not read it"),
-        (b"GIF89a nonsense", "could not read it"),
-        (png(6, 8, bytes(56))[:-30], "could not read it"),  # cut short
-        (png(12_000, 12_000, bytes(99)), "could not read it .*decompression bomb"),
-        (png(30_000, 30_000, bytes(99)), "could not read it .*decompression bomb"),
+        (b"", "expected an image, could not read it"),
+        (b"GIF89a nonsense", "expected an image, could not read it"),
+        (png(6, 8, bytes(56))[:-30], "expected an image, could not read it"),  # cut short
+        (
+            png(12_000, 12_000, bytes(99)),
+            "expected an image, could not read it .*decompression bomb",
+        ),
+        (
+            png(30_000, 30_000, bytes(99)),
+            "expected an image, could not read it .*decompression bomb",
+        ),
         (png(2_000, 2_000, bytes(99)), "expected at most 1024 × 1024 pixels, received 2000 × 2000"),
     ],
 )

@@ -154,12 +154,14 @@ def _networks(recipe: Recipe) -> list[Any]:
 def _own_logits(
     run: Run, model: Any, about: dict[str, Any], images: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """What a run itself answers, in one view. Raises RunError where that is no numbers."""
+    """The run's own logits, in one view. Raises RunError for NaN or infinity."""
     forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
     batch = min(BATCH, run.env["micro_batch"])
     logits = predict_logits(forward, images, batch=batch)
     if not np.isfinite(logits).all():
-        raise RunError(f"{run.weights_path}: expected weights that give numbers, found others")
+        raise RunError(
+            f"{run.weights_path}: expected weights that give finite logits, found others"
+        )
     return logits
 
 
