@@ -44,6 +44,13 @@ def changes(recipe: Recipe) -> str:
     return "".join(f" {word}" for word in settings(changed)) + fit_on
 
 
+def operations(run: Run) -> tuple[int, int]:
+    """Floating-point operations forward for one image, and of the whole training."""
+    shape, classes = tuple(run.env["shape"]), len(run.env["classes"])
+    forward = run.recipe.options.operations(shape, classes)
+    return forward, 3 * forward * run.env["data"]["n"] * run.recipe.epochs
+
+
 def row(record: Path) -> tuple[float, str]:
     """A record's mean accuracy and its line of the table."""
     run = Run(record)
@@ -53,8 +60,7 @@ def row(record: Path) -> tuple[float, str]:
     mean = statistics.mean(accuracies)
     spread = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(lines) > 1 else ""
     low, high = wilson_interval(round(mean * n), n)
-    forward = recipe.options.operations(tuple(env["shape"]), len(env["classes"]))
-    training = 3 * forward * env["data"]["n"] * recipe.epochs
+    forward, training = operations(run)
     seconds = statistics.median(line["seconds"] for line in lines)
     teachers = "".join(f" --teacher {teacher['run']}" for teacher in env.get("teachers", []))
     engine = "" if env["backend"] == "tensorflow" else f"KERAS_BACKEND={env['backend']} "

@@ -13,7 +13,9 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fmnist.recipes.recipe import Recipe
+from leaderboard import operations
+
+from fmnist.runs.run import Run
 
 RECORDS = Path(__file__).parents[1] / "records"
 
@@ -45,14 +47,12 @@ def recorded(folder: Path) -> Point:
     """A record as a point."""
     text = (folder / "results.jsonl").read_text(encoding="utf-8")
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
-    recipe = Recipe.from_json(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+    run = Run(folder)
     accuracy = [100 * line["accuracy"] for line in lines]
-    env = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-    each = 3 * recipe.options.operations((28, 28, 1), 10)
     return Point(
-        recipe.name,
+        run.recipe.name,
         lines[0]["parameters"],
-        each * env["data"]["n"] * recipe.epochs,
+        operations(run)[1],
         statistics.mean(accuracy),
         statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0,
     )

@@ -9,6 +9,7 @@ from fmnist.cli.options import (
     Folder,
     Json,
     Quiet,
+    RecipeOrQuick,
     Settings,
     load,
     print_json,
@@ -51,12 +52,7 @@ def show_audit(audit: dict[str, Any]) -> None:
 
 
 def audit(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RECIPE", help="Name of a recipe, or a recipe.json file [default: quick]."
-        ),
-    ] = None,
+    recipe: RecipeOrQuick = None,
     settings: Settings = None,
     folds: Annotated[
         int | None,

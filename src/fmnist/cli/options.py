@@ -60,6 +60,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a recipe.json file.")
 ]
+RecipeOrQuick = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE", help="Name of a recipe, or a recipe.json file [default: quick]."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or name of a run.")]
 RunFolders = Annotated[
     list[Path], typer.Argument(metavar="RUN", help="Run folders, or names of runs.")

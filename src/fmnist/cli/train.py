@@ -20,6 +20,7 @@ from fmnist.cli.options import (
     OldRun,
     ProcessId,
     Quiet,
+    RecipeOrQuick,
     Seconds,
     Settings,
     Teacher,
@@ -107,12 +108,7 @@ def show_training(run: "Run", score: "Score | None") -> None:
 
 
 def train(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RECIPE", help="Name of a recipe, or a recipe.json file [default: quick]."
-        ),
-    ] = None,
+    recipe: RecipeOrQuick = None,
     settings: Settings = None,
     data: Folder = None,
     run: NewRun = None,
