@@ -102,7 +102,7 @@ cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this mac
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
 	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/search/test_cluster.py
 
-bench: install-train ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
+bench: install-dev ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \
 	    echo "benchmarks/$$name.py ..."; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done

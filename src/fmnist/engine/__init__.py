@@ -45,8 +45,28 @@ def without_banners() -> Iterator[None]:
         os.close(kept)
 
 
+# What Keras and TensorFlow import too where it is installed, for wrappers that no command uses: two
+# of the five seconds that a command takes to start.
+NEEDLESS = ("sklearn", "pandas", "matplotlib", *(["jax"] if BACKEND == "tensorflow" else []))
+
+
+@contextlib.contextmanager
+def without_needless_imports() -> Iterator[None]:
+    """In a process of the command line, what is NEEDLESS looks as if it were not installed.
+
+    A notebook may want Keras' wrappers: nothing is hidden there.
+    """
+    hidden = [name for name in NEEDLESS if "fmnist.cli" in sys.modules and name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 try:
-    with without_banners():
+    with without_banners(), without_needless_imports():
         import keras as keras
         from keras import ops as ops
 
