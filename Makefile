@@ -22,8 +22,9 @@ CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /
 # One room, file or test, or several: make test ONE=tests/training
 ONE ?=
 PYTEST_OPTIONS ?=
-# Two at a time, a file's tests together since they share what they have trained.
-PROCESSES ?= -n 2 --dist loadfile
+# Two at a time, a file's tests together since they share what they have trained; in the order of
+# their names, since files of few tests, which otherwise come last, are not the quick ones.
+PROCESSES ?= -n 2 --dist loadfile --no-loadscope-reorder
 LOCK_OPTIONS   ?=
 
 BIN := .venv/bin
@@ -66,7 +67,7 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PROCESSES) $(PYTEST_OPTIONS)
 	@echo "tests on JAX ..."
 	@# pytest's 5 says that PYTEST_OPTIONS chose none of these files' tests: fine here.
-	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "engines and not chaos" \
+	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "engines and not (chaos or long_on_jax)" \
 	    $(PYTEST_OPTIONS) $(BACKEND_TESTS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 web: install-train ## the page's runtime, from npm into src/fmnist/serving/web/vendor; the page then needs no server
@@ -92,7 +93,7 @@ browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/
 chaos: install-dev ## the long forms of tests, then hurt training processes by the dozen (docs/reliability.md)
 	@$(BIN)/python -m pytest $(PROCESSES) -m chaos
 	@echo "tests on JAX that make test leaves out ..."
-	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "chaos or not engines" $(BACKEND_TESTS)
+	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "chaos or long_on_jax or not engines" $(BACKEND_TESTS)
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
 
 processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed

@@ -513,6 +513,14 @@ def test_without_logits_on_another_machine_it_is_the_confusion(trained, tmp_path
     assert "answers changed: at least 1 " in done.out
 
 
+def test_a_run_of_another_number_of_threads_verifies_as_on_another_machine(trained, tmp_path):
+    """TensorFlow, once it has begun to compute, keeps the number of its threads."""
+    path = copied(trained[0], tmp_path, threads=Run(trained[0]).env["threads"] + 1)
+    (result,) = call("verify", path, "--json").json
+    assert (result["passed"], result["same_machine"]) == (True, False)
+    assert re.match(r"threads \d+, now \d+$", result["differences"]["environment"][-1])
+
+
 def test_what_cannot_be_compared_is_not_verified(trained, folder, tmp_path):
     path = copied(trained[0], tmp_path)
     other = write_idx_set(tmp_path / "other", train=490)

@@ -2,9 +2,6 @@
 
 import importlib
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, recipe
 
 pytestmark = pytest.mark.engines
+LONG = pytest.mark.long_on_jax
 # The reference's published table: layer, output shape, parameters.
 REFERENCE = [
     ("random_crop", (28, 28, 1), 0),
@@ -49,7 +47,14 @@ def test_reference_is_the_published_network_row_by_row():
             assert (layer.kernel_size, layer.padding) == ((3, 3), "same")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+# One of each network on JAX, where each initialiser and layer is compiled by itself.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("reference", "quick", "strong-gpu") else pytest.param(name, marks=LONG)
+        for name in RECIPES
+    ],
+)
 def test_every_recipe_builds_and_maps_images_to_finite_float32_logits(name):
     small = {
         "reference": {"model.filters": "4,4", "model.dense_units": "8"},
@@ -239,39 +244,30 @@ def test_inference_follows_the_weights():
     )
 
 
-@pytest.mark.skipif(backend.name() == "jax", reason="its processes are on JAX in either case")
-@pytest.mark.skipif(backend.name() == "jax", reason="starts JAX itself: once is enough")
-def test_gradient_on_jax_does_not_depend_on_what_the_compiler_fuses(tmp_path):
+@pytest.mark.skipif(backend.name() != "jax", reason="is what XLA fuses")
+def test_gradient_does_not_depend_on_what_the_compiler_fuses():
     """A gradient by equality with a maximum is lost where XLA computes the values anew."""
-    code = """
-import sys, jax, numpy as np
-from fmnist.engine import networks
-from fmnist.recipes.shipped import recipe
-model = networks.build(recipe("quick", **{"model.filters": (4, 8), "model.pool_after": (1, 2),
-                                          "crop": 0, "cutout": 0, "flip": False,
-                                          "precision": "float32"}))
-draw = np.random.RandomState(0)
-weights = [v.value + 0.1 * draw.standard_normal(v.shape).astype("f4")
-           for v in model.trainable_variables]
-others = [v.value for v in model.non_trainable_variables]
-x = draw.standard_normal((8, 28, 28, 1)).astype("f4")
-gradient = jax.jit(jax.grad(lambda w: (
-    model.stateless_call(w, others, x, training=True)[0] ** 2).mean()))
-np.savez(sys.argv[1], *map(np.asarray, gradient(weights)))
-"""
-    found = []
-    for name, flags in (("fused", ""), ("apart", "fusion,cpu-instruction-fusion")):
-        subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / f"{name}.npz")],
-            timeout=600,
-            check=True,
-            env=os.environ
-            | {"KERAS_BACKEND": "jax", "XLA_FLAGS": f"--xla_disable_hlo_passes={flags}"},
-        )
-        with np.load(tmp_path / f"{name}.npz") as arrays:
-            found.append([arrays[key] for key in arrays.files])
-    for fused, apart in zip(*found, strict=True):
-        np.testing.assert_allclose(fused, apart, atol=1e-5 + 1e-4 * abs(apart).max())
+    import jax
+
+    changes = {"model.filters": (4, 8), "model.pool_after": (1, 2), "precision": "float32"}
+    model = networks.build(recipe("quick", **changes, crop=0, cutout=0, flip=False))
+    draw = np.random.RandomState(0)
+    weights = [
+        v.value + 0.1 * draw.standard_normal(v.shape).astype("float32")
+        for v in model.trainable_variables
+    ]
+    others = [v.value for v in model.non_trainable_variables]
+    x = draw.standard_normal((8, 28, 28, 1)).astype("float32")
+
+    def energy(weights):
+        return ops.mean(model.stateless_call(weights, others, x, training=True)[0] ** 2)
+
+    lowered = jax.jit(jax.grad(energy)).lower(weights)
+    passes = {"xla_disable_hlo_passes": "fusion,cpu-instruction-fusion"}
+    fused, apart = lowered.compile(), lowered.compile(compiler_options=passes)
+    assert fused.as_text() != apart.as_text()
+    for one, other in zip(fused(weights), apart(weights), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 + 1e-4 * abs(other).max())
 
 
 def test_the_haar_stem_is_the_patches_sums_and_differences_and_is_never_learnt():

@@ -145,8 +145,11 @@ class Lab:
 
     def new(self, kind: str, folder: Path, **fault: object) -> "Process":
         """Begin a run."""
-        arguments = "train", *KINDS[kind], "--data", self.data, "--run", folder, *EVERY
-        return self.start(*arguments, **(fault | {"folder": str(folder)}))
+        return self.start(*self.training(kind, folder), **(fault | {"folder": str(folder)}))
+
+    def training(self, kind: str, folder: Path) -> tuple[object, ...]:
+        """The words of the command that trains."""
+        return "train", *KINDS[kind], "--data", self.data, "--run", folder, *EVERY
 
     def resume(self, folder: Path, **fault: object) -> "Process":
         """Go on with a run."""

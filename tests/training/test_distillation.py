@@ -51,7 +51,9 @@ def test_the_loss_equals_its_formula():
 
 
 @pytest.mark.engines
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.long_on_jax)]
+)
 def test_teachers_see_the_images_that_the_student_sees(data, teacher, other, precision):
     """Against the student's own augmentation put back to raw pixels, in the student's precision."""
     student = small(fit_on="all", crop=3, cutout=5, precision=precision)
@@ -136,6 +138,7 @@ def test_division_does_not_change_what_is_taught(data, teacher, tmp_path):
 
 
 @pytest.mark.engines
+@pytest.mark.long_on_jax
 def test_resume_with_a_teacher_is_bit_for_bit(data, teacher, whole, tmp_path):
     one = train(small(), data, tmp_path / "one", teachers=[teacher], progress=QUIET)
     with pytest.raises(Interrupted):

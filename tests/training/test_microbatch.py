@@ -16,6 +16,7 @@ from fmnist.training.task import cross_entropy
 from fmnist.training.update import Updater, micro_batched
 
 pytestmark = pytest.mark.engines
+LONG = pytest.mark.long_on_jax
 RANDOM = np.random.RandomState(0)
 IMAGES = RANDOM.randint(0, 256, (5, 50, 12, 12, 1), dtype=np.uint8)  # five updates of 50 images
 LABELS = RANDOM.randint(0, 10, (5, 50)).astype("int32")
@@ -124,7 +125,9 @@ def our_training(chosen, micro_batch, updates, optimizer_of=optimizers.build):
     return model, logs
 
 
-@pytest.mark.parametrize("micro_batch", [None, 50, 25, 17, 8, 7, 1])
+@pytest.mark.parametrize(
+    "micro_batch", [None, 8, *(pytest.param(n, marks=LONG) for n in (50, 25, 17, 7, 1))]
+)
 def test_any_division_equals_plain_full_batches(micro_batch):
     """k in {1, 2, 3, 7, 8, 50}, most ragged; the last batch short; all that is random on."""
     chosen = small()
@@ -139,7 +142,7 @@ def test_any_division_equals_plain_full_batches(micro_batch):
     assert float(logs["loss"]) == pytest.approx(losses, rel=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=LONG), "muon"])
 def test_divisions_agree_for_other_optimisers(optimizer):
     chosen = small(optimizer=optimizer, learning_rate=1e-3, clip_norm=0.5)
     whole, _ = our_training(chosen, None, 5)

@@ -32,7 +32,7 @@ def show_verification(result: "Verification") -> None:
     """A line for each split, then what has changed since the run was made."""
     machine = "the same" if result.same_machine else "another"
     for check in result.checks:
-        least = "" if check.exact else "at least "
+        least = "at least " if check.changed and not check.exact else ""
         print(
             f"{result.run}: {'verified' if check.passed else 'NOT VERIFIED'}, {check.split} "
             f"{check.correct:,} of {check.n:,} right, recorded {check.claimed:,}; "

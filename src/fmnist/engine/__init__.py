@@ -50,13 +50,20 @@ def without_banners() -> Iterator[None]:
 NEEDLESS = ("sklearn", "pandas", "matplotlib", *(["jax"] if BACKEND == "tensorflow" else []))
 
 
+def fmnist_owns_the_process() -> bool:
+    """Whether this is a process of the command line or of `python -m fmnist...`, no notebook."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return "fmnist.cli" in sys.modules or (spec is not None and spec.name.startswith("fmnist."))
+
+
 @contextlib.contextmanager
 def without_needless_imports() -> Iterator[None]:
-    """In a process of the command line, what is NEEDLESS looks as if it were not installed.
+    """While Keras is imported, what is NEEDLESS looks as if it were not installed.
 
-    A notebook may want Keras' wrappers: nothing is hidden there.
+    A notebook may want Keras' wrappers: there nothing is hidden.
     """
-    hidden = [name for name in NEEDLESS if "fmnist.cli" in sys.modules and name not in sys.modules]
+    absent = [name for name in NEEDLESS if name not in sys.modules]
+    hidden = absent if fmnist_owns_the_process() else []
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield

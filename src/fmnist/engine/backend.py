@@ -92,10 +92,14 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_threads(count: int) -> None:
-    """Let the engine use `count` threads; only before its first computation."""
+def use_threads(count: int) -> bool:
+    """Let the engine use `count` threads; False if it has begun to compute with another number."""
     if BACKEND == "tensorflow" and count != threads():
-        tf.config.threading.set_intra_op_parallelism_threads(count)
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(count)
+        except RuntimeError:
+            return False
+    return True
 
 
 def versions() -> dict[str, str]:

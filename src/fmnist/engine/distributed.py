@@ -60,7 +60,9 @@ def initialise(
     global _active
     given = [value is not None for value in (coordinator, processes, process)]
     if backend.name() != "jax":
-        raise UsageError("--distributed: runs on JAX, received KERAS_BACKEND=tensorflow; unset it")
+        raise UsageError(
+            f"--distributed: expected JAX, received {backend.name()}; set KERAS_BACKEND=jax"
+        )
     if any(given) and not all(given):
         raise UsageError(
             "--coordinator, --num-processes and --process-id: expected all three or none"

@@ -100,10 +100,12 @@ def resume(
     _refuse_other_data(env, data)
     if (env["shape"], env["classes"]) != (list(data.shape), list(data.classes)):
         raise RunError(f"{run}: env.json: expected the data's image shape and classes")
-    backend.use_threads(env["threads"])
+    as_many_threads = backend.use_threads(env["threads"])
     progress = progress or Progress()
     versions = backend.versions().items()
     changed = [f"{k} {v}" for k, v in versions if env["versions"].get(k) != v]
+    if not as_many_threads:
+        changed.append(f"{backend.threads()} threads instead of {env['threads']}")
     if (before := env.get("devices", 1)) != distributed.devices():
         changed += [f"{distributed.devices()} devices instead of {before}"]
     if changed:
