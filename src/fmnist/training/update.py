@@ -216,7 +216,11 @@ class Updater:
         if backend.name() == "tensorflow":
             self._images, self._labels = images, labels
 
-            @tf.function(reduce_retracing=True)
+            # An epoch's last batch is a short one: traced once for batches of any size.
+            batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+            targets = tf.TensorSpec((None,), labels.dtype)
+
+            @tf.function(input_signature=(batch, targets))
             def step(images: Any, labels: Any) -> Any:
                 return model.train_step((augment.standardise(images, mean, deviation), labels))
 
