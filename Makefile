@@ -37,7 +37,7 @@ OUT ?= build/page
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test coverage lint unit web page browser chaos processes cluster bench docs lock clean venv install-train install-dev
+.PHONY: help train test coverage lint unit web page browser chaos verify processes cluster bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -95,6 +95,9 @@ chaos: install-dev ## the long forms of tests, then hurt training processes by t
 	@echo "tests on JAX that make test leaves out ..."
 	@KERAS_BACKEND=jax $(JAX_CACHE) $(BIN)/python -m pytest $(PROCESSES) -m "chaos or long_on_jax or not engines" $(BACKEND_TESTS)
 	@$(BIN)/python tests/faults/chaos.py --kills $(KILLS)
+
+verify: install-train ## every committed record's weights score what they claim to (three minutes)
+	@$(BIN)/fmnist verify $(patsubst %/weights.safetensors,%,$(wildcard records/*/weights.safetensors))
 
 processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed
 	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/engine/test_distributed.py
