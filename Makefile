@@ -35,6 +35,9 @@ WEB := src/fmnist/serving/web
 # Where `make page` puts the page.
 OUT ?= build/page
 
+# Where it is set, each start of a process would compile again what install has not compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help train test coverage lint unit web page browser chaos verify processes cluster bench docs lock clean venv install-train install-dev
@@ -153,13 +156,12 @@ venv:
 	exit 1
 
 # $(call install,NAME,WHAT): brings .venv to requirements/NAME.txt, unless the copy kept of what was
-# installed says that it is there already. pip compiles on one core, compileall on all (half the time
-# on two); it leaves out files that are no Python of this version, as pip does.
+# installed says that it is there already. Python compiles a module when it is first imported: all of
+# them would take 40 seconds of a processor, those that a training imports take five.
 define install
 @if cmp -s requirements/$(1).txt .venv/installed-$(1).txt; then exit 0; fi; \
 echo "installing $(2) ..."; \
 $(PIP) install --quiet --no-compile --require-hashes --only-binary :all: --requirement requirements/$(1).txt && \
-{ $(BIN)/python -m compileall -qq -j 0 .venv/lib || true; } && \
 cp requirements/$(1).txt .venv/installed-$(1).txt
 endef
 packages = $(shell grep -c '^[a-z].*==' requirements/$(1).txt)
