@@ -13,7 +13,6 @@ from fmnist.runs import arrays
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import (
     compare,
-    holm,
     mcnemar,
     newcombe,
     open_subject,
@@ -102,10 +101,22 @@ def test_one_run_each_over_images_is_the_paired_t_test():
     assert p == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
 
 
-def test_holm_corrects_for_the_number_of_tests():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([0.2]) == [0.2]
+def test_intervals_and_p_are_corrected_alike(make):
+    """Of six comparisons none says by its interval what its p does not."""
+    n, labels = 400, np.zeros(400, int)
+    answers = [np.repeat([1, 0], [k, n - k]) for k in (60, 59, 57, 54, 50, 45, 1)]
+    subjects = [
+        open_subject([make(f"run{i}", answer, labels)], "val") for i, answer in enumerate(answers)
+    ]
+    pairs = compare(subjects)
+    assert {pair.p_corrected for pair in pairs} == {min(1, 6 * pair.p) for pair in pairs}
+    for pair in pairs:
+        low, high = pair.interval
+        both = round(n * subjects[0].right.mean())
+        assert (low, high) == newcombe(both, 0, round(pair.only_second), n, 1 - 0.05 / 6)
+        assert (pair.p_corrected < 0.05) == (not low <= 0 <= high), pair
+    assert [pair.p_corrected < 0.05 for pair in pairs] == [False] * 3 + [True] * 3
+    assert "both corrected for 6 comparisons (Bonferroni)" in sentence(subjects, pairs)
 
 
 def test_a_pair_is_counted_image_by_image(trio):

@@ -216,12 +216,18 @@ Sort = Annotated[
     typer.Option(
         "--sort",
         metavar="COLUMN",
-        help="Sort by val or test accuracy, highest first, or by name, parameters or seconds, "
-        "lowest first.",
+        help="Sort by created, newest first, by val or test accuracy, highest first, or by name, "
+        "parameters or seconds, lowest first.",
     ),
 ]
 OfRecipe = Annotated[
     str | None, typer.Option("--recipe", metavar="NAME", help="Show only runs of this recipe.")
+]
+OfData = Annotated[
+    str | None, typer.Option("--data", metavar="NAME", help="Show only runs on this data set.")
+]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Show every column, in however narrow a terminal.")
 ]
 Parameters = Annotated[
     str | None,

@@ -9,17 +9,19 @@ import typer
 
 from fmnist.cli.options import (
     Json,
+    OfData,
     OfRecipe,
     Parameters,
     RunFolder,
     RunFolders,
     RunsFolder,
     Sort,
+    Wide,
     print_json,
     say,
 )
 from fmnist.cli.tables import short_score, show_score, table
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, UsageError, printable
 from fmnist.recipes.recipe import current_name
 from fmnist.recipes.shipped import changes_of
 from fmnist.recipes.text import plain, short
@@ -44,6 +46,7 @@ def run_row(run: "Run") -> dict[str, Any]:
         "recipe": name,
         "changes": changes,
         "data": env["data"].get("name"),
+        "created": env.get("created"),
         "parameters": env["parameters"],
         "val": run.scores.get("val"),
         "test": run.scores.get("test"),
@@ -54,16 +57,19 @@ def run_row(run: "Run") -> dict[str, Any]:
     }
 
 
-SORTED_BY = ("name", "val", "test", "parameters", "seconds")
+SORTED_BY = ("created", "name", "val", "test", "parameters", "seconds")
 
 
 def sort_rows(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
-    """Rows of `run_row`, lowest first, or by accuracy: highest first, and runs without one last."""
+    """Rows of `run_row`: newest first, or best first and runs without a score last, or lowest."""
     if by not in SORTED_BY:
         raise UsageError(f"--sort: expected one of {', '.join(SORTED_BY)}, received {by!r}")
     if by in ("val", "test"):
         return sorted(rows, key=lambda r: -r[by]["accuracy"] if r[by] else 0.0)
-    return sorted(rows, key=lambda r: r["run" if by == "name" else by])
+    rows = sorted(rows, key=lambda r: r["run"])
+    if by == "created":
+        return sorted(rows, key=lambda r: r["created"] or "", reverse=True)
+    return rows if by == "name" else sorted(rows, key=lambda r: r[by])
 
 
 def parse_range(text: str) -> tuple[float, float]:
@@ -74,24 +80,40 @@ def parse_range(text: str) -> tuple[float, float]:
     return float(low or 0), float(high or "inf")
 
 
-def show_runs(rows: list[dict[str, Any]]) -> None:
-    """A table of runs."""
-    table(
-        ["run", "parameters", "val %", "test %", "opened", "seconds", "recipe"],
-        [
+def show_runs(rows: list[dict[str, Any]], wide: bool = False) -> None:
+    """A table of runs for each data set, in the order of their first runs."""
+    by_data: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_data.setdefault(row["data"] or "data without a name", []).append(row)
+    for name, group in by_data.items():
+        sizes = {split: _usual_size([r[split] for r in group]) for split in ("val", "test")}
+        images = ", ".join(f"{split} n={n:,}" for split, n in sizes.items() if n)
+        print(f"{printable(name)}{f' ({images})' if images else ''}:")
+        table(
+            ["run", "created", "parameters", "val %", "test %", "opened", "seconds", "recipe"],
             [
-                r["run"],
-                f"{r['parameters']:,}",
-                short_score(r["val"]),
-                short_score(r["test"]),
-                f"{r['times_opened']}×",
-                f"{r['seconds']:,.0f}" if r["finished"] else "unfinished",
-                " ".join([r["recipe"], *(f"{k}={short(v)}" for k, v in r["changes"].items())]),
-            ]
-            for r in rows
-        ],
-        folds=True,
-    )
+                [
+                    r["run"],
+                    (r["created"] or "–")[:10],
+                    f"{r['parameters']:,}",
+                    short_score(r["val"], sizes["val"]) if r["finished"] else "unfinished",
+                    short_score(r["test"], sizes["test"]),
+                    f"{r['times_opened']}×",
+                    f"{r['seconds']:,.0f}",
+                    " ".join([r["recipe"], *(f"{k}={short(v)}" for k, v in r["changes"].items())]),
+                ]
+                for r in group
+            ],
+            folds=True,
+            optional=["opened", "created", "seconds", "parameters"],
+            wide=wide,
+        )
+
+
+def _usual_size(scores: list[dict[str, Any] | None]) -> int | None:
+    """The number of images that most of these scores are of."""
+    sizes = [score["n"] for score in scores if score]
+    return max(sizes, key=sizes.count, default=None)
 
 
 def show_run(run: "Run") -> None:
@@ -148,14 +170,16 @@ runs_app = typer.Typer(rich_markup_mode=None)
 def runs(
     context: typer.Context,
     folder: RunsFolder = Path("runs"),
-    sort: Sort = "name",
+    sort: Sort = "created",
     recipe: OfRecipe = None,
+    data: OfData = None,
     parameters: Parameters = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """List runs, show one, or delete some.
 
-    Without a command it prints a table of the runs in a folder.
+    Without a command it prints a table of the runs in a folder for each data set.
     """
     if context.invoked_subcommand is not None:
         if as_json:
@@ -175,11 +199,12 @@ def runs(
     total = len(rows)
     named = current_name(recipe)
     rows = [r for r in rows if low <= r["parameters"] <= high and named in (None, r["recipe"])]
+    rows = [r for r in rows if data in (None, r["data"])]
     rows = sort_rows(rows, sort)
     if as_json:
         print_json(rows)
     elif rows:
-        show_runs(rows)
+        show_runs(rows, wide)
     elif total:
         print(f"none of the {total} runs in {folder} matches")
     else:

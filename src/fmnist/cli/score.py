@@ -14,13 +14,14 @@ from fmnist.cli.options import (
     ScoredSplit,
     Split,
     Subjects,
+    Wide,
     check_split,
     folder_of,
     load,
     open_finished,
     print_json,
 )
-from fmnist.cli.tables import table
+from fmnist.cli.tables import paragraph, table
 from fmnist.errors import FmnistError, UsageError
 
 if TYPE_CHECKING:
@@ -44,11 +45,15 @@ def show_verification(result: "Verification") -> None:
             print(f"    {subject}: {line}")
 
 
-def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], split: str) -> None:
-    """A sentence, then accuracy and cost side by side, then each pair by class and by image."""
+def show_comparison(
+    subjects: Sequence["Subject"], pairs: Sequence["Pair"], split: str, wide: bool = False
+) -> None:
+    """The verdict, accuracy and cost side by side, and of a single pair its classes and images."""
     from fmnist.scoring.compare import sentence
 
-    print(f"{sentence(subjects, pairs)}\n")
+    if len(pairs) == 1:
+        paragraph(sentence(subjects, pairs))
+        print()
     rows = []
     for about in (subject.describe() for subject in subjects):
         low, high = about["interval"]
@@ -67,39 +72,77 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
             ]
         )
     costs = ["parameters", "MFLOP", "training s", "ms/image"]
-    table(["", "runs", f"{split} %", "95% CI", "SD of seeds", *costs], rows)
+    table(
+        ["", "runs", f"{split} %", "95% CI", "SD of seeds", *costs],
+        rows,
+        optional=["ms/image", "training s", "MFLOP", "runs", "SD of seeds", "parameters"],
+        wide=wide,
+    )
+    if len(pairs) == 1:
+        _show_pair(pairs[0])
+    else:
+        _show_pairs(pairs)
+
+
+def _show_pairs(pairs: Sequence["Pair"]) -> None:
+    """A line for each of several pairs."""
+    from fmnist.scoring.compare import CHANCE, correction, p_in_words
+
+    print()
+    paragraph(f"against {pairs[0].first}, image by image; intervals and p {correction(pairs)}:")
+    rows = []
     for pair in pairs:
-        print(
-            f"\n{pair.first} → {pair.second}: only the first is right on {pair.only_first:,.4g} "
-            f"images, only the second on {pair.only_second:,.4g} ({pair.method})"
-        )
-        table(
-            ["class", "n", pair.first, pair.second, "only first", "only second"],
+        low, high = (100 * bound for bound in pair.interval)
+        verdict = "better" if pair.difference > 0 else "worse"
+        rows.append(
             [
-                [
-                    r["class"],
-                    f"{r['n']:,}",
-                    f"{r['first']:.2%}",
-                    f"{r['second']:.2%}",
-                    f"{r['only_first']:,.4g}",
-                    f"{r['only_second']:,.4g}",
-                ]
-                for r in pair.per_class
-            ],
+                pair.second,
+                f"{100 * pair.difference:+.2f}",
+                f"{low:+.2f} to {high:+.2f}",
+                p_in_words(pair).removeprefix("= "),
+                verdict if pair.p_corrected < CHANCE else "may be chance",
+            ]
         )
-        print("images on which they differ most in the probability of the label:")
-        table(
-            ["image", "label", pair.first, pair.second],
+    table(["", "points", "95% CI", "p", "verdict"], rows)
+    print("\nclasses and images: compare two at a time")
+
+
+def _show_pair(pair: "Pair") -> None:
+    """The classes and images on which two differ."""
+    print()
+    paragraph(
+        f"{pair.first} (first) → {pair.second} (second): only the first is right on "
+        f"{pair.only_first:,.4g} images, only the second on {pair.only_second:,.4g} "
+        f"({pair.method})"
+    )
+    table(
+        ["class", "n", "first", "second", "only first", "only second"],
+        [
             [
-                [
-                    str(r["image"]),
-                    r["label"],
-                    *(f"{r[k]['class']} {r[k]['probability']:.0%}" for k in ("first", "second")),
-                ]
-                for r in pair.images[:5]
-            ],
-            left=4,
-        )
+                r["class"],
+                f"{r['n']:,}",
+                f"{r['first']:.2%}",
+                f"{r['second']:.2%}",
+                f"{r['only_first']:,.4g}",
+                f"{r['only_second']:,.4g}",
+            ]
+            for r in pair.per_class
+        ],
+        optional=["n"],
+    )
+    paragraph("images on which they differ most in the probability of the label:")
+    table(
+        ["image", "label", "first", "second"],
+        [
+            [
+                str(r["image"]),
+                r["label"],
+                *(f"{r[k]['class']} {r[k]['probability']:.0%}" for k in ("first", "second")),
+            ]
+            for r in pair.images[:5]
+        ],
+        left=4,
+    )
 
 
 def evaluate(
@@ -154,7 +197,9 @@ def open_group(text: str, split: str) -> "Subject":
     return open_subject([find_run(member) for member in members.split(",")], split, name)
 
 
-def compare(subjects: Subjects, split: ScoredSplit = "val", as_json: Json = False) -> None:
+def compare(
+    subjects: Subjects, split: ScoredSplit = "val", wide: Wide = False, as_json: Json = False
+) -> None:
     """Compare runs on the same images.
 
     It says which is better, by how much, and whether chance could explain the difference. It uses
@@ -179,7 +224,7 @@ def compare(subjects: Subjects, split: ScoredSplit = "val", as_json: Json = Fals
             }
         )
     else:
-        show_comparison(groups, pairs, split)
+        show_comparison(groups, pairs, split, wide)
 
 
 def parse_images(text: str | None) -> list[int]:

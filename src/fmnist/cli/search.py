@@ -18,7 +18,7 @@ from fmnist.cli.options import (
     refuse_beside_resume,
     say,
 )
-from fmnist.cli.tables import drawn_table, print_table
+from fmnist.cli.tables import drawn_table, print_table, terminal_width
 from fmnist.errors import FmnistError, UsageError
 from fmnist.recipes.text import short
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def trials_table(rows: list[dict[str, Any]]) -> "Table":
-    """A sweep's trials: their state, val accuracy, epochs, seconds and values."""
+def trials_table(rows: list[dict[str, Any]], width: int | None = None) -> "Table":
+    """A sweep's trials: state, val accuracy, epochs, seconds and values, for a terminal's width."""
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     failed = any(r["reason"] for r in rows)
     return drawn_table(
@@ -45,6 +45,8 @@ def trials_table(rows: list[dict[str, Any]]) -> "Table":
             for r in rows
         ],
         folds=failed,
+        optional=["seconds", "epochs", *reversed(names)],
+        width=width,
     )
 
 
@@ -95,7 +97,9 @@ class SweepProgress:
     def show(self, rows: Rows) -> None:
         """Show these rows."""
         if self._table:
-            self._table.update(trials_table(ranked(rows)[:SHOWN]), refresh=True)
+            self._table.update(
+                trials_table(ranked(rows)[:SHOWN], terminal_width(sys.stderr)), refresh=True
+            )
         elif not self.quiet:
             ended = {row["trial"]: row for row in rows if row["state"] != "running"}
             for number in sorted(ended.keys() - self.said):

@@ -35,7 +35,7 @@ from fmnist.cli.options import (
     recorded_folder,
     refuse_beside_resume,
 )
-from fmnist.cli.tables import short_score, table
+from fmnist.cli.tables import paragraph, short_score, table
 from fmnist.errors import UsageError
 
 if TYPE_CHECKING:
@@ -201,14 +201,15 @@ def show_ensemble(members: Sequence["Run"], combined: "Run") -> None:
             ]
             for run, part in zip(members, weights, strict=True)
         ],
+        optional=["parameters"],
     )
     if useless := [run.name for run, part in zip(members, weights, strict=True) if not part]:
-        print(f"members of weight 0 only cost time, leave them out: {', '.join(useless)}")
+        paragraph(f"members of weight 0 only cost time, leave them out: {', '.join(useless)}")
     for split in ("val", "test"):
         if split in combined.scores:
-            print(f"{split} accuracy: {headline(combined.scores[split])}")
+            paragraph(f"{split} accuracy: {headline(combined.scores[split])}")
     if len(set(weights)) > 1:
-        print("(the weights were fitted on val, so this val accuracy is a little too high)")
+        paragraph("(the weights were fitted on val, so this val accuracy is a little too high)")
     print(f"run folder: {combined.path}")
 
 

@@ -14,7 +14,7 @@ from fmnist.recipes.text import VIEWS, plain
 from fmnist.runs.commands import command
 from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
-from fmnist.scoring.compare import Subject, compare, sentence
+from fmnist.scoring.compare import Subject, compare, correction, sentence
 from fmnist.scoring.figures import Score, calibration_bins, score_logits
 
 PICTURES = 12  # most confident mistakes, and least certain images
@@ -184,6 +184,7 @@ def describe_comparison(subjects: Sequence[Subject]) -> dict[str, Any]:
     ]
     return {
         "sentence": sentence(subjects, pairs),
+        "correction": correction(pairs),
         "pairs": pairs,
         "classes": classes,
         "subjects": [subject.describe() for subject in subjects],

@@ -5,7 +5,6 @@ group of runs, such as one recipe's seeds. No model runs: the logits are those t
 or `fmnist evaluate` (val, test) saved in the run folders.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +78,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pair:
-    """How two subjects differ; `difference` is the second's accuracy minus the first's."""
+    """How two subjects differ; `difference` is the second's accuracy minus the first's.
+
+    The interval and `p_corrected` are corrected for the number of comparisons (Bonferroni), so that
+    they agree: all intervals together hold the truth in 95 % of cases.
+    """
 
     first: str
     second: str
@@ -107,7 +110,7 @@ def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
 
 
 def compare(subjects: Sequence[Subject]) -> list[Pair]:
-    """Compare each further subject with the first; p is corrected for their number (Holm 1979).
+    """Compare each further subject with the first; see `Pair` for what is corrected.
 
     Raises UsageError for fewer than two, and for subjects on different images.
     """
@@ -118,24 +121,22 @@ def compare(subjects: Sequence[Subject]) -> list[Pair]:
         other.runs[0].require_data_of(first.runs[0])
         if not np.array_equal(other.labels, first.labels):
             raise UsageError(f"compare: {first.name} and {other.name} are on different images")
-    pairs = [_pair(first, other) for other in subjects[1:]]
-    corrected = holm([pair.p for pair in pairs])
-    return [
-        dataclasses.replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)
-    ]
+    return [_pair(first, other, len(subjects) - 1) for other in subjects[1:]]
 
 
-def _pair(first: Subject, second: Subject) -> Pair:
+def _pair(first: Subject, second: Subject, count: int) -> Pair:
+    """Two subjects' difference, corrected for a number of comparisons."""
+    level = 1 - CHANCE / count
     a, b = first.right, second.right
     only_first, only_second = float((a * (1 - b)).sum()), float((b * (1 - a)).sum())
     if len(first.runs) == len(second.runs) == 1:
         method = "exact McNemar test; interval by Newcombe's method 10"
         p = mcnemar(round(only_first), round(only_second))
         both = int((a * b).sum())
-        interval = newcombe(both, round(only_first), round(only_second), len(a))
+        interval = newcombe(both, round(only_first), round(only_second), len(a), level)
     else:
         method = "t test over images and seeds (Welch, Satterthwaite)"
-        interval, p = over_images_and_seeds(first.each_right, second.each_right)
+        interval, p = over_images_and_seeds(first.each_right, second.each_right, level)
     classes = first.runs[0].env["classes"]
     return Pair(
         first.name,
@@ -143,7 +144,7 @@ def _pair(first: Subject, second: Subject) -> Pair:
         float(b.mean() - a.mean()),
         interval,
         p,
-        p,
+        min(1.0, count * p),
         method,
         only_first,
         only_second,
@@ -206,12 +207,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, differ).pvalue) if differ else 1.0
 
 
-def newcombe(both: int, only_first: int, only_second: int, n: int) -> tuple[float, float]:
-    """95 % interval of the second's share minus the first's, paired (Newcombe 1998, method 10)."""
+def newcombe(
+    both: int, only_first: int, only_second: int, n: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the second's share minus the first's, paired (Newcombe 1998, method 10)."""
     a, b, c = both, only_second, only_first
     d = n - a - b - c
     second, first = (a + b) / n, (a + c) / n
-    (low2, high2), (low1, high1) = wilson_interval(a + b, n), wilson_interval(a + c, n)
+    (low2, high2), (low1, high1) = (wilson_interval(k, n, level) for k in (a + b, a + c))
     spread = math.sqrt((a + b) * (c + d) * (a + c) * (b + d))
     excess = float(a * d - b * c)
     if excess > 0:
@@ -229,9 +232,9 @@ def newcombe(both: int, only_first: int, only_second: int, n: int) -> tuple[floa
 
 
 def over_images_and_seeds(
-    first: NDArray[np.float64], second: NDArray[np.float64]
+    first: NDArray[np.float64], second: NDArray[np.float64], level: float = 0.95
 ) -> tuple[tuple[float, float], float]:
-    """95 % interval and two-sided p of mean(second) - mean(first), of (runs, n) zeros and ones.
+    """Interval and two-sided p of mean(second) - mean(first), of (runs, n) zeros and ones.
 
     The variance is the sum of that of the mean over images, of each image's difference of the two
     groups, and that of each group's mean over its runs; degrees of freedom by Satterthwaite (1946).
@@ -249,30 +252,27 @@ def over_images_and_seeds(
     if not variance:
         return (difference, difference), 1.0 if difference == 0 else 0.0
     freedom = variance**2 / sum(v * v / f for v, f in parts)
-    half = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
+    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
     p = 2 * float(t.sf(abs(difference) / math.sqrt(variance), freedom))
     return (difference - half, difference + half), p
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """Each p corrected for the number of tests (Holm 1979)."""
-    corrected, highest = [0.0] * len(values), 0.0
-    for rank, i in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[i]))
-        corrected[i] = highest
-    return corrected
+def correction(pairs: Sequence[Pair]) -> str:
+    """What the figures of several pairs are corrected for; empty for one pair."""
+    return f"corrected for {len(pairs)} comparisons (Bonferroni)" if len(pairs) > 1 else ""
 
 
 def sentence(subjects: Sequence[Subject], pairs: Sequence[Pair]) -> str:
     """Which is better, by how much, and whether that is more than chance."""
     said = []
+    note = f", both {correction(pairs)}" if len(pairs) > 1 else ""
     for pair in pairs:
         better, worse, sign = pair.second, pair.first, 1
         if pair.difference < 0:
             better, worse, sign = pair.first, pair.second, -1
         low, high = sorted(100 * sign * bound for bound in pair.interval)
         by = f"{100 * abs(pair.difference):.2f} points (95% CI {low:.2f} to {high:.2f}"
-        p = f"p {'< 0.0001' if pair.p_corrected < 1e-4 else f'= {pair.p_corrected:.2g}'})"
+        p = f"p {p_in_words(pair)}{note})"
         if pair.p_corrected < CHANCE:
             said.append(f"{better} is better than {worse} by {by}, {p}, which is more than chance.")
         elif pair.difference:
@@ -280,3 +280,8 @@ def sentence(subjects: Sequence[Subject], pairs: Sequence[Pair]) -> str:
         else:
             said.append(f"{better} and {worse} are right equally often ({p}.")
     return " ".join(said)
+
+
+def p_in_words(pair: Pair) -> str:
+    """`< 0.0001` or `= 0.012`, corrected."""
+    return "< 0.0001" if pair.p_corrected < 1e-4 else f"= {pair.p_corrected:.2g}"

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,11 @@ class Score:
         return dataclasses.asdict(self)
 
 
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927)."""
+def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927), which holds the true one as often as `level`."""
     if n < 1 or not 0 <= correct <= n:
         raise ValueError(f"expected 0 <= correct <= n and n >= 1, received {correct} of {n}")
-    z = 1.959963984540054  # the standard normal's 97.5 % point
+    z = NormalDist().inv_cdf((1 + level) / 2)  # 1.96 for 95 %
     share, spread = correct / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
