@@ -9,12 +9,11 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.commands import command, resume_command
 from fmnist.runs.folders import make_folder, refuse_existing, require_plain_files
 from fmnist.runs.ledger import Ledger
+from fmnist.runs.origin import origin_of, require_origin
 from fmnist.runs.schemas import read_env, read_metrics, read_scores
 
 SCHEMA = 1
@@ -47,12 +47,16 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not (self.path / "recipe.json").is_file():
-            expected = "a run folder (with a recipe.json)"
-            raise RunError(
-                f"{self.path}: expected {expected}, found none; list runs with fmnist runs"
-            )
-        require_plain_files(self.path)
+        self._lock: IO[str] | None = None
+        try:
+            if not (self.path / "recipe.json").is_file():
+                expected = "a run folder (with a recipe.json)"
+                raise RunError(
+                    f"{self.path}: expected {expected}, found none; list runs with fmnist runs"
+                )
+            require_plain_files(self.path)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be read ({error.strerror or error})") from None
 
     @classmethod
     def create(
@@ -67,17 +71,14 @@ class Run:
         Raises RunError for a folder that exists and is not empty. `fill` may write more files into
         it. If that fails, the folder is removed.
         """
-        asked = Path(path) if path is not None else None
-        folder = make_folder(asked, "runs", recipe.name, _refusal)
-        # The recipe comes last, since a folder with a recipe is a run.
-        try:
+
+        def write(folder: Path) -> None:
             fill(folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
-        write_json(folder / "recipe.json", recipe.to_json())
-        return cls(folder)
+            write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
+            write_json(folder / "recipe.json", recipe.to_json())  # last: a folder with it is a run
+
+        asked = Path(path) if path is not None else None
+        return cls(make_folder(asked, "runs", recipe.name, _refusal, write))
 
     @staticmethod
     def refuse_existing(path: str | os.PathLike[str]) -> None:
@@ -116,8 +117,14 @@ class Run:
 
     def change_env(self, **values: Any) -> None:
         """Change some values of `env.json`."""
+        self.require_in_place()
         write_json(self.path / "env.json", read_env(self.path) | values)
         self.__dict__.pop("env", None)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What weights and checkpoints of this run are trained by, as `origin_of` says it."""
+        return origin_of(self.recipe_json, self.env)
 
     @cached_property
     def scores(self) -> Mapping[str, Any]:
@@ -126,6 +133,7 @@ class Run:
 
     def save_score(self, split: str, score: Mapping[str, Any]) -> None:
         """Put a split's score into `score.json`."""
+        self.require_in_place()
         scores = read_scores(self.path)  # another process may have scored another split meanwhile
         write_json(self.path / "score.json", scores | {split: dict(score)})
         self.__dict__.pop("scores", None)
@@ -159,7 +167,7 @@ class Run:
     @property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints, from which training resumes; a finished run has none."""
-        return Checkpoints(self.path / "checkpoint")
+        return Checkpoints(self)
 
     @property
     def ledger(self) -> Ledger:
@@ -174,10 +182,12 @@ class Run:
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
+        self.require_in_place()
         append_line(self.path / "metrics.jsonl", values)
 
     def keep_metrics(self, until: int) -> None:
         """Drop the lines after update number `until`, from which training is resumed."""
+        self.require_in_place()
         kept = [line for line in self.metrics() if line.get("update", 0) <= until]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         path = self.path / "metrics.jsonl"
@@ -187,6 +197,7 @@ class Run:
 
     def save_weights(self, weights: Arrays, about: Mapping[str, Any]) -> None:
         """Write `weights.safetensors`; `about` goes into its metadata as JSON."""
+        self.require_in_place()
         save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
 
     def require_weights(self) -> None:
@@ -217,6 +228,7 @@ class Run:
         about = files.load_metadata(self.weights_path)
         form = {"classes": [str], "shape": [int], "mean": float, "deviation": float}
         files.require(about, form, f"{self.weights_path}: metadata")
+        require_origin(about, f"{self.weights_path}: metadata")
         return about
 
     def load_weights(
@@ -231,6 +243,7 @@ class Run:
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
         """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""
+        self.require_in_place()
         write_logits(self._logits_path(split), logits, labels)
 
     def has_logits(self, split: str) -> bool:
@@ -254,9 +267,28 @@ class Run:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    def locked(self) -> contextlib.AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         """Hold the run for training; the lock dies with its process. RunError if it is held."""
-        return files.held(self.path / "lock", f"{self.path}: another process is training this run")
+        refusal = f"{self.path}: another process is training this run"
+        with files.held(self.path / "lock", refusal) as self._lock:
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def require_in_place(self) -> None:
+        """Raise RunError where the run is held, and its path has become another folder's."""
+        if self._lock is None:
+            return
+        with contextlib.suppress(OSError):
+            now_there = (self.path / "lock").stat()
+            if os.path.samestat(os.fstat(self._lock.fileno()), now_there):
+                return
+        raise RunError(
+            f"{self.path}: could not be written, since the run was moved away from there; move it "
+            f"back and go on by: {resume_command(self.path)}"
+        )
 
     # the ledger
 
@@ -293,12 +325,14 @@ def find_run(name: str | os.PathLike[str]) -> Run:
     """The run at a path, or of that name under `runs/`; a run itself is returned as it is."""
     if isinstance(name, Run):
         return name
+    if not os.fspath(name):
+        raise RunError("expected a run folder or the name of a run, received an empty name")
     inside = Path("runs") / name
-    return Run(inside if not Path(name).exists() and inside.is_dir() else name)
+    return Run(inside if not os.path.lexists(name) and files.is_folder(inside) else name)
 
 
 def run_folders(folder: str | os.PathLike[str] = "runs") -> list[Path]:
     """The run folders in a folder, by name. RunError for a folder that does not exist."""
-    if Path(folder) != Path("runs") and not Path(folder).is_dir():
+    if Path(folder) != Path("runs") and not files.is_folder(folder):
         raise RunError(f"{folder}: expected a folder of runs, found none")
     return [p.parent for p in sorted(Path(folder).glob("*/recipe.json"))]
