@@ -21,7 +21,7 @@ from fmnist.cli.options import (
     print_json,
 )
 from fmnist.cli.tables import table
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, UsageError, printable
 
 if TYPE_CHECKING:
     from fmnist.scoring.compare import Pair, Subject
@@ -34,8 +34,8 @@ def show_verification(result: "Verification") -> None:
     for check in result.checks:
         least = "" if check.exact else "at least "
         print(
-            f"{result.run}: {'verified' if check.passed else 'NOT VERIFIED'}, {check.split} "
-            f"{check.correct:,} of {check.n:,} right, recorded {check.claimed:,}; "
+            f"{printable(result.run)}: {'verified' if check.passed else 'NOT VERIFIED'}, "
+            f"{check.split} {check.correct:,} of {check.n:,} right, recorded {check.claimed:,}; "
             f"answers changed: {least}{check.changed:,} ({check.allowed:,} allowed on "
             f"{machine} machine)"
         )
@@ -48,7 +48,7 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
     """A sentence, then accuracy and cost side by side, then each pair by class and by image."""
     from fmnist.scoring.compare import sentence
 
-    print(f"{sentence(subjects, pairs)}\n")
+    print(f"{printable(sentence(subjects, pairs))}\n")
     rows = []
     for about in (subject.describe() for subject in subjects):
         low, high = about["interval"]
@@ -70,8 +70,9 @@ def show_comparison(subjects: Sequence["Subject"], pairs: Sequence["Pair"], spli
     table(["", "runs", f"{split} %", "95% CI", "SD of seeds", *costs], rows)
     for pair in pairs:
         print(
-            f"\n{pair.first} → {pair.second}: only the first is right on {pair.only_first:,.4g} "
-            f"images, only the second on {pair.only_second:,.4g} ({pair.method})"
+            f"\n{printable(pair.first)} → {printable(pair.second)}: only the first is right on "
+            f"{pair.only_first:,.4g} images, only the second on {pair.only_second:,.4g} "
+            f"({pair.method})"
         )
         table(
             ["class", "n", pair.first, pair.second, "only first", "only second"],

@@ -41,7 +41,7 @@ def drawn_table(
         # In a narrow terminal only a column of text is broken into lines, never a number.
         text = i == (len(columns) - 1 if folds else 0)
         drawn.add_column(
-            column,
+            printable(column),
             justify="left" if i < left or text else "right",
             overflow="fold",
             no_wrap=not text,
