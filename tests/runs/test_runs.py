@@ -515,6 +515,20 @@ def test_a_run_that_was_moved_away_writes_nothing_into_another(run, tmp_path):
     assert {p: p.read_bytes() for p in other.path.rglob("*") if p.is_file()} == before
 
 
+def test_a_score_is_only_written_to_the_run_whose_weights_it_is_of(run, tmp_path):
+    run.save_weights({"kernel": np.zeros(3, "float32")}, {})
+    shutil.copytree(run.path, tmp_path / "other")
+    run.load_weights()
+    run.save_score("val", SCORE)
+    run.path.rename(tmp_path / "away")
+    (tmp_path / "other").rename(run.path)
+    for write in (lambda: run.save_score("test", SCORE), lambda: run.enter_in_ledger({})):
+        with pytest.raises(RunError, match="the run was moved away"):
+            write()
+    assert Run(run.path).scores == {}
+    assert not run.ledger.path.exists()
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(run):
     code = """if True:
         import sys

@@ -8,19 +8,17 @@ from pathlib import Path
 
 
 def command(*words: str | os.PathLike[str]) -> str:
-    """An `fmnist` command to type, with the program's path if it is not on PATH.
-
-    A path that begins with `-` gets a `./`, without which it would be an option.
-    """
+    """An `fmnist` command to type, with the program's path if it is not on PATH."""
     name = "fmnist"
     if not shutil.which(name) and Path(sys.argv[0]).name == name:
         name = sys.argv[0]
-    paths = (f"./{word}" if _like_an_option(word) else str(word) for word in words)
-    return shlex.join([name, *paths])
+    return shlex.join([name, *map(typed, words)])
 
 
-def _like_an_option(word: str | os.PathLike[str]) -> bool:
-    return isinstance(word, os.PathLike) and os.fspath(word).startswith("-")
+def typed(word: str | os.PathLike[str]) -> str:
+    """A word of a command, not yet quoted; a path that begins with `-` is no option then."""
+    text = os.fspath(word)
+    return f"./{text}" if text.startswith("-") and isinstance(word, os.PathLike) else text
 
 
 def resume_command(path: Path) -> str:

@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -81,3 +81,14 @@ def require_plain_files(run: Path) -> None:
             mode = entry.stat().st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise RunError(f"{entry}: expected a file, found a pipe or device")
+
+
+def require_same_files(run: Path, known: Mapping[str, os.stat_result | None]) -> None:
+    """Raise RunError unless the files of these names in a run folder are the `known` ones."""
+    with contextlib.suppress(OSError):
+        if all(not was or os.path.samestat(was, (run / n).stat()) for n, was in known.items()):
+            return
+    raise RunError(
+        f"{run}: could not be written, since the run was moved away from there; move it back, then "
+        "resume it by fmnist train --resume, or score it again"
+    )

@@ -21,10 +21,10 @@ from fmnist import files
 from fmnist.errors import RunError, UsageError
 from fmnist.files import append_line, read_json, save_arrays, sha256, write_json
 from fmnist.recipes.recipe import Recipe
+from fmnist.runs import folders
 from fmnist.runs.arrays import read_logits, read_weights, write_logits
 from fmnist.runs.checkpoints import Checkpoints
-from fmnist.runs.commands import command, resume_command
-from fmnist.runs.folders import make_folder, refuse_existing, require_plain_files
+from fmnist.runs.commands import command, resume_command, typed
 from fmnist.runs.ledger import Ledger
 from fmnist.runs.origin import origin_of, require_origin
 from fmnist.runs.schemas import read_env, read_metrics, read_scores
@@ -47,14 +47,15 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock: IO[str] | None = None
+        self._lock: IO[str] | None = None  # while this process trains the run
+        self._weights: os.stat_result | None = None  # of the file that was loaded from here
         try:
             if not (self.path / "recipe.json").is_file():
                 expected = "a run folder (with a recipe.json)"
                 raise RunError(
                     f"{self.path}: expected {expected}, found none; list runs with fmnist runs"
                 )
-            require_plain_files(self.path)
+            folders.require_plain_files(self.path)
         except OSError as error:
             raise RunError(f"{self.path}: cannot be read ({error.strerror or error})") from None
 
@@ -78,12 +79,12 @@ class Run:
             write_json(folder / "recipe.json", recipe.to_json())  # last: a folder with it is a run
 
         asked = Path(path) if path is not None else None
-        return cls(make_folder(asked, "runs", recipe.name, _refusal, write))
+        return cls(folders.make_folder(asked, "runs", recipe.name, _refusal, write))
 
     @staticmethod
     def refuse_existing(path: str | os.PathLike[str]) -> None:
         """Raise RunError for a folder that exists and is not empty, as `create` does."""
-        refuse_existing(Path(path), _refusal)
+        folders.refuse_existing(Path(path), _refusal)
 
     def __fspath__(self) -> str:
         """The path, so that a run can be passed wherever a path can."""
@@ -199,11 +200,12 @@ class Run:
         """Write `weights.safetensors`; `about` goes into its metadata as JSON."""
         self.require_in_place()
         save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
+        self._weights = None
 
     def require_weights(self) -> None:
         """Raise RunError where training has not finished."""
         if not self.finished and self.weights_path.with_name("weights.safetensors.000").exists():
-            whole = shlex.quote(str(self.weights_path))
+            whole = shlex.quote(typed(self.weights_path))
             joining = f"cat {whole}.??? > {whole}"
             raise RunError(
                 f"{self.path}: expected weights in one file, found parts; join them by: {joining}"
@@ -239,6 +241,7 @@ class Run:
         Weights stored as whole numbers are returned as float32.
         """
         self.require_weights()
+        self._weights = self.weights_path.stat()
         return read_weights(self.weights_path, expected)
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -278,22 +281,18 @@ class Run:
                 self._lock = None
 
     def require_in_place(self) -> None:
-        """Raise RunError where the run is held, and its path has become another folder's."""
-        if self._lock is None:
-            return
-        with contextlib.suppress(OSError):
-            now_there = (self.path / "lock").stat()
-            if os.path.samestat(os.fstat(self._lock.fileno()), now_there):
-                return
-        raise RunError(
-            f"{self.path}: could not be written, since the run was moved away from there; move it "
-            f"back and go on by: {resume_command(self.path)}"
-        )
+        """Raise RunError where another folder than this run's has come to stand at its path.
+
+        The lock says so while the run is trained, its weights' file once they were loaded.
+        """
+        lock = os.fstat(self._lock.fileno()) if self._lock else None
+        folders.require_same_files(self.path, {"lock": lock, self.weights_path.name: self._weights})
 
     # the ledger
 
     def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
         """Record that the test split was scored; returns how often, for these weights."""
+        self.require_in_place()
         before = self.times_opened()
         entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
         self.ledger.enter(entry | dict(values))
