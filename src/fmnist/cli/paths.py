@@ -22,13 +22,16 @@ def require_usable(path: Path, name: str) -> None:
         raise UsageError(f"{name}: {path}: cannot be used ({error.strerror or error})") from None
 
 
-def check_paths(params: Iterable[Any], values: dict[str, Any], given: Sequence[str]) -> None:
-    """Check each path among the `values` of a command's `params`, from the words `given`.
+def check_paths(params: Iterable[Any], ctx: Any, given: Sequence[str]) -> None:
+    """Check each path that a command's `params` got from the words `given`, by its context.
 
     An empty word, as an unset variable gives, would be the folder that the user stands in.
     """
-    for param in params:
-        value, name = values.get(param.name), param.metavar if param.opts == [param.name] else ""
+    for param in params if not ctx.resilient_parsing else ():  # a shell completes a word
+        value, name = (
+            ctx.params.get(param.name),
+            param.metavar if param.opts == [param.name] else "",
+        )
         name = name or max(param.opts, key=len)
         for path in value if isinstance(value, list | tuple) else [value]:
             if not isinstance(path, Path):
@@ -45,7 +48,7 @@ class Command(TyperCommand):
         """Parse, then check."""
         given = [*args]
         rest = super().parse_args(ctx, args)
-        check_paths(self.params, ctx.params, given)
+        check_paths(self.params, ctx, given)
         return rest
 
 
@@ -56,5 +59,5 @@ class Group(TyperGroup):
         """Parse, then check."""
         given = [*args]
         rest = super().parse_args(ctx, args)
-        check_paths(self.params, ctx.params, given)
+        check_paths(self.params, ctx, given)
         return rest
