@@ -28,11 +28,9 @@ def check_paths(params: Iterable[Any], ctx: Any, given: Sequence[str]) -> None:
     An empty word, as an unset variable gives, would be the folder that the user stands in.
     """
     for param in params if not ctx.resilient_parsing else ():  # a shell completes a word
-        value, name = (
-            ctx.params.get(param.name),
-            param.metavar if param.opts == [param.name] else "",
-        )
-        name = name or max(param.opts, key=len)
+        value = ctx.params.get(param.name)
+        argument = param.metavar if param.opts == [param.name] else ""
+        name = argument or max(param.opts, key=len)
         for path in value if isinstance(value, list | tuple) else [value]:
             if not isinstance(path, Path):
                 continue
