@@ -106,7 +106,7 @@ def result(run: Run) -> dict[str, Any]:
 def copy(run: Run, out: Path) -> None:
     """Seed 0's run without what is large or of this machine, its weights halved and scored."""
     files.write_json(out / "env.json", portable_env(run))
-    files.write_json(out / "recipe.json", run.recipe.to_json())
+    files.write_json(out / "recipe.json", run.recipe_json)  # as its weights were trained by
     (out / "metrics.jsonl").write_bytes((run.path / "metrics.jsonl").read_bytes())
     arrays, about = run.load_weights(), run.about_weights()
     if sum(a.size for a in arrays.values()) * 2 > LARGEST:

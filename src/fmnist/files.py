@@ -10,11 +10,12 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from fmnist.errors import RunError, printable
+from fmnist.errors import RunError, UsageError, printable
 
 try:
     import fcntl
@@ -33,6 +34,7 @@ KINDS = {
     float: "a number",
     bool: "true or false",
 }
+MARKED = 2**16  # bytes at both ends of a file that are searched for the mark of its kind
 LARGEST_LINES = 64 * 2**20  # bytes of a ledger or a learning curve
 MOST_LINES = 250_000
 
@@ -54,6 +56,50 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def require_own(path: Path, mark: str) -> None:
+    """Raise UsageError unless `path` is new, or a file of the kind that has this `mark`.
+
+    The mark is text that fmnist writes near the begin or the end of each file of a kind. A link is
+    not followed: what it leads to has another name than the one that the user gave.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+    kinds = {stat.S_ISLNK: "a link", stat.S_ISDIR: "a folder", stat.S_ISREG: "another file"}
+    found = next((name for test, name in kinds.items() if test(mode)), "a pipe or device")
+    if not stat.S_ISREG(mode) or mark.encode() not in _ends(path):
+        raise UsageError(
+            f"{path}: expected a new name, or a file that fmnist wrote there before, found "
+            f"{found}; choose another name"
+        )
+
+
+def _ends(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            begin = file.read(MARKED)
+            file.seek(max(MARKED, os.fstat(file.fileno()).st_size - MARKED))
+            return begin + b"\n" + file.read(MARKED)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def write_own(path: Path, mark: str, write: Callable[[Path], object]) -> None:
+    """Write a file that a user named, whole or not at all, and the folders that it needs.
+
+    What `write` makes must hold the `mark`. Raises as `require_own` and `write_whole` do.
+    """
+    require_own(path, mark)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: could not be made ({error.strerror or error})") from error
+    write_whole(path, write)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -141,6 +187,13 @@ def save_arrays(path: Path, arrays: "Mapping[str, NDArray[Any]]", metadata: dict
 
 
 # reading
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder of that name; False too where this process cannot tell."""
+    with contextlib.suppress(OSError):
+        return Path(path).is_dir()
+    return False
 
 
 def parse_json(text: str | bytes, where: object) -> dict[str, Any]:

@@ -183,6 +183,7 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
     ("arguments", "expected"),
     [
         (["train", "quik"], "did you mean quick"),
+        (["train", ""], "unknown recipe ''; known: quick"),
         (["train", "reference", "--set", "epoch=3"], "did you mean epochs"),
         (["train", "reference", "--set", "epochs"], "NAME=VALUE"),
         (
@@ -651,7 +652,8 @@ def test_report_writes_a_page_and_opens_no_test(trained, tmp_path, monkeypatch):
         assert "--images" in refused(call("report", path, f"--images={images}"), 2)
     refused(call("report", path, path, "--images", "1"), 2)
     refused(call("report", path, "--split", "train"), 2)
-    refused(call("report", path, "--out", tmp_path / "reports"), 5)
+    refused(call("report", path, "--out", tmp_path / "reports"), 2)
+    assert call("report", path, "--images", "3").code == 0, "an earlier report is replaced"
     line = refused(call("report", path, "--split", "test"), 5)
     assert f"evaluate {path} --split test" in line
 

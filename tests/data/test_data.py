@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import files_limited_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -23,7 +24,7 @@ from fmnist.data.describe import describe, draw_samples
 from fmnist.data.fashion_mnist import FASHION_MNIST_VAL_INDEX_HASH, PINS, find_idx
 from fmnist.data.load import load_data
 from fmnist.data.splits import Data, SealedSplit, Split, mean_and_deviation, val_indices
-from fmnist.errors import DataError, UsageError
+from fmnist.errors import DataError, RunError, UsageError
 
 MNIST_TRAIN_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 MNIST_TEST_COUNTS = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
@@ -487,12 +488,25 @@ def test_samples_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
     with Image.open(path) as picture:
         assert picture.size > (200, 200)
         assert len(picture.convert("L").getcolors() or []) > 20
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="expected a name in"):
         draw_samples(data, tmp_path / "samples.xyz")
-    with pytest.raises(UsageError, match="cannot be written"):
-        draw_samples(data, tmp_path / "absent" / "samples.png")
     with pytest.raises(UsageError, match="at least 1"):
         draw_samples(data, path, per_class=0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".jpg"])
+def test_samples_replace_only_samples_and_leave_nothing_on_a_full_disk(
+    tmp_path: Path, suffix: str
+) -> None:
+    data, path = load_data(write_idx_set(tmp_path / "set", classes=2)), tmp_path / f"a{suffix}"
+    with files_limited_to(200), pytest.raises(RunError, match="could not be written"):
+        draw_samples(data, path, per_class=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    for _ in range(2):
+        draw_samples(data, path, per_class=1)
+    path.write_bytes(path.read_bytes().replace(b"made by fmnist", b"made by myself"))
+    with pytest.raises(UsageError, match=f"{path}: expected a new name"):
+        draw_samples(data, path, per_class=1)
 
 
 def test_importing_needs_numpy_alone() -> None:

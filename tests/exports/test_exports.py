@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from disk import files_limited_to
 from idx import write_idx_set
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
@@ -333,13 +334,24 @@ def test_what_is_worse_than_the_bound_leaves_nothing(run, data, tmp_path, monkey
     assert not [*tmp_path.iterdir()]
 
 
-def test_what_is_there_stays_unless_it_is_to_be_replaced(run, data, tmp_path):
+@pytest.mark.parametrize("form", ["onnx", "keras"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(run, data, tmp_path, form):
+    with files_limited_to(3000), pytest.raises(FmnistError, match="could not be written") as said:
+        exports.export(run, form, data, out=tmp_path / "out")
+    assert "\n" not in str(said.value)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_there_stays_unless_it_is_an_export_to_be_replaced(run, data, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "card.json").write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
-        exports.export(run, "onnx", data, out=tmp_path)
-    assert (tmp_path / "card.json").read_text() == "mine"
-    exports.export(run, "onnx", data, out=tmp_path, replace=True)
+    for replace in (False, True):
+        with pytest.raises(UsageError, match=r"exists already|card\.json: expected a new name"):
+            exports.export(run, "onnx", data, out=tmp_path, replace=replace)
+        assert (tmp_path / "card.json").read_text() == "mine"
+    (tmp_path / "card.json").unlink()
+    for _ in range(2):
+        exports.export(run, "onnx", data, out=tmp_path, replace=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert files.read_json(tmp_path / "card.json")["sha256"] == files.sha256(
         tmp_path / "model.onnx"
@@ -357,7 +369,7 @@ def test_a_folder_that_cannot_be_is_refused_in_a_line(run, data, tmp_path):
     with pytest.raises(FmnistError, match=r"file.*could not be made") as stop:
         exports.export(run, "onnx", data, out=tmp_path / "file" / "inside")
     assert "\n" not in str(stop.value)
-    with pytest.raises(FmnistError, match="could not be made"):
+    with pytest.raises(FmnistError, match="file: expected a folder, found something else"):
         exports.export(run, "onnx", data, out=tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -225,6 +225,45 @@ def vanished(lab: Lab, kind: str = "compact") -> int:
     return 1
 
 
+def replaced(lab: Lab, kind: str = "compact") -> int:
+    """A run folder that is moved away, with another run in its place: that one is not touched."""
+    folder, other = lab.folder(), lab.folder()
+    process = lab.new(kind, other)
+    process.wait_for("epoch 1/")
+    process.destroy()
+    before = {p.relative_to(other): p.read_bytes() for p in other.rglob("*") if p.is_file()}
+    process = lab.new(kind, folder)
+    process.wait_for("epoch 1/")
+    process.send_signal(signal.SIGSTOP)  # so that it never sees the place empty
+    folder.rename(folder.with_name("mine"))
+    other.rename(folder)
+    process.send_signal(signal.SIGCONT)
+    process.refused(5, "the run was moved away")
+    folder.rename(other)
+    assert before == {p.relative_to(other): p.read_bytes() for p in other.rglob("*") if p.is_file()}
+    folder.with_name("mine").rename(folder)
+    for each in (folder, other):
+        lab.must_finish(kind, each, "replaced folder")
+    return 1
+
+
+def edited(lab: Lab, kind: str = "compact") -> int:
+    """A recipe or environment that was edited after a checkpoint: refused, until it is back."""
+    folder = lab.folder()
+    process = lab.new(kind, folder)
+    process.wait_for("epoch 2/")
+    process.destroy()
+    changes = [("recipe.json", {key: value}) for key, value in (("seed", 9), ("crop", 0))]
+    changes += [("env.json", {"mean": 0.4}), ("env.json", {"precision": "bfloat16"})]
+    for name, change in changes:
+        kept = (folder / name).read_text(encoding="utf-8")
+        files.write_json(folder / name, json.loads(kept) | change)
+        lab.resume(folder).refused(5, f"expected the {name} that its checkpoint came from")
+        (folder / name).write_text(kept, encoding="utf-8")
+    lab.must_finish(kind, folder, "edited and put back")
+    return len(changes)
+
+
 def read_only(lab: Lab, kind: str = "compact") -> int:
     """A disk that becomes read-only, before a resume and under one: one line, nothing changed."""
     with small_disk(lab.place / "small", "8m") as place:
@@ -427,6 +466,8 @@ def main() -> None:
         "disk full for the ledger": full_ledger,
         "disk full for a download": full_download,
         "run folder vanished": vanished,
+        "another run in the folder's place": replaced,
+        "recipe or environment edited": edited,
         "run folder on a read-only disk": read_only,
         "two processes resume a run": two_at_once,
         "clock backwards": clock_backwards,

@@ -1,9 +1,7 @@
 """The run folder and the ledger under crashes, full disks, damage and company."""
 
-import contextlib
 import json
 import os
-import resource
 import shutil
 import signal
 import struct
@@ -13,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from disk import files_limited_to
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import ENV, SCORE
@@ -29,17 +28,6 @@ STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step
 @pytest.fixture
 def run(tmp_path):
     return Run.create(tmp_path / "runs" / "first", RECIPE, ENV)
-
-
-@contextlib.contextmanager
-def files_limited_to(size):
-    """Inside, the kernel lets no file of this process grow past `size` bytes, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def python(code, *arguments, **options):
@@ -97,6 +85,27 @@ def test_a_run_never_writes_into_an_existing_folder(run, tmp_path):
 def test_an_empty_folder_may_become_a_run(tmp_path):
     (tmp_path / "empty").mkdir()
     assert Run.create(tmp_path / "empty", RECIPE, {}).recipe == RECIPE
+
+
+def test_what_a_kill_left_of_a_folder_may_become_a_run(tmp_path):
+    """Not while its maker lives, and never with a file of someone's."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("lock", "env.json", ".recipe.json.7.tmp"):  # as `create` writes them
+        (folder / name).touch()
+        with files.held(folder / "lock", ""), pytest.raises(RunError, match="exists already"):
+            Run.create(folder, RECIPE, ENV)
+    (folder / "chapter.tex").write_text("words")
+    with pytest.raises(RunError, match="exists already"):
+        Run.create(folder, RECIPE, ENV)
+    (folder / "chapter.tex").unlink()
+    assert Run.create(folder, RECIPE, ENV).env["threads"] == 2
+
+
+def test_a_folder_that_cannot_be_filled_is_gone(tmp_path):
+    with files_limited_to(100), pytest.raises(RunError, match="could not be written"):
+        Run.create(tmp_path / "run", RECIPE, ENV)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
@@ -431,7 +440,93 @@ def test_a_checkpoint_folder_that_cannot_be_made_is_told(run):
         run.checkpoints.save(5, STATE, {})
 
 
+# what they were trained by
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("recipe.json", {"seed": 1}),
+        ("recipe.json", {"learning_rate": 0.5}),
+        ("recipe.json", {"fit_on": "all"}),
+        ("env.json", {"mean": 0.4}),
+        ("env.json", {"micro_batch": 3}),
+        ("env.json", {"precision": "bfloat16"}),
+        ("env.json", {"threads": 1}),
+        ("env.json", {"teachers": [{"run": "a", "weights": "0"}]}),
+    ],
+)
+def test_another_recipe_or_environment_than_a_checkpoints_is_refused(run, file, change):
+    run.checkpoints.save(5, STATE, {})
+    kept = files.read_json(run.path / file)
+    files.write_json(run.path / file, kept | change)
+    with pytest.raises(RunError, match=f"expected the {file} that its checkpoint came from"):
+        Run(run.path).checkpoints.load(pytest.fail, {"of another shape": (3,)})
+    files.write_json(run.path / file, kept | {"command": ["fmnist"]} if "env" in file else kept)
+    assert Run(run.path).checkpoints.load(pytest.fail)[1]["update"] == 5
+
+
+def test_another_runs_checkpoint_is_refused(run):
+    other = Run.create(run.path.parent / "other", RECIPE.changed(seed=3), ENV)
+    other.checkpoints.save(5, STATE, {})
+    shutil.copytree(other.checkpoints.folder, run.checkpoints.folder)
+    with pytest.raises(RunError, match=r"expected the recipe\.json that its checkpoint"):
+        run.checkpoints.load()
+
+
+def test_a_micro_batch_that_was_halved_is_no_change_and_older_files_say_nothing(run):
+    run.checkpoints.save(5, STATE, {})
+    run.change_env(micro_batch=3, halved=[7])
+    assert run.checkpoints.load(pytest.fail)[1]["update"] == 5
+    _, about = run.checkpoints.load()
+    file = run.checkpoints.folder / "000000005.safetensors"
+    del about["origin"]
+    files.save_arrays(file, STATE, {"about": json.dumps(about)})
+    files.write_json(file.with_suffix(".json"), {"schema": 1, "sha256": files.sha256(file)})
+    run.change_env(micro_batch=1)
+    assert run.checkpoints.load(pytest.fail)[1]["update"] == 5
+
+
 # the lock
+
+
+def test_a_run_that_was_moved_away_writes_nothing_into_another(run, tmp_path):
+    other = Run.create(tmp_path / "other", RECIPE, ENV)
+    other.checkpoints.save(5, STATE, {})
+    before = {p: p.read_bytes() for p in other.path.rglob("*") if p.is_file()}
+    logits = np.zeros((3, 3), np.float32), np.zeros(3, np.int32)
+    with run.locked():
+        run.append_metrics({"update": 1, "seconds": 1.0})
+        run.path.rename(tmp_path / "away")
+        other.path.rename(run.path)
+        for write in (
+            lambda: run.append_metrics({"update": 2, "seconds": 2.0}),
+            lambda: run.keep_metrics(1),
+            lambda: run.save_score("val", SCORE),
+            lambda: run.save_logits("val", *logits),
+            lambda: run.save_weights(STATE, {}),
+            lambda: run.change_env(threads=1),
+            lambda: run.checkpoints.save(9, STATE, {}),
+            run.checkpoints.drop,
+        ):
+            with pytest.raises(RunError, match="the run was moved away"):
+                write()
+    run.path.rename(other.path)
+    assert {p: p.read_bytes() for p in other.path.rglob("*") if p.is_file()} == before
+
+
+def test_a_score_is_only_written_to_the_run_whose_weights_it_is_of(run, tmp_path):
+    run.save_weights({"kernel": np.zeros(3, "float32")}, {})
+    shutil.copytree(run.path, tmp_path / "other")
+    run.load_weights()
+    run.save_score("val", SCORE)
+    run.path.rename(tmp_path / "away")
+    (tmp_path / "other").rename(run.path)
+    for write in (lambda: run.save_score("test", SCORE), lambda: run.enter_in_ledger({})):
+        with pytest.raises(RunError, match="the run was moved away"):
+            write()
+    assert Run(run.path).scores == {}
+    assert not run.ledger.path.exists()
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(run):

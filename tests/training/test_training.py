@@ -1,5 +1,6 @@
 """Whole runs on a small set: what is written, exact resume, fresh starts, refusals."""
 
+import shutil
 import signal
 import time
 
@@ -8,11 +9,12 @@ import pytest
 from idx import write_idx_set
 from tiny import QUIET, StopAt, history, plain, small, weights_hash
 
-from fmnist import system
+from fmnist import files, system
 from fmnist.data.load import load_data
 from fmnist.errors import NonFiniteLossError, RunError, UsageError
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
+from fmnist.scoring.verify import verify
 from fmnist.signals import Interrupted
 from fmnist.training import checkpointing
 from fmnist.training.progress import Progress
@@ -122,7 +124,7 @@ def test_short_memory_goes_on_at_half_the_micro_batch(data, tmp_path, monkeypatc
     monkeypatch.setattr(Trainer, "step", short)
     chosen = plain(precision="float32")
     run = train(chosen, data, tmp_path / "run", micro_batch=64, progress=QUIET)
-    assert run.env["micro_batch"] == 16
+    assert (run.env["micro_batch"], run.env["halved"]) == (16, [64, 32])
     fixed = train(chosen, data, tmp_path / "fixed", micro_batch=16, progress=QUIET)
     assert weights_hash(run) == weights_hash(fixed)
     assert history(run) == history(fixed)
@@ -149,6 +151,19 @@ def test_resume_falls_back_from_a_damaged_checkpoint(whole, data, tmp_path, caps
     resumed = resume(tmp_path / "run", data, progress=Progress("lines"))
     assert "checkpoint skipped" in capsys.readouterr().err
     assert weights_hash(resumed) == weights_hash(whole)
+
+
+def test_an_edited_recipe_is_neither_resumed_nor_verified(whole, data, tmp_path):
+    with pytest.raises(Interrupted):
+        train(small(), data, tmp_path / "run", progress=StopAt(1, 15))
+    shutil.copytree(whole.path, tmp_path / "whole")
+    for name in ("run", "whole"):
+        path = tmp_path / name / "recipe.json"
+        files.write_json(path, files.read_json(path) | {"cutout": 5})
+    with pytest.raises(RunError, match=r"expected the recipe\.json that its checkpoint"):
+        resume(tmp_path / "run", data, progress=QUIET)
+    with pytest.raises(RunError, match=r"expected the recipe\.json that its weights"):
+        verify(tmp_path / "whole", data)
 
 
 def test_resume_refuses_other_data_and_finished_runs(whole, data, tmp_path):

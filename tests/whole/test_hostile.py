@@ -22,7 +22,7 @@ from hostile import altered, error_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 from idx import write_idx, write_idx_set
-from samples import ENV, LINE, SCORE
+from samples import ENV, LINE, SCORE, made_run
 
 from fmnist import files
 from fmnist.cli.runs import run_row, show_run, show_runs
@@ -33,25 +33,10 @@ from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import load_model
 
-SMALL = {"model.filters": "2,3", "model.pool_after": "1,2"}
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A finished run of a small network, with a checkpoint left in it."""
-    from fmnist.engine import networks
-
-    chosen = recipe("quick", **SMALL)
-    run = Run.create(tmp_path_factory.mktemp("runs") / "run", chosen, ENV)
-    model = networks.build(chosen, (12, 12, 1), 3)
-    arrays = {v.path: v.numpy() for v in model.variables}
-    run.checkpoints.save(4, arrays, {"seconds": 1.0, "scoring_seconds": 0.5})
-    run.checkpoints.save(8, arrays, {"seconds": 2.0, "scoring_seconds": 0.5})
-    run.append_metrics(LINE)
-    run.save_score("val", SCORE)
-    about = {"mean": 0.5, "deviation": 0.3, "shape": [12, 12, 1], "classes": ["a", "b", "c"]}
-    run.save_weights(arrays, about)
-    return run
+    return made_run(tmp_path_factory.mktemp("runs") / "run", ENV)
 
 
 @pytest.fixture
@@ -423,7 +408,10 @@ SCORING = ("evaluate", "verify", "export", "teacher")
         (rewrite("env.json", commit=[1]), READING, "commit: expected text"),
         (rewrite("env.json", device="\x1b[2J"), READING, "found control characters"),
         (rewrite("env.json", classes=["a", "b", "c\nd"]), READING, "found control characters"),
-        (rewrite("env.json", shape=[12]), ("resume",), "expected the data's image shape"),
+        (rewrite("env.json", shape=[12]), READING, "expected the data's image shape"),
+        (rewrite("env.json", deviation=0), READING, "deviation above 0, found 0.5"),
+        (rewrite("env.json", mean=-1), READING, "mean and deviation of pixels from 0 to 1"),
+        (rewrite("env.json", teachers=[None]), READING, "teachers: expected an object, found None"),
         (rewrite("env.json", classes=["a", "b"]), ("resume",), "expected the data's image shape"),
         (rewrite("score.json", **{"../../up": SCORE}), ("show", "verify"), "found '../../up'"),
         (overwrite("metrics.jsonl", b"{}\n" * 250_001), ("show",), "at most 250,000 lines"),

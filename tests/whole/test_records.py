@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.runs.origin import require_unchanged
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import compile_forward, load_model
 
@@ -72,6 +73,7 @@ def test_a_recorded_seed_has_its_weights_in_float16(record):
     arrays, about = run.load_weights(), run.about_weights()
     assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
     assert about["form"].endswith("float16")
+    require_unchanged(run, about, "its weights")
     assert run.weights_path.stat().st_size <= LARGEST
     model, _ = load_model(run)
     logits = compile_forward(model, about["mean"], about["deviation"])(

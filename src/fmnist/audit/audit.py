@@ -114,23 +114,26 @@ def audit(
     """
     check(recipe, folds, len(data.train) + len(data.val))
     recipe.check_shape(data.shape, len(data.classes))
-    folder = folders.make_folder(folder, "audits", recipe.name, _refusal)
-    files.write_json(
-        folder / "audit.json",
-        {
-            "schema": SCHEMA,
-            "created": now(),
-            "command": sys.argv,
-            "recipe": recipe.to_json(),
-            "folds": folds,
-            "data": {
-                "name": data.name,
-                "folder": str(data.folder.resolve()),
-                "hash": data.hash,
-                "n": len(data.train) + len(data.val),
-                "val_index_hash": data.val_index_hash,
-            },
+    settings = {
+        "schema": SCHEMA,
+        "created": now(),
+        "command": sys.argv,
+        "recipe": recipe.to_json(),
+        "folds": folds,
+        "data": {
+            "name": data.name,
+            "folder": str(data.folder.resolve()),
+            "hash": data.hash,
+            "n": len(data.train) + len(data.val),
+            "val_index_hash": data.val_index_hash,
         },
+    }
+    folder = folders.make_folder(
+        folder,
+        "audits",
+        recipe.name,
+        _refusal,
+        lambda folder: files.write_json(folder / "audit.json", settings),
     )
     return resume(folder, data, progress=progress)
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 
 from fmnist.cli.options import (
-    PICTURES,
     Folder,
     Json,
     Picture,
@@ -54,10 +53,10 @@ def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> 
 
     Fashion-MNIST is downloaded first if it is not on this machine.
     """
-    from fmnist.data.describe import describe, draw_samples
+    from fmnist.data.describe import check_picture, describe, draw_samples
 
-    if show and show.suffix.lower() not in PICTURES:
-        raise UsageError(f"--show: expected a name in {', '.join(PICTURES)}, received {show}")
+    if show:
+        check_picture(show)
     loaded = load(folder)
     about = describe(loaded)
     if show:

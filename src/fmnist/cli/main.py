@@ -3,6 +3,8 @@
 Heavy imports stand inside the commands, so that `fmnist --help` answers at once.
 """
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -16,12 +18,13 @@ from fmnist.cli.about import data, doctor, recipes, summary
 from fmnist.cli.audit import audit
 from fmnist.cli.export import export
 from fmnist.cli.options import say
+from fmnist.cli.paths import Command
 from fmnist.cli.predict import predict, serve
 from fmnist.cli.runs import runs_app
 from fmnist.cli.score import compare, evaluate, report, verify
 from fmnist.cli.search import sweep
 from fmnist.cli.train import ensemble, train
-from fmnist.errors import FmnistError
+from fmnist.errors import FmnistError, OutOfMemoryError
 from fmnist.version import __version__
 
 ABOUT = "Train, score and use image classifiers for Fashion-MNIST and data like it."
@@ -46,6 +49,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use models": (predict, serve, export),
     "About data, recipes and this machine": (data, audit, recipes, summary, doctor),
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a print, if no file is named
 
 
 class Groups(TyperGroup):
@@ -74,7 +78,7 @@ app = typer.Typer(
 )
 for title, commands in COMMANDS.items():
     for command in commands:
-        app.command(rich_help_panel=title)(command)
+        app.command(cls=Command, rich_help_panel=title)(command)
 app.add_typer(runs_app, name="runs", rich_help_panel="Judge models")
 
 
@@ -98,6 +102,9 @@ def options(
 
 def main() -> NoReturn:
     """The `fmnist` command: runs it and exits, an error as one line on stderr."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed; the next file would get its number
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × gets a question mark
@@ -107,6 +114,8 @@ def main() -> NoReturn:
         except Exception as error:
             if distributed := sys.modules.get("fmnist.engine.distributed"):
                 distributed.leave(error)  # one of several processes ends here
+            if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
+                _cannot_print(error)
             raise
     except FmnistError as error:
         say(f"error: {error}" if error.exit_code < 128 else str(error))
@@ -117,9 +126,32 @@ def main() -> NoReturn:
             'install it with: pip install "fmnist[train]"'
         )
         sys.exit(2)
+    except MemoryError as error:
+        say(f"error: memory is too small ({str(error) or 'no more is given'}); free some")
+        sys.exit(OutOfMemoryError.exit_code)
     finally:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader went away; at exit there must be nothing left to say
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush()
     sys.exit(0)
+
+
+def _flush() -> None:
+    """Write what is left for stdout. A reader that went away is no error."""
+    ending = sys.exc_info()[1]
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _cannot_print(error, ending.code if isinstance(ending, SystemExit) else 0)
+        _drop_output()
+
+
+def _drop_output() -> None:
+    with contextlib.suppress(OSError):  # at exit there must be nothing left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cannot_print(error: OSError, code: Any = 0) -> NoReturn:
+    """Exit with a line about stdout; with 1, unless another error has set the `code`."""
+    _drop_output()
+    say(f"error: stdout: could not be written ({error.strerror or error})")
+    sys.exit(code or 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist.errors import DataError, UsageError
+from fmnist.files import is_folder
 
 if TYPE_CHECKING:
     from fmnist.data.sources import Progress
@@ -51,9 +52,6 @@ def progress_bar() -> Iterator["Progress | None"]:
             bars.update(tasks[name], completed=done)
 
         yield progress
-
-
-PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -263,7 +261,7 @@ def load(folder: Path | None) -> "Data":
 def folder_named(folder: Path | None) -> str:
     """Absolute path of the data folder that the option or FMNIST_DATA names; empty for none."""
     asked = folder or os.environ.get("FMNIST_DATA")
-    if asked and not Path(asked).is_dir():
+    if asked and not is_folder(asked):
         raise DataError(f"{asked}: expected a folder of images, found no folder")
     return str(Path(asked).resolve()) if asked else ""
 
@@ -272,7 +270,7 @@ def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) ->
     """The recipe named, `quick` if none is, with the changes that `--set` and others ask for."""
     from fmnist.recipes.shipped import parse_settings, recipe
 
-    return recipe(name or "quick", **parse_settings(settings or []) | changes)
+    return recipe("quick" if name is None else name, **parse_settings(settings or []) | changes)
 
 
 def open_finished(paths: Iterable[Path]) -> list["Run"]:
@@ -310,4 +308,4 @@ def recorded_folder(recorded: dict[str, Any], asked: Path | None) -> Path | None
     if asked or not folder:
         return asked
     known = recorded.get("name") == "fashion-mnist"  # is found anew if the folder is gone
-    return None if known and not Path(folder).is_dir() else Path(folder)
+    return None if known and not is_folder(folder) else Path(folder)

@@ -20,6 +20,7 @@ from fmnist.cli.options import (
     print_json,
     say,
 )
+from fmnist.cli.paths import Command, Group
 from fmnist.cli.tables import short_score, show_score, table
 from fmnist.errors import FmnistError, UsageError, printable
 from fmnist.recipes.recipe import current_name
@@ -39,7 +40,7 @@ def run_row(run: "Run") -> dict[str, Any]:
         recorded = run.recipe_json.get("name")
         if not isinstance(recorded, str):
             raise
-        name = current_name(recorded)
+        name = printable(current_name(recorded))
         changes = {"of_another_version": str(error)}
     return {
         "run": run.name,
@@ -124,7 +125,7 @@ def show_run(run: "Run") -> None:
     members = env.get("members", [])
     state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else "unfinished"
     state = f"{len(members)} members {state}" if members else state
-    print(f"{run.path}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
+    print(f"{printable(str(run.path))}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
     engine = f"{env['backend']} {env['versions'].get(env['backend'], '')}"
     print(
         f"{env['precision']} on {env['device']}, {engine}, "
@@ -163,7 +164,7 @@ def show_run(run: "Run") -> None:
         show_score(read_score(best))
 
 
-runs_app = typer.Typer(rich_markup_mode=None)
+runs_app = typer.Typer(cls=Group, rich_markup_mode=None)
 
 
 @runs_app.callback(invoke_without_command=True)
@@ -211,7 +212,7 @@ def runs(
         print(f"no runs in {folder} yet; `fmnist train` makes one")
 
 
-@runs_app.command()
+@runs_app.command(cls=Command)
 def show(run: RunFolder, as_json: Json = False) -> None:
     """Show one run in full.
 
@@ -235,7 +236,7 @@ def show(run: RunFolder, as_json: Json = False) -> None:
     )
 
 
-@runs_app.command()
+@runs_app.command(cls=Command)
 def delete(
     runs: RunFolders,
     yes: Annotated[
@@ -264,6 +265,6 @@ def delete(
     for run in opened:
         deletion.delete(run)
         if not as_json:
-            print(f"deleted {run.path}")
+            print(f"deleted {printable(str(run.path))}")
     if as_json:
         print_json({"deleted": [str(run.path) for run in opened]})

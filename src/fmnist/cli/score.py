@@ -22,7 +22,7 @@ from fmnist.cli.options import (
     print_json,
 )
 from fmnist.cli.tables import paragraph, table
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, UsageError, printable
 
 if TYPE_CHECKING:
     from fmnist.scoring.compare import Pair, Subject
@@ -35,8 +35,8 @@ def show_verification(result: "Verification") -> None:
     for check in result.checks:
         least = "at least " if check.changed and not check.exact else ""
         print(
-            f"{result.run}: {'verified' if check.passed else 'NOT VERIFIED'}, {check.split} "
-            f"{check.correct:,} of {check.n:,} right, recorded {check.claimed:,}; "
+            f"{printable(result.run)}: {'verified' if check.passed else 'NOT VERIFIED'}, "
+            f"{check.split} {check.correct:,} of {check.n:,} right, recorded {check.claimed:,}; "
             f"answers changed: {least}{check.changed:,} ({check.allowed:,} allowed on "
             f"{machine} machine)"
         )

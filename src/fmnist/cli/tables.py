@@ -52,7 +52,7 @@ def terminal_width(stream: TextIO | None = None) -> int:
 def paragraph(text: str) -> None:
     """Print a text whose words no terminal breaks."""
     width = terminal_width()
-    print(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
+    print(textwrap.fill(printable(text), width, break_long_words=False, break_on_hyphens=False))
 
 
 def drawn_table(

@@ -1,6 +1,7 @@
 """Describes a data set: counts, brightness, duplicates, and a picture of samples."""
 
 import hashlib
+import io
 import os
 from itertools import combinations
 from pathlib import Path
@@ -8,8 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from fmnist import files
 from fmnist.data.splits import Data, mean_and_deviation
 from fmnist.errors import UsageError
+
+MARK = "made by fmnist data"
+PICTURES: dict[str, dict[str, Any]] = {  # how a picture of each kind gets the mark
+    ".png": {"metadata": {"Software": MARK}},
+    ".svg": {"metadata": {"Creator": MARK}},
+    ".pdf": {"metadata": {"Creator": MARK}},
+    ".jpg": {"pil_kwargs": {"comment": MARK}},
+}
 
 
 def describe(data: Data) -> dict[str, Any]:
@@ -54,11 +64,12 @@ def describe(data: Data) -> dict[str, Any]:
 def draw_samples(data: Data, path: str | os.PathLike[str], per_class: int = 10) -> None:
     """Write a picture of train's first `per_class` images of each class, one row per class.
 
-    The suffix of `path` chooses the format (.png, .svg, .pdf). Raises UsageError where it cannot be
-    written.
+    The suffix of `path` chooses the format. Raises UsageError for another one, and for a file that
+    is no such picture, RunError where it cannot be written.
     """
     if per_class < 1:
         raise UsageError(f"per_class: expected at least 1, received {per_class}")
+    path = check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,9 +99,16 @@ def draw_samples(data: Data, path: str | os.PathLike[str], per_class: int = 10) 
     right, bottom = per_class * (width + gap), len(data.classes) * (height + gap)
     axes.set_xlim(-names / cell * (width + gap), right)
     axes.set_ylim(bottom, -gap)
-    try:
-        figure.savefig(Path(path))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path}: the picture cannot be written ({error}); choose another path"
-        ) from None
+    form, drawn = path.suffix.lower(), io.BytesIO()
+    figure.savefig(drawn, format=form[1:], **PICTURES[form])
+    # From memory: into a file, Pillow's JPEG encoder takes no note of a disk that is full.
+    files.write_own(path, MARK, lambda place: place.write_bytes(drawn.getvalue()))
+
+
+def check_picture(path: str | os.PathLike[str]) -> Path:
+    """The path of a picture to draw. Raises UsageError as `draw_samples` does."""
+    path = Path(path)
+    if path.suffix.lower() not in PICTURES:
+        raise UsageError(f"{path}: expected a name in {', '.join(PICTURES)}")
+    files.require_own(path, MARK)
+    return path

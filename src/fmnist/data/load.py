@@ -5,6 +5,7 @@ split stays sealed; its validation split is drawn from train once and for all, s
 every version chooses on the same images.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def load_data(
     if chosen is None:
         place, files = sources.obtain_set(progress, report)
         return read_idx_files(FASHION_MNIST, FASHION_MNIST_CLASSES, place, files)
-    place = Path(chosen).expanduser()
+    place = Path(chosen)
+    with contextlib.suppress(RuntimeError):  # ~nobody is a name like any other
+        place = place.expanduser()
     try:
         return _from_folder(place, place.resolve().name or "data", report)
     except OSError as error:

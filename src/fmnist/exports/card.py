@@ -3,7 +3,7 @@
 `card.json` for programs, `card.html` for people. Both say what the file scores as it lies there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fmnist import files, system
 from fmnist.data.fashion_mnist import FASHION_MNIST
+from fmnist.errors import UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS, plain
 from fmnist.report import plots
@@ -21,6 +22,7 @@ from fmnist.scoring.figures import Score, calibration_bins, expected_calibration
 from fmnist.version import __version__
 
 FILES = ("card.json", "card.html")
+MARKS = {"card.json": '"calibrated_on": ', "card.html": "– model card</title>"}
 
 
 def write(
@@ -86,6 +88,18 @@ def write(
     files.write_json(folder / "card.json", values)
     text = _render(values, logits, labels)
     files.write_whole(folder / "card.html", lambda p: p.write_text(text, "utf-8", "replace"))
+
+
+def require_own(folder: Path, names: Sequence[str]) -> None:
+    """Raise UsageError unless the files of these `names` in a folder are new, or an export's.
+
+    A model has no mark of its own: the card beside it says that it is one.
+    """
+    for name in names:
+        path = folder / name
+        files.require_own(path, MARKS.get(name, ""))
+        if path.exists() and not (folder / "card.json").exists():
+            raise UsageError(f"{path}: expected an earlier export, found no card.json beside it")
 
 
 def _words(run: Run, score: Score) -> dict[str, Any]:

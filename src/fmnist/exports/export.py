@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -63,10 +64,11 @@ def export(
             sizes and SHA-256 stand in `weights.json`. The system's `cat` joins them.
         calibrate: for a run trained on all images, a run of the same recipe that kept val apart.
             Its val gives the temperature. Without it the temperature is 1.
-        replace: overwrite existing files (never a run folder).
+        replace: overwrite the files of an earlier export (never a run folder, never other files).
 
     Raises RunError for a run without weights, UsageError for files that exist, FmnistError if
-    accuracy falls by more than 0.5 points or a weight does not fit float16. No files are left then.
+    accuracy falls by more than 0.5 points, a weight does not fit float16 or nothing can be written.
+    No files are left then.
     """
     run = find_run(run)
     if format not in STORAGES:
@@ -91,10 +93,7 @@ def export(
     out = Path(out) if out is not None else Path("exports") / f"{run.name}-{format}-{chosen}"
     if shares and replace:
         raise UsageError("--replace: a run folder is never written over; leave it out")
-    for path in [out] if shares else [out / name for name in (FILES[format], *card.FILES)]:
-        if path.exists() and not replace:
-            more = "" if shares else ", or --replace it"
-            raise UsageError(f"{path}: exists already; choose another folder by --out{more}")
+    _require_place(out, () if shares else (FILES[format], *card.FILES), replace)
     run.require_weights()
     if data is None:
         data = load_data(run.env["data"].get("folder"))
@@ -107,9 +106,23 @@ def export(
             _make(hidden, out)
             made = convert(run, data, format, chosen, hidden, calibrate)
         _place(hidden, out, merge=not shares)
+    except OSError as error:  # of the formats' own writers; a reader's is a RunError
+        raise FmnistError(f"{out}: could not be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return dataclasses.replace(made, folder=str(out))
+
+
+def _require_place(out: Path, names: Sequence[str], replace: bool) -> None:
+    """Raise UsageError unless a new folder, or files of these names in it, can be put at `out`."""
+    if names and os.path.lexists(out) and not out.is_dir():
+        raise UsageError(f"{out}: expected a folder, found something else; name another by --out")
+    for path in [out / name for name in names] or [out]:
+        if os.path.lexists(path) and not replace:
+            more = ", or --replace it" if names else ""
+            raise UsageError(f"{path}: exists already; choose another folder by --out{more}")
+    if replace:
+        card.require_own(out, names)
 
 
 def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | None) -> Export:

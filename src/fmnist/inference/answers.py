@@ -1,6 +1,8 @@
 """The answers that `fmnist predict` prints and draws, one for each image."""
 
+import contextlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmnist.errors import UsageError, printable
-from fmnist.files import write_whole
+from fmnist.files import require_own, write_own
 from fmnist.inference.classifier import Classifier, energy
 from fmnist.inference.inputs import KEPT, Given, read
 from fmnist.inference.photos import SIDE
@@ -18,6 +20,7 @@ from fmnist.system import usable_processors
 if TYPE_CHECKING:
     from PIL import Image
 
+MARK = "made by fmnist predict"
 UNLIKE = "does not look like any of the classes"
 
 
@@ -35,7 +38,8 @@ def answer(
 
     `say` gets a line for each refused image and for each likely mistake. `show_in` is a folder for
     a picture of each image, or a .png file for one image. Raises UsageError for options that do not
-    fit the model or the images, RunError where a picture cannot be written.
+    fit the model or the images and for a file that is no such picture, RunError where one cannot
+    be written.
     """
     if classifier.shape != (SIDE, SIDE) and not as_is:
         height, width = classifier.shape
@@ -100,8 +104,12 @@ class _Show:
     def __init__(self, place: Path, words: Sequence[str]) -> None:
         self.place, self.one = place, place.suffix.lower() == ".png"
         self.written: set[Path] = set()
-        if self.one and any(Path(word).exists() and _same(place, Path(word)) for word in words):
+        if self.one and any(_same(place, word) for word in words):
             raise UsageError(f"--show: {place} is the photo itself; name another file")
+        if self.one:
+            require_own(place, MARK)
+        elif os.path.lexists(place) and not place.is_dir():
+            raise UsageError(f"--show: expected a folder or a .png file, received {place}")
 
     def write(self, given: Given) -> None:
         path = self.place
@@ -113,13 +121,18 @@ class _Show:
             while path in self.written:
                 number += 1
                 path = self.place / f"{name}.{number}.seen.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
+        from PIL.PngImagePlugin import PngInfo
+
+        about = PngInfo()
+        about.add_text("Software", MARK)
         self.written.add(path)
-        write_whole(path, lambda temporary: beside(given).save(temporary, "PNG"))
+        write_own(path, MARK, lambda place: beside(given).save(place, "PNG", pnginfo=about))
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and one.samefile(other)
+def _same(one: Path, other: str) -> bool:
+    with contextlib.suppress(OSError):  # a name that is no file's
+        return one.samefile(other)
+    return False
 
 
 def beside(given: Given) -> "Image.Image":

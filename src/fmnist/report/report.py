@@ -25,6 +25,7 @@ from fmnist.scoring.views import BATCH
 
 OCCLUDED = 4  # right answers, and as many mistakes, whose regions are looked at
 FILTERS = 64  # of the first layer
+MARK = "– fmnist report</title>"
 
 
 def choose_split(opened: Sequence[Run], asked: str | None = None) -> str:
@@ -56,7 +57,7 @@ def write_report(
         opened: one run, which is shown in full, or several, which are compared with the first.
         split: "val" or "test", as `choose_split` gives it.
         data: the data that the runs were trained on; for the pictures.
-        out: the file, written anew where it exists; by default `reports/NAME.html`.
+        out: the file, new or an earlier report; by default `reports/NAME.html`.
         images: of one run, the images by their index in the split for which to show the regions
             that mattered; by default some right answers and the most confident mistakes.
 
@@ -65,6 +66,11 @@ def write_report(
     """
     if images and len(opened) > 1:
         raise UsageError("--images: is for a report on one run; leave it out")
+    compact = len(opened) > 1
+    if out is None:
+        more = f"-and-{len(opened) - 1}-more" if compact else ""
+        out = Path("reports") / f"{opened[0].name}{more}.html"
+    files.require_own(out, MARK)
     subjects = [open_subject([run], split) for run in opened]
     shown = data.test.open() if split == "test" else data.val
     for subject in subjects:
@@ -74,21 +80,13 @@ def write_report(
             f"--images: expected 0 to {len(shown) - 1}, the images of {split}, received "
             f"{','.join(map(str, images))}"
         )
-    compact = len(opened) > 1
     described = [describe_run(each, split, compact) for each in subjects]
     comparison = describe_comparison(subjects) if compact else None
     inside = None if compact else _look_inside(subjects[0], shown, images)
-    if out is None:
-        more = f"-and-{len(opened) - 1}-more" if compact else ""
-        out = Path("reports") / f"{opened[0].name}{more}.html"
     text = _render(
         shown, split=split, data=data.name, runs=described, comparison=comparison, inside=inside
     )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{out.parent}: could not be made ({error.strerror or error})") from error
-    files.write_whole(out, lambda p: p.write_text(text, encoding="utf-8", errors="replace"))
+    files.write_own(out, MARK, lambda p: p.write_text(text, encoding="utf-8", errors="replace"))
     return {
         "report": str(out),
         "split": split,

@@ -2,22 +2,34 @@
 
 import contextlib
 import itertools
+import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
+from fmnist import files
 from fmnist.errors import RunError
 
 
-def make_folder(path: Path | None, parent: str, name: str, refusal: Callable[[Path], str]) -> Path:
-    """Make a folder that holds an empty file `lock`, and return its path.
+def make_folder(
+    path: Path | None,
+    parent: str,
+    name: str,
+    refusal: Callable[[Path], str],
+    fill: Callable[[Path], object],
+) -> Path:
+    """Make a folder that holds a file `lock` and what `fill` writes into it, and return its path.
 
     Args:
         path: the folder; None: a new one in `parent`, named by the time and `name`.
         refusal: makes the message for a folder that exists and is not empty.
+        fill: is called under the lock. If it fails, the folder is removed.
 
-    Raises RunError. If two processes ask for the same folder at once, only one gets it.
+    Raises RunError. If two processes ask for the same folder at once, only one gets it. A folder
+    that a killed process left before it was filled counts as empty.
     """
     if path is not None:
         refuse_existing(path, refusal)
@@ -27,7 +39,8 @@ def make_folder(path: Path | None, parent: str, name: str, refusal: Callable[[Pa
         folder = path if path is not None else made_up
         try:
             folder.mkdir(parents=True, exist_ok=path is not None)
-            (folder / "lock").touch(exist_ok=False)
+            if os.name == "nt":  # where no lock keeps another process out
+                (folder / "lock").touch(exist_ok=False)
         except FileExistsError:
             if path is not None:
                 raise RunError(refusal(folder)) from None
@@ -35,13 +48,27 @@ def make_folder(path: Path | None, parent: str, name: str, refusal: Callable[[Pa
             raise RunError(f"{folder}: could not be made ({error.strerror or error})") from error
         else:
             break
+    with files.held(folder / "lock", refusal(folder)):
+        refuse_existing(folder, refusal)  # another process may have filled it by now
+        try:
+            fill(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return folder
 
 
 def refuse_existing(path: Path, refusal: Callable[[Path], str]) -> None:
-    """Raise RunError with `refusal` for a path that exists, unless it is an empty folder."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Raise RunError with `refusal` for a path that exists, unless it is a folder to be filled."""
+    if path.exists() and not (path.is_dir() and _is_unfilled(path)):
         raise RunError(refusal(path))
+
+
+def _is_unfilled(folder: Path) -> bool:
+    """Whether a folder is empty, or holds what a process that was killed in `fill` leaves."""
+    names = {entry.name for entry in folder.iterdir()}
+    rest = {name for name in names if not fnmatch(name, ".*.tmp")} - {"lock", "env.json"}
+    return not names or ("lock" in names and not rest and not (folder / "lock").stat().st_size)
 
 
 def require_plain_files(run: Path) -> None:
@@ -54,3 +81,14 @@ def require_plain_files(run: Path) -> None:
             mode = entry.stat().st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise RunError(f"{entry}: expected a file, found a pipe or device")
+
+
+def require_same_files(run: Path, known: Mapping[str, os.stat_result | None]) -> None:
+    """Raise RunError unless the files of these names in a run folder are the `known` ones."""
+    with contextlib.suppress(OSError):
+        if all(not was or os.path.samestat(was, (run / n).stat()) for n, was in known.items()):
+            return
+    raise RunError(
+        f"{run}: could not be written, since the run was moved away from there; move it back, then "
+        "resume it by fmnist train --resume, or score it again"
+    )

@@ -1,5 +1,7 @@
 """The command that reproduces a run."""
 
+from pathlib import Path
+
 from fmnist.data.fashion_mnist import FASHION_MNIST
 from fmnist.recipes.networks.ensemble import Ensemble
 from fmnist.recipes.shipped import RECIPES, changes_of
@@ -13,9 +15,10 @@ def training_command(run: Run) -> str:
     recipe, env = run.recipe, run.env
     if isinstance(recipe.options, Ensemble):
         equal = recipe.fit_on == "train" and len(set(recipe.options.weights)) == 1
-        members = [member["run"] for member in env.get("members", [])]
+        members = [Path(member["run"]) for member in env.get("members", [])]
         return command("ensemble", *members, *["--equal"] * equal)
-    words = ["train", recipe.name if recipe.name in RECIPES else str(run.path / "recipe.json")]
+    named = recipe.name if recipe.name in RECIPES else run.path / "recipe.json"
+    words: list[str | Path] = ["train", named]
     words += settings(changes_of(recipe))
     folder = env["data"].get("folder")
     if folder and env["data"]["name"] != FASHION_MNIST:

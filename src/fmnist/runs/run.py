@@ -9,12 +9,11 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from numpy.typing import NDArray
 
@@ -22,11 +21,12 @@ from fmnist import files
 from fmnist.errors import RunError, UsageError
 from fmnist.files import append_line, read_json, save_arrays, sha256, write_json
 from fmnist.recipes.recipe import Recipe
+from fmnist.runs import folders
 from fmnist.runs.arrays import read_logits, read_weights, write_logits
 from fmnist.runs.checkpoints import Checkpoints
-from fmnist.runs.commands import command, resume_command
-from fmnist.runs.folders import make_folder, refuse_existing, require_plain_files
+from fmnist.runs.commands import command, resume_command, typed
 from fmnist.runs.ledger import Ledger
+from fmnist.runs.origin import origin_of, require_origin
 from fmnist.runs.schemas import read_env, read_metrics, read_scores
 
 SCHEMA = 1
@@ -47,12 +47,17 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not (self.path / "recipe.json").is_file():
-            expected = "a run folder (with a recipe.json)"
-            raise RunError(
-                f"{self.path}: expected {expected}, found none; list runs with fmnist runs"
-            )
-        require_plain_files(self.path)
+        self._lock: IO[str] | None = None  # while this process trains the run
+        self._weights: os.stat_result | None = None  # of the file that was loaded from here
+        try:
+            if not (self.path / "recipe.json").is_file():
+                expected = "a run folder (with a recipe.json)"
+                raise RunError(
+                    f"{self.path}: expected {expected}, found none; list runs with fmnist runs"
+                )
+            folders.require_plain_files(self.path)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be read ({error.strerror or error})") from None
 
     @classmethod
     def create(
@@ -67,22 +72,19 @@ class Run:
         Raises RunError for a folder that exists and is not empty. `fill` may write more files into
         it. If that fails, the folder is removed.
         """
-        asked = Path(path) if path is not None else None
-        folder = make_folder(asked, "runs", recipe.name, _refusal)
-        # The recipe comes last, since a folder with a recipe is a run.
-        try:
+
+        def write(folder: Path) -> None:
             fill(folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
-        write_json(folder / "recipe.json", recipe.to_json())
-        return cls(folder)
+            write_json(folder / "env.json", {"schema": SCHEMA} | dict(env))
+            write_json(folder / "recipe.json", recipe.to_json())  # last: a folder with it is a run
+
+        asked = Path(path) if path is not None else None
+        return cls(folders.make_folder(asked, "runs", recipe.name, _refusal, write))
 
     @staticmethod
     def refuse_existing(path: str | os.PathLike[str]) -> None:
         """Raise RunError for a folder that exists and is not empty, as `create` does."""
-        refuse_existing(Path(path), _refusal)
+        folders.refuse_existing(Path(path), _refusal)
 
     def __fspath__(self) -> str:
         """The path, so that a run can be passed wherever a path can."""
@@ -116,8 +118,14 @@ class Run:
 
     def change_env(self, **values: Any) -> None:
         """Change some values of `env.json`."""
+        self.require_in_place()
         write_json(self.path / "env.json", read_env(self.path) | values)
         self.__dict__.pop("env", None)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What weights and checkpoints of this run are trained by, as `origin_of` says it."""
+        return origin_of(self.recipe_json, self.env)
 
     @cached_property
     def scores(self) -> Mapping[str, Any]:
@@ -126,6 +134,7 @@ class Run:
 
     def save_score(self, split: str, score: Mapping[str, Any]) -> None:
         """Put a split's score into `score.json`."""
+        self.require_in_place()
         scores = read_scores(self.path)  # another process may have scored another split meanwhile
         write_json(self.path / "score.json", scores | {split: dict(score)})
         self.__dict__.pop("scores", None)
@@ -159,7 +168,7 @@ class Run:
     @property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints, from which training resumes; a finished run has none."""
-        return Checkpoints(self.path / "checkpoint")
+        return Checkpoints(self)
 
     @property
     def ledger(self) -> Ledger:
@@ -174,10 +183,12 @@ class Run:
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
         """Append a line to `metrics.jsonl`."""
+        self.require_in_place()
         append_line(self.path / "metrics.jsonl", values)
 
     def keep_metrics(self, until: int) -> None:
         """Drop the lines after update number `until`, from which training is resumed."""
+        self.require_in_place()
         kept = [line for line in self.metrics() if line.get("update", 0) <= until]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         path = self.path / "metrics.jsonl"
@@ -187,12 +198,14 @@ class Run:
 
     def save_weights(self, weights: Arrays, about: Mapping[str, Any]) -> None:
         """Write `weights.safetensors`; `about` goes into its metadata as JSON."""
+        self.require_in_place()
         save_arrays(self.weights_path, weights, {"about": json.dumps(about, ensure_ascii=False)})
+        self._weights = None
 
     def require_weights(self) -> None:
         """Raise RunError where training has not finished."""
         if not self.finished and self.weights_path.with_name("weights.safetensors.000").exists():
-            whole = shlex.quote(str(self.weights_path))
+            whole = shlex.quote(typed(self.weights_path))
             joining = f"cat {whole}.??? > {whole}"
             raise RunError(
                 f"{self.path}: expected weights in one file, found parts; join them by: {joining}"
@@ -217,6 +230,7 @@ class Run:
         about = files.load_metadata(self.weights_path)
         form = {"classes": [str], "shape": [int], "mean": float, "deviation": float}
         files.require(about, form, f"{self.weights_path}: metadata")
+        require_origin(about, f"{self.weights_path}: metadata")
         return about
 
     def load_weights(
@@ -227,10 +241,12 @@ class Run:
         Weights stored as whole numbers are returned as float32.
         """
         self.require_weights()
+        self._weights = self.weights_path.stat()
         return read_weights(self.weights_path, expected)
 
     def save_logits(self, split: str, logits: NDArray[Any], labels: NDArray[Any]) -> None:
         """Write `SPLIT_logits.npz` with float32 logits (n, classes) and labels (n,)."""
+        self.require_in_place()
         write_logits(self._logits_path(split), logits, labels)
 
     def has_logits(self, split: str) -> bool:
@@ -254,14 +270,29 @@ class Run:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    def locked(self) -> contextlib.AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         """Hold the run for training; the lock dies with its process. RunError if it is held."""
-        return files.held(self.path / "lock", f"{self.path}: another process is training this run")
+        refusal = f"{self.path}: another process is training this run"
+        with files.held(self.path / "lock", refusal) as self._lock:
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def require_in_place(self) -> None:
+        """Raise RunError where another folder than this run's has come to stand at its path.
+
+        The lock says so while the run is trained, its weights' file once they were loaded.
+        """
+        lock = os.fstat(self._lock.fileno()) if self._lock else None
+        folders.require_same_files(self.path, {"lock": lock, self.weights_path.name: self._weights})
 
     # the ledger
 
     def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
         """Record that the test split was scored; returns how often, for these weights."""
+        self.require_in_place()
         before = self.times_opened()
         entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
         self.ledger.enter(entry | dict(values))
@@ -293,12 +324,14 @@ def find_run(name: str | os.PathLike[str]) -> Run:
     """The run at a path, or of that name under `runs/`; a run itself is returned as it is."""
     if isinstance(name, Run):
         return name
+    if not os.fspath(name):
+        raise RunError("expected a run folder or the name of a run, received an empty name")
     inside = Path("runs") / name
-    return Run(inside if not Path(name).exists() and inside.is_dir() else name)
+    return Run(inside if not os.path.lexists(name) and files.is_folder(inside) else name)
 
 
 def run_folders(folder: str | os.PathLike[str] = "runs") -> list[Path]:
     """The run folders in a folder, by name. RunError for a folder that does not exist."""
-    if Path(folder) != Path("runs") and not Path(folder).is_dir():
+    if Path(folder) != Path("runs") and not files.is_folder(folder):
         raise RunError(f"{folder}: expected a folder of runs, found none")
     return [p.parent for p in sorted(Path(folder).glob("*/recipe.json"))]

@@ -25,6 +25,7 @@ ENV_OPTIONAL = {
     "fmnist": str,
     "processes": int,
     "devices": int,
+    "halved": [int],
     "teachers": [{"run": str, "weights": str}],
     "members": [{"run": str, "weights": str}],
 }
@@ -51,6 +52,9 @@ def read_env(run: Path) -> dict[str, Any]:
     """`env.json` of a run folder, checked. Raises RunError."""
     path = run / "env.json"
     env = read_json(path)
+    for key, form in ENV_OPTIONAL.items():
+        if form is not str and key in env and env[key] is None:
+            del env[key]
     optional = {k: form for k, form in ENV_OPTIONAL.items() if env.get(k) is not None}
     require(env, ENV | optional, path)
     require(env["data"].get("folder", ""), str, f"{path}: data: folder")
@@ -58,6 +62,15 @@ def read_env(run: Path) -> dict[str, Any]:
     for key, limit in LIMITS.items():
         if not 1 <= env[key] <= limit:
             raise RunError(f"{path}: {key}: expected 1 to {limit:,}, found {env[key]}")
+    if not (0 <= env["mean"] <= 1 and 0 < env["deviation"] <= 1):
+        raise RunError(
+            f"{path}: expected mean and deviation of pixels from 0 to 1, deviation above 0, found "
+            f"{env['mean']:g} and {env['deviation']:g}"
+        )
+    if len(env["shape"]) != 3 or min(env["shape"]) < 1:
+        raise RunError(
+            f"{path}: expected the data's image shape (height, width, 1), found {env['shape'][:4]}"
+        )
     return env
 
 

@@ -11,6 +11,7 @@ from fmnist.data.splits import Data
 from fmnist.engine import backend
 from fmnist.errors import RunError
 from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.runs.origin import require_unchanged
 from fmnist.runs.run import Run, find_run
 from fmnist.runs.same_data import changes_of_data, require_same_data
 from fmnist.scoring import evaluate as evaluation
@@ -119,11 +120,12 @@ def verify(run: Run | str, data: Data) -> Verification:
     threads already, 0.2 % of them may change. Nothing in the run folder is
     written. Scoring test is noted in the ledger as any other scoring.
 
-    Raises RunError for a run without weights or scores, and for other data or another validation
-    split, since the scores are then not comparable.
+    Raises RunError for a run without weights or scores, for a recipe or an environment that has
+    changed since, and for other data or another validation split, since the scores are then not
+    comparable.
     """
     run = find_run(run)
-    run.require_weights()
+    require_unchanged(run, run.about_weights(), "its weights")
     claims = run.scores
     if not claims:
         raise RunError(f"{run.path}: expected a score to verify, found none; use fmnist evaluate")

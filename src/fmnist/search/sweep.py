@@ -97,8 +97,9 @@ class Sweep:
         over = list(over)
         space.parse_over(over, recipe)
         asked = Path(path) if path is not None else None
-        folder = make_folder(asked, "sweeps", recipe.name, _refusal)
-        (folder / "trials").mkdir()
+        folder = make_folder(
+            asked, "sweeps", recipe.name, _refusal, lambda folder: (folder / "trials").mkdir()
+        )
         files.write_json(folder / "base.json", recipe.to_json())
         files.write_json(
             folder / "sweep.json",
@@ -270,7 +271,7 @@ class Sweep:
             return
         if not (folder / "recipe.json").exists():  # what is there was cut off before it began
             shutil.rmtree(folder, ignore_errors=True)
-            words = ["train", str(self.path / "base.json"), "--run", str(folder)]
+            words = ["train", str(self.path.absolute() / "base.json"), "--run", str(folder)]
             words += self.words_of(trial)
         elif Run(folder).finished:
             yield None
@@ -322,7 +323,9 @@ class Sweep:
         """The command that trains a trial's recipe on all images and scores it on test."""
         values = {name: plain(value) for name, value in row["values"].items()}
         recipe = self.recipe.changed(**values)
-        words = [recipe.name if recipe.name in RECIPES else f"{row['run']}/recipe.json"]
+        words: list[str | Path] = [
+            recipe.name if recipe.name in RECIPES else Path(row["run"]) / "recipe.json"
+        ]
         words += settings(changes_of(recipe))
         data = ["--data", self.about["data"]] if self.about["data"] else []
         line = command("train", *words, *data, "--fit-on", "all", "--test")

@@ -18,6 +18,7 @@ from fmnist.errors import RunError, UsageError
 from fmnist.recipes.networks.ensemble import LARGEST_WEIGHT, Ensemble
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS
+from fmnist.runs.origin import origin_of
 from fmnist.runs.run import SCHEMA, Run, now
 from fmnist.scoring.figures import probabilities
 from fmnist.training.environment import of_ensemble
@@ -113,7 +114,7 @@ def _write(
     last = (lines[-1] for run in members if (lines := run.metrics()))
     seconds = round(sum(line["seconds"] for line in last), 3)
     about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
-    about |= {"schema": SCHEMA, "form": "ensemble"}
+    about |= {"schema": SCHEMA, "form": "ensemble", "origin": origin_of(recipe.to_json(), env)}
 
     def fill(folder: Path) -> None:
         line = {"finished": now(), "update": 0, "seconds": seconds}

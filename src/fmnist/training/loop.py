@@ -109,7 +109,9 @@ class Loop:
         size = half_the_micro_batch(
             self.task, self.trainer.micro_batch, self.run.path, self.update + 1
         )
-        self.run.change_env(micro_batch=size)
+        halved = self.task.env.setdefault("halved", [])
+        halved.append(self.trainer.micro_batch)
+        self.run.change_env(micro_batch=size, halved=halved)
         self.running.clear()
         self.trainer.restart(size)
         self.update = self.begin()

@@ -32,7 +32,7 @@ def main() -> None:
     for _ in range(2):
         float(trainer.updater(np.arange(count))["loss"])
     with tempfile.TemporaryDirectory() as place:
-        run = Run.create(Path(place) / "run", recipe, env)
+        run = Run.create(Path(place) / "run", recipe, env | {"micro_batch": size})
         checkpointing.save(run, trainer, 2, Stopwatch())
     print(system.peak())
 

@@ -48,4 +48,5 @@ def _score_val(run: Run, trainer: Trainer) -> None:
 def _write_weights(run: Run, env: dict[str, Any], weights: dict[str, NDArray[Any]]) -> None:
     """They come last: with them the run is finished."""
     about = {key: env[key] for key in ("mean", "deviation", "shape", "classes")}
-    run.save_weights(weights, about | {"schema": SCHEMA, "form": "last update"})
+    about |= {"schema": SCHEMA, "form": "last update", "origin": run.origin}
+    run.save_weights(weights, about)
