@@ -36,7 +36,7 @@ class DataError(FmnistError):
 
 
 class NonFiniteLossError(FmnistError):
-    """The loss became NaN or infinite; the last good checkpoint is kept. Exit code 4."""
+    """The loss became NaN or infinite; a checkpoint from before it is kept. Exit code 4."""
 
     exit_code = 4
 

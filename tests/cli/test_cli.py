@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -517,6 +518,8 @@ def test_without_logits_on_another_machine_it_is_the_confusion(trained, tmp_path
 def test_a_run_of_another_number_of_threads_verifies_as_on_another_machine(trained, tmp_path):
     """TensorFlow, once it has begun to compute, keeps the number of its threads."""
     path = copied(trained[0], tmp_path, threads=Run(trained[0]).env["threads"] + 1)
+    run = Run(path)
+    run.save_weights(run.load_weights(), run.about_weights() | {"origin": run.origin})
     (result,) = call("verify", path, "--json").json
     assert (result["passed"], result["same_machine"]) == (True, False)
     assert re.match(r"threads \d+, now \d+$", result["differences"]["environment"][-1])
@@ -685,6 +688,26 @@ def test_before_the_first_run_there_is_nothing_to_table(tmp_path, monkeypatch):
     assert (done.code, done.err) == (0, "")
     assert done.out == "no runs in runs yet; `fmnist train` makes one\n"
     assert "expected a folder of runs" in refused(call("runs", "--in", tmp_path / "none"), 5)
+
+
+def test_what_nobody_expected_is_one_line_that_names_a_log(trained, tmp_path, monkeypatch):
+    """A fault put into the command, since none is known."""
+    from fmnist.cli import runs
+
+    def broken(run):
+        raise ZeroDivisionError("division by zero\x1b[2J")
+
+    monkeypatch.setattr(runs, "run_row", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    error = refused(call("runs", "--in", trained[0].parent), 1)
+    assert "ZeroDivisionError: division by zero?[2J; this is a fault in fmnist" in error
+    (log,) = tmp_path.glob("fmnist-*.log")
+    assert str(log) in error
+    text = log.read_text(encoding="utf-8")
+    assert text.startswith("fmnist runs --in ")
+    assert "Traceback" in text
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert "please report it" in refused(call("runs", "--in", trained[0].parent), 1)
 
 
 def test_runs_tables_and_shows(trained):

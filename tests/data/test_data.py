@@ -110,6 +110,26 @@ def test_a_set_of_one_class_is_refused(tmp_path: Path) -> None:
         load_data(write_idx_set(tmp_path / "set", classes=1))
 
 
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_images_of_one_value_are_refused(tmp_path: Path, value: int) -> None:
+    """As floats of 0 to 1 cast to bytes are, and drawings in the alpha channel."""
+    folder = write_idx_set(tmp_path / "set", train=300, test=60)
+    for path in folder.glob("train-images*"):
+        path.unlink()
+    images = np.full((300, 28, 28), value, np.uint8)
+    write_idx(folder / "train-images-idx3-ubyte", images)
+    with pytest.raises(DataError, match=f"received {value} in every pixel; .* save grey values"):
+        load_data(folder)
+    drawing = Image.new("RGBA", (28, 28))
+    drawing.putalpha(Image.linear_gradient("L").resize((28, 28)))
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "drawn" / name).mkdir(parents=True)
+        for number in range(3):
+            drawing.save(tmp_path / "drawn" / name / f"{number}.png")
+    with pytest.raises(DataError, match="alpha channel"):
+        load_data(tmp_path / "drawn")
+
+
 def test_a_folder_that_holds_nothing_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train/<class>.* received neither; check --data"):
         load_data(tmp_path)
@@ -121,12 +141,14 @@ def test_a_folder_that_holds_nothing_says_what_is_expected(tmp_path: Path) -> No
 
 
 def write_digits(folder: Path) -> Path:
-    """A set with plain MNIST's label counts; its images are small and blank."""
+    """A set with plain MNIST's label counts; its images are small and nearly blank."""
     folder.mkdir()
     for name, counts in (("train", MNIST_TRAIN_COUNTS), ("t10k", MNIST_TEST_COUNTS)):
         labels = np.repeat(np.arange(10, dtype=np.uint8), counts)
         write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
-        write_idx(folder / f"{name}-images-idx3-ubyte", np.zeros((len(labels), 2, 2), np.uint8))
+        images = np.zeros((len(labels), 2, 2), np.uint8)
+        images[:, 0, 0] = 255
+        write_idx(folder / f"{name}-images-idx3-ubyte", images)
     return folder
 
 

@@ -1,7 +1,10 @@
 """Whole runs on a small set: what is written, exact resume, fresh starts, refusals."""
 
+import gc
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -11,6 +14,7 @@ from tiny import QUIET, StopAt, history, plain, small, weights_hash
 
 from fmnist import files, system
 from fmnist.data.load import load_data
+from fmnist.engine import backend
 from fmnist.errors import NonFiniteLossError, RunError, UsageError
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate
@@ -196,13 +200,47 @@ def test_division_by_memory_does_not_change_the_result(data, tmp_path):
 def test_non_finite_loss_names_the_update_and_keeps_the_checkpoint(data, tmp_path):
     # Far too high a rate: the first update is fine, a later one is not.
     chosen = plain(learning_rate=1000, weight_decay=10, warmup=0)
-    with pytest.raises(NonFiniteLossError, match=r"update \d+: expected a finite loss"):
+    said = r"update \d+: expected a finite loss.* keeps its last good checkpoint"
+    with pytest.raises(NonFiniteLossError, match=said):
         train(chosen, data, tmp_path / "run", checkpoint_seconds=0, progress=QUIET)
     run = Run(tmp_path / "run")
     assert not run.finished
     arrays, manifest = run.checkpoints.load()
     assert manifest["update"] >= 1
     assert all(np.isfinite(a).all() for a in arrays.values())
+
+
+def test_what_ends_a_training_stands_in_its_folder_until_it_is_resumed(
+    whole, data, tmp_path, monkeypatch
+):
+    """Of whatever kind: here a fault in the middle, which is passed on as it is."""
+
+    def broken(trainer, update):
+        if update == 4:
+            raise ZeroDivisionError("division by\nzero")
+        return step(trainer, update)
+
+    step = Trainer.step
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", broken)
+        with pytest.raises(ZeroDivisionError):
+            train(small(), data, tmp_path / "run", progress=QUIET)
+    run = Run(tmp_path / "run")
+    assert run.env["ended"]["why"] == "ZeroDivisionError: division by?zero"
+    assert not run.finished
+    resumed = resume(run, data, progress=QUIET)
+    assert "ended" not in Run(tmp_path / "run").env
+    assert weights_hash(resumed) == weights_hash(whole)
+
+
+def test_a_first_update_that_is_no_number_promises_no_checkpoint(data, tmp_path, recwarn):
+    chosen = plain(learning_rate=1000, weight_decay=10, warmup=0, epochs=1)
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(chosen, data, tmp_path / "run", progress=QUIET)
+    assert "lower learning_rate" in str(caught.value)
+    assert "checkpoint" not in str(caught.value)
+    assert Run(tmp_path / "run").env["ended"]["why"] == str(caught.value)
+    assert not recwarn.list
 
 
 def test_weights_that_are_no_numbers_are_no_result(data, tmp_path):
@@ -234,6 +272,43 @@ def test_micro_batch_of_a_model_with_batch_statistics_belongs_to_the_recipe(data
 counts_peaks = pytest.mark.skipif(
     system.peak() is None, reason="this system keeps no account of peaks"
 )
+
+
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="TensorFlow's graphs")
+def test_a_training_leaves_no_graph_behind(data, tmp_path, capfd):
+    """And TensorFlow has nothing to say about tracing again."""
+
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    before = graphs()
+    for optimizer in ("muon", "adamw"):
+        train(plain(optimizer=optimizer), data, tmp_path / optimizer, progress=QUIET)
+    assert graphs() == before
+    assert capfd.readouterr().err == ""
+
+
+@counts_peaks
+@pytest.mark.chaos
+def test_memory_does_not_grow_from_training_to_training(data, tmp_path):
+    """In a process of its own, of which nothing else changes the size."""
+    code = f"""if True:
+        import fmnist
+        from fmnist.training.progress import Progress
+        data = fmnist.load_data({str(data.folder)!r})
+        for seed in range(20):
+            chosen = fmnist.recipe("quick", epochs=1, seed=seed)
+            fmnist.train(chosen, data, f"x/{{seed}}", progress=Progress("none"))
+            status = open("/proc/self/statm").read().split()
+            print(int(status[1]) * 4096)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    resident = [int(line) for line in done.stdout.split()]
+    assert resident[-1] - resident[2] < 30e6, resident
+    assert "retracing" not in done.stderr
 
 
 @counts_peaks

@@ -7,7 +7,10 @@ import contextlib
 import errno
 import io
 import os
+import shlex
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
@@ -24,7 +27,7 @@ from fmnist.cli.runs import runs_app
 from fmnist.cli.score import compare, evaluate, report, verify
 from fmnist.cli.search import sweep
 from fmnist.cli.train import ensemble, train
-from fmnist.errors import FmnistError, OutOfMemoryError
+from fmnist.errors import FmnistError, OutOfMemoryError, printable
 from fmnist.version import __version__
 
 ABOUT = "Train, score and use image classifiers for Fashion-MNIST and data like it."
@@ -126,12 +129,30 @@ def main() -> NoReturn:
             'install it with: pip install "fmnist[train]"'
         )
         sys.exit(2)
-    except MemoryError as error:
+    except MemoryError as error:  # an Exception too
         say(f"error: memory is too small ({str(error) or 'no more is given'}); free some")
         sys.exit(OutOfMemoryError.exit_code)
+    except Exception as error:
+        say(f"error: {_unexpected(error)}")
+        sys.exit(1)
     finally:
         _flush()
     sys.exit(0)
+
+
+def _unexpected(error: Exception) -> str:
+    """A line for an error that nothing expected; its traceback goes into a file of its own."""
+    what = printable(f"{type(error).__name__}: {error}")[:300]
+    try:
+        number, log = tempfile.mkstemp(prefix="fmnist-", suffix=".log")
+        with open(number, "w", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            file.write(f"{shlex.join(sys.argv)}\n{''.join(traceback.format_exception(error))}")
+    except OSError:
+        return f"{what}; this is a fault in fmnist, or of this machine: please report it"
+    return (
+        f"{what}; this is a fault in fmnist, or of this machine: please report it with {log}, "
+        "which says where it was"
+    )
 
 
 def _flush() -> None:

@@ -123,7 +123,9 @@ def show_run(run: "Run") -> None:
 
     row, env = run_row(run), run.env
     members = env.get("members", [])
-    state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else "unfinished"
+    ended = env.get("ended") or {}
+    unfinished = f"unfinished ({ended['why']})" if ended else "unfinished"
+    state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else unfinished
     state = f"{len(members)} members {state}" if members else state
     print(f"{printable(str(run.path))}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
     engine = f"{env['backend']} {env['versions'].get(env['backend'], '')}"

@@ -131,6 +131,12 @@ def assemble(
             )
     if len(np.unique(known.labels)) < 2:
         raise DataError(f"{place}: expected images of at least two classes in train, received one")
+    if (value := known.images.min()) == known.images.max():
+        raise DataError(
+            f"{place}: expected train images with several values, received {value} in every pixel; "
+            "values of 0 to 1 cast to bytes, and drawings in the alpha channel, look like that: "
+            "save grey values of 0 to 255"
+        )
     indices = val_indices(known.labels)
     if not len(indices):
         raise DataError(

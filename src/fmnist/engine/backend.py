@@ -89,17 +89,25 @@ def threads() -> int:
         configured := tf.config.threading.get_intra_op_parallelism_threads()
     ):
         return int(configured)
+    return _processors()
+
+
+def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_threads(count: int) -> bool:
-    """Let the engine use `count` threads; False if it has begun to compute with another number."""
-    if BACKEND == "tensorflow" and count != threads():
+    """Let the engine use `count` threads, or as many as there are processors if that is less.
+
+    False where it uses another number: also where it has begun to compute with one.
+    """
+    usable = min(count, _processors())
+    if BACKEND == "tensorflow" and usable != threads():
         try:
-            tf.config.threading.set_intra_op_parallelism_threads(count)
+            tf.config.threading.set_intra_op_parallelism_threads(usable)
         except RuntimeError:
             return False
-    return True
+    return usable == count
 
 
 def versions() -> dict[str, str]:
@@ -130,14 +138,27 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
+def traced_once(function: Any, *arguments: tuple[tuple[int | None, ...], Any]) -> Any:
+    """A TensorFlow function of tensors of these shapes, where None is any size, and dtypes.
+
+    TensorFlow traces it once for all sizes. Each training has functions of its own; that the same
+    code is traced again for the next is no fault, which TensorFlow would warn of.
+    """
+    signature = [tf.TensorSpec(shape, dtype) for shape, dtype in arguments]
+    traced = tf.function(function, input_signature=signature)
+    traced._omit_frequent_tracing_warning = True
+    return traced
+
+
 def compile_inference(model: Any, prepare: Any) -> Callable[[Any], Any]:
-    """A function from a batch of arrays, through `prepare` and the model, to a NumPy array.
+    """A function from uint8 images (n, h, w, 1), through `prepare` and the model, to a NumPy array.
 
     It follows the model's weights as they change. Not Keras' `predict`, which compiles with XLA
     where it can: convolutions then take twice as long on TensorFlow's CPU device.
     """
     if BACKEND == "tensorflow":
-        forward = tf.function(lambda x: model(prepare(x), training=False), reduce_retracing=True)
+        images = (model.input_shape, "uint8")
+        forward = traced_once(lambda x: model(prepare(x), training=False), images)
         return lambda x: forward(x).numpy()
     pure = jax.jit(lambda w, s, x: model.stateless_call(w, s, prepare(x), training=False)[0])
 

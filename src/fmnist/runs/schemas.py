@@ -26,6 +26,7 @@ ENV_OPTIONAL = {
     "processes": int,
     "devices": int,
     "halved": [int],
+    "ended": {"when": str, "why": str},
     "teachers": [{"run": str, "weights": str}],
     "members": [{"run": str, "weights": str}],
 }

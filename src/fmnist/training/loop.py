@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fmnist.engine import backend, distributed
 from fmnist.runs.commands import resume_command
 from fmnist.runs.run import Run
@@ -138,9 +140,9 @@ class Loop:
         if val is None:
             return {}
         begin = time.perf_counter()
-        score = score_logits(
-            self.trainer.logits(val.images, "one"), val.labels, self.task.classes, "val"
-        )
+        logits = self.trainer.logits(val.images, "one")
+        with np.errstate(all="ignore"):  # what is no number is said below
+            score = score_logits(logits, val.labels, self.task.classes, "val")
         self.watch.scoring_seconds += time.perf_counter() - begin
         if not math.isfinite(score.loss):
             raise diverged(self.run.path, self.update, score.loss)

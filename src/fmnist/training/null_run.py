@@ -34,6 +34,7 @@ class NullRun:
 
     def __init__(self, path: Path) -> None:
         self.path, self.checkpoints = path, NullCheckpoints()
+        self.env: Mapping[str, Any] = {}
 
     def locked(self) -> AbstractContextManager[object]:
         """Hold nothing."""

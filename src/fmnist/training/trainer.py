@@ -109,13 +109,16 @@ def require_finite(arrays: Iterable[NDArray[Any]], run: Path, update: int) -> No
 
     Their sum is none then either, and takes no memory.
     """
-    if not all(math.isfinite(float(array.sum(dtype=np.float64))) for array in arrays):
+    with np.errstate(all="ignore"):
+        finite = all(math.isfinite(float(array.sum(dtype=np.float64))) for array in arrays)
+    if not finite:
         raise diverged(run, update, math.nan)
 
 
 def diverged(run: Path, update: int, loss: float) -> NonFiniteLossError:
     """The error for a loss that is NaN or infinite."""
+    kept = any((run / "checkpoint").glob("*.json"))
     return NonFiniteLossError(
-        f"update {update}: expected a finite loss, received {loss}; the last good checkpoint "
-        f"of {run} is kept; start a new run with a lower learning_rate"
+        f"update {update}: expected a finite loss, received {loss}; start a new run with a lower "
+        f"learning_rate ({run} {'keeps its last good checkpoint' if kept else 'is unfinished'})"
     )

@@ -216,13 +216,12 @@ class Updater:
         if backend.name() == "tensorflow":
             self._images, self._labels = images, labels
 
-            # An epoch's last batch is a short one: traced once for batches of any size.
-            batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
-            targets = tf.TensorSpec((None,), labels.dtype)
-
-            @tf.function(input_signature=(batch, targets))
-            def step(images: Any, labels: Any) -> Any:
+            def update(images: Any, labels: Any) -> Any:
                 return model.train_step((augment.standardise(images, mean, deviation), labels))
+
+            # An epoch's last batch is a short one.
+            batch = ((None, *images.shape[1:]), images.dtype)
+            step = backend.traced_once(update, batch, ((None,), labels.dtype))
 
         else:
             self._images, self._labels = map(distributed.give_to_all, (images, labels))
