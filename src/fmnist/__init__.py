@@ -1,9 +1,14 @@
 """Train, score and iterate over image classifiers for Fashion-MNIST and its kin."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from fmnist.version import __version__ as __version__
+
+# onnxruntime would write an identifier into the home folder and look up an address of its maker.
+# It reads this when it is imported, which only fmnist's modules do, after this one.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # The public names and where each lives; imported at first use, so that `import fmnist` is instant.
 _PUBLIC = {

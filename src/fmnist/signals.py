@@ -18,16 +18,19 @@ class Interrupted(FmnistError):
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals(*, repeated: bool = False) -> Iterator[list[int]]:
     """Collects SIGINT, SIGTERM and SIGHUP, so that a step can be finished first.
 
-    A second one acts at once. What is ignored, as SIGHUP is under nohup, stays ignored.
+    A second one acts at once, or is collected too if `repeated`. What is ignored, as SIGHUP is
+    under nohup, stays ignored.
     """
     caught: list[int] = []
     before: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(number)
+        if repeated:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
 

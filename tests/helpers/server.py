@@ -21,13 +21,17 @@ class Server:
     """`fmnist serve --model MODEL` on a free port, until the context ends.
 
     Without a model it is the one in the box. `limits` are values for the constants of fmnist's
-    modules, as {"serving.limits.HEAD_SECONDS": 1}.
+    modules, as {"serving.limits.HEAD_SECONDS": 1}; `first` is code to begin with.
     """
 
-    def __init__(self, model, limits=None, options=()):
-        code = "from pathlib import PosixPath, WindowsPath\n" + "".join(
-            f"import fmnist.{name.rpartition('.')[0]}\nfmnist.{name} = {value!r}\n"
-            for name, value in (limits or {}).items()
+    def __init__(self, model, limits=None, options=(), first=""):
+        code = (
+            first
+            + "from pathlib import PosixPath, WindowsPath\n"
+            + "".join(
+                f"import fmnist.{name.rpartition('.')[0]}\nfmnist.{name} = {value!r}\n"
+                for name, value in (limits or {}).items()
+            )
         )
         self.process = subprocess.Popen(
             [

@@ -1,17 +1,23 @@
 """The classifier of an ONNX file: its numbers, and what is refused."""
 
 import contextlib
+import os
+import subprocess
+import sys
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import ABOUT, CLASSES, weights, write_model
+from PIL import Image
 from scipy.special import logsumexp, softmax
 
 import fmnist
 from fmnist.errors import RunError, UsageError
+from fmnist.inference import trial
 from fmnist.inference.classifier import BATCH, Classifier, energy
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2 * BATCH + 3, 28, 28), dtype=np.uint8)
@@ -141,7 +147,7 @@ def test_weights_from_other_files_are_refused(tmp_path, monkeypatch):
 
 
 def test_numbers_that_are_none_are_refused(tmp_path):
-    broken = Classifier.load(write_model(tmp_path / "model.onnx", times=float("nan")))
+    broken = Classifier.open(write_model(tmp_path / "model.onnx", times=float("nan")))
     with pytest.raises(RunError, match="NaN or infinity"):
         broken.predict(IMAGES[:1])
 
@@ -169,4 +175,113 @@ def test_a_damaged_model_is_read_or_refused(path, place, bytes_):
     damaged = path.with_name("damaged.onnx")
     damaged.write_bytes(content)
     with contextlib.suppress(RunError):
-        Classifier.load(damaged, threads=1).predict(IMAGES[:2])
+        Classifier.open(damaged, threads=1).predict(IMAGES[:2])
+
+
+def changed(path, change):
+    """The tiny model with `change` done to its graph."""
+    model = onnx.load(write_model(path))
+    change(model.graph)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def constant(name, value, kind=np.int64):
+    return numpy_helper.from_array(np.asarray(value, kind), name)
+
+
+def one_at_a_time(graph):
+    graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def no_probabilities(graph):
+    graph.node[-1].CopyFrom(helper.make_node("Identity", ["cooled"], ["probabilities"]))
+
+
+def no_numbers(graph):
+    graph.initializer.append(constant("no number", np.nan, np.float32))
+    graph.node[-1].CopyFrom(helper.make_node("Mul", ["cooled", "no number"], ["probabilities"]))
+
+
+def endless(graph):
+    """A loop of 2⁶² rounds before the logits are cooled."""
+    boolean, number = TensorProto.BOOL, TensorProto.INT64
+    graph.initializer.extend([constant("most", 2**62), constant("true", True, bool)])
+    graph.node[0].input[0] = "looked at"
+    carried = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go on"]),
+            helper.make_node("Identity", ["before"], ["after"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("number", number, []),
+            helper.make_tensor_value_info("go", boolean, []),
+            helper.make_tensor_value_info("before", TensorProto.UINT8, None),
+        ],
+        [
+            helper.make_tensor_value_info("go on", boolean, []),
+            helper.make_tensor_value_info("after", TensorProto.UINT8, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["most", "true", "images"], ["looked at"], body=carried)
+    graph.node.insert(0, loop)
+
+
+def folded_to_160_gigabytes(graph):
+    graph.initializer.append(constant("shape", [40_000_000_000]))
+    graph.initializer.append(constant("axes", [0]))
+    zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
+    graph.node.insert(0, helper.make_node("ConstantOfShape", ["shape"], ["large"], value=zero))
+    graph.node.insert(1, helper.make_node("ReduceMax", ["large"], ["nothing"], keepdims=0))
+    graph.node[-1].input[0] = "summed"
+    graph.node.insert(-1, helper.make_node("Add", ["cooled", "nothing"], ["summed"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (one_at_a_time, "the model fails"),
+        (no_probabilities, "expected probabilities from the model, of 0 to 1"),
+        (no_numbers, "NaN or infinity"),
+        (endless, "answers for two images within 2 s"),
+        (folded_to_160_gigabytes, "model.onnx|the model fails"),
+    ],
+)
+def test_a_model_that_would_harm_its_process_is_tried_in_another(
+    tmp_path, monkeypatch, change, said
+):
+    if change is endless:
+        monkeypatch.setattr(trial, "SECONDS", 2.0)
+    path = changed(tmp_path / "model.onnx", change)
+    with pytest.raises(RunError, match=said) as error:
+        Classifier.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_onnxruntime_tells_nobody(path, tmp_path):
+    """With an empty home: no file is written there, and no address is looked up."""
+    image = tmp_path / "photo.png"
+    Image.linear_gradient("L").save(image)
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import sys, threading, time\n"
+        "calls = []\n"
+        "sys.addaudithook(lambda event, _: event.startswith('socket.') and calls.append(event))\n"
+        "from fmnist.cli.main import main\n"
+        "try: main()\n"
+        "finally: time.sleep(1); print('calls', calls, file=sys.stderr)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", "--model", path, image],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment | {"HOME": str(home)},
+    )
+    assert (done.returncode, done.stderr) == (0, "calls []\n"), done
+    assert [*home.rglob("*")] == []

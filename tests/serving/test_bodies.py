@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fmnist.inference import photos
-from fmnist.serving.bodies import MOST_IMAGES, MOST_PHOTOS, Refused, read
+from fmnist.serving import bodies
+from fmnist.serving.bodies import MOST_IMAGES, MOST_PHOTOS, Refused, content_type
 
 SHAPE = (28, 28)
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
@@ -27,6 +28,11 @@ PHOTO = np.full((60, 50, 3), 250, np.uint8)
 PHOTO[10:50, 12:40] = (20, 60, 140)
 
 
+def read(kind, body, shape, raw):
+    """The images in a body that comes with this content type."""
+    return bodies.read(content_type([kind]), body, shape, raw)
+
+
 def multipart(*contents, name="file"):
     """The content type and body that another implementation sends."""
     files = [(name, (f"{i}.png", content, "image/png")) for i, content in enumerate(contents)]
@@ -38,9 +44,9 @@ def of_json(value, shape=SHAPE):
     return read("application/json", json.dumps(value).encode(), shape, False)
 
 
-def status_of(content_type, body, *, shape=SHAPE, raw=False):
+def status_of(kind, body, *, shape=SHAPE, raw=False):
     with pytest.raises(Refused) as error:
-        read(content_type, body, shape, raw)
+        read(kind, body, shape, raw)
     assert "\n" not in str(error.value)
     return error.value.status
 
@@ -52,6 +58,43 @@ def test_json_holds_images():
     assert read("application/json", b'{"images": [[[7.0, 3]]]}', (1, 2), False).tolist() == [
         [[7, 3]]
     ]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [""],
+        ["text/plain"],
+        ["application/json", "image/png"],
+        ["application/json\xa0"],
+        ["application/json\x85"],
+        ["application/json\x1f"],
+        ["application/json\x0b;"],
+        ["application/json, image/png"],
+        ["application/json; charset=\xa0"],
+        ["image/"],
+        ["image/ png"],
+    ],
+)
+def test_an_odd_content_type_is_refused_and_read_once(headers):
+    """What one reader takes for JSON and the next for a photo is neither."""
+    with pytest.raises(Refused) as error:
+        content_type(headers)
+    assert error.value.status == 415
+
+
+def test_blanks_and_capitals_of_a_content_type_do_not_matter():
+    assert content_type([" \tApplication/JSON \t; charset=utf-8"]).name == "application/json"
+    assert content_type(["image/svg+xml"]).name == "image/svg+xml"
+    assert content_type(['multipart/form-data; boundary="a b"']).boundary == "a b"
+
+
+def test_a_key_that_comes_twice_is_refused():
+    assert (
+        status_of("application/json", b'{"images": [[[7]]], "images": [[[8]]]}', shape=(1, 1))
+        == 400
+    )
 
 
 @pytest.mark.parametrize("value", [-1, 256, 0.5, -0.5, 1e308, True, None, "1", [1], 10**400, {}])
@@ -107,18 +150,16 @@ def test_raw_images_stay_as_they_are():
 
 
 def test_a_part_is_its_bytes_whatever_they_are():
-    content_type, body = multipart(png(PHOTO))
-    boundary = content_type.partition("boundary=")[2].encode()
+    kind, body = multipart(png(PHOTO))
+    boundary = kind.partition("boundary=")[2].encode()
     odd = b"\r\n--" + boundary[:-1] + b"\r\n\r\n-- --"
     cut = body.replace(png(PHOTO), png(PHOTO) + odd)
     expected = read("image/png", png(PHOTO), SHAPE, False)
-    assert (
-        read(content_type, cut, SHAPE, False) == expected
-    ).all()  # what follows a PNG is no matter
+    assert (read(kind, cut, SHAPE, False) == expected).all()  # what follows a PNG is no matter
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "status"),
+    ("kind", "body", "status"),
     [
         ("multipart/form-data", multipart(png(PHOTO))[1], 400),
         ("multipart/form-data; boundary=", multipart(png(PHOTO))[1], 400),
@@ -140,15 +181,15 @@ def test_a_part_is_its_bytes_whatever_they_are():
     ],
     ids=map(str, range(17)),  # the boundaries are drawn: two processes would see other tests
 )
-def test_what_holds_no_photos_is_refused(content_type, body, status):
-    assert status_of(content_type, body) == status
+def test_what_holds_no_photos_is_refused(kind, body, status):
+    assert status_of(kind, body) == status
 
 
 def test_a_multipart_cut_anywhere_is_refused():
-    content_type, body = multipart(png(IMAGES[0]), png(IMAGES[1]))
+    kind, body = multipart(png(IMAGES[0]), png(IMAGES[1]))
     end = body.rindex(b"--\r\n")
     for length in (*range(0, end, 97), end):
-        assert status_of(content_type, body[:length], raw=True) in (400, 422)
+        assert status_of(kind, body[:length], raw=True) in (400, 422)
 
 
 def test_the_number_of_the_image_that_is_none_is_said():
@@ -168,5 +209,5 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded():
 @example(b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n\r\n--x--")
 @example(b"--x\r\nContent-Disposition: form-data; name=\"file\"; name*=utf-8''y\r\n\r\n\r\n--x--")
 def test_made_up_bodies_are_refused(body):
-    for content_type in ("multipart/form-data; boundary=x", "application/json", "image/gif"):
-        assert status_of(content_type, body) in (400, 413, 422)
+    for kind in ("multipart/form-data; boundary=x", "application/json", "image/gif"):
+        assert status_of(kind, body) in (400, 413, 422)

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -226,12 +227,53 @@ def test_methods(server):
     for method, path, allowed in (
         ("GET", "v1/predict", "POST"),
         ("PUT", "v1/predict", "POST"),
-        ("HEAD", "healthz", "GET"),
-        ("POST", "healthz", "GET"),
-        ("DELETE", "v1/model", "GET"),
+        ("POST", "healthz", "GET, HEAD"),
+        ("DELETE", "v1/model", "GET, HEAD"),
+        ("POST", "model/model.onnx", "GET, HEAD"),
     ):
         answer = server.client.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    for path in ("healthz", "v1/model"):
+        answer = server.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+    for method in ("GET", "POST", "DELETE"):
+        for path in ("v1/predict/", "v1/none", "none"):
+            assert server.client.request(method, path).status_code == 404
+
+
+def test_a_photo_that_says_it_is_json_is_not_decoded(server):
+    for end in ("\xa0", "\x85", "\x1f"):
+        kind = f"application/json{end}".encode("latin-1")
+        head_of_it = head(len(photo())).replace(b"application/json", kind)
+        assert status(server.send(head_of_it + photo())) in (400, 415)  # h11 refuses \x1f itself
+
+
+def test_a_packed_body_is_refused_with_a_word(server):
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = server.client.post("v1/predict", content=b"{}", headers=headers)
+    assert (answer.status_code, "content-encoding gzip" in answer.text) == (415, True)
+
+
+def test_a_second_statement_of_the_length_closes_the_connection(server):
+    """What is smuggled behind the body of such a request gets no answer."""
+    smuggled = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = server.send(head(5, Transfer_Encoding="chunked") + b"0\r\n\r\n" + smuggled)
+    assert status(answer) == 400
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_client_that_closes_its_side_gets_its_answer(server):
+    body = json.dumps({"images": IMAGES.tolist()}).encode()
+    with server.connect() as connection:
+        connection.sendall(head(len(body)) + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = received(connection)
+    assert status(answer) == 200
+    check(json.loads(answer.partition(b"\r\n\r\n")[2]), IMAGES)
+    with server.connect() as connection:  # with half a body there is nothing to answer
+        connection.sendall(head(len(body)) + body[:100])
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection) == b""
 
 
 def test_only_the_names_of_this_machine_are_accepted(server):
@@ -315,7 +357,7 @@ def test_the_openapis_example_is_answered(server):
         (b"{}", "application/jsonp", 415),
         (b"\xff" * 1000, "image/" + "x" * 1000, 422),
         (b"", "multipart/form-data; boundary=" + '"' * 1000, 400),
-        (photo(), "image/png; charset=\xe9\xff", 200),
+        (photo(), "image/png; charset=\xe9\xff", 415),
         (bomb_of_pixels(), "image/png", 422),
     ],
     ids=range(15),
@@ -509,7 +551,93 @@ def test_where_every_connection_is_at_work_a_new_one_is_503(model):
         assert status(connection.recv(65536)) == 422
 
 
+def test_who_does_not_read_gives_its_place(tmp_path, model):
+    """All places are taken by clients that send a request and never take its answer."""
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / "large.wasm").write_bytes(bytes(LARGE))
+    limits = {
+        "serving.app.WEB": web,
+        "serving.limits.CONNECTIONS": 4,
+        "serving.limits.UNREAD_SECONDS": 0.5,
+    }
+    with Server(model, limits) as server, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            silent = stack.enter_context(server.connect())
+            silent.sendall(b"GET /large.wasm HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer, end = b"", time.monotonic() + 200
+        while status(answer) != 200:
+            assert time.monotonic() < end, answer
+            answer = server.send(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+
+
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
+def test_few_files_are_few_connections(model):
+    """120 clients at once at a server that may open few files: it says nothing, and answers."""
+    few = 100
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({few}, {few}))\n"
+    with Server(model, options=["--threads", "1"], first=code) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(120):
+                stack.enter_context(server.connect())
+            another = stack.enter_context(server.connect())
+            another.sendall(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            assert status(received(another)) == 200
+        assert server.stop() == (128 + signal.SIGTERM, "stopped\n")
+
+
+# who may ask
+
+
+def test_a_site_that_is_named_may_ask(model):
+    options = ["--allow-origin", "https://example.org"]
+    with Server(model, {"serving.app.WEB": Path("none")}, options) as server:
+        ask = {"origin": "https://example.org", "access-control-request-method": "POST"}
+        answer = server.client.options("v1/predict", headers=ask)
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        other = {"origin": "https://example.com"}
+        assert (
+            "access-control-allow-origin" not in server.client.get("healthz", headers=other).headers
+        )
+
+
+def test_an_empty_host_is_refused(model):
+    with pytest.raises(AssertionError, match=r"^error: --host: expected an address"):
+        Server(model, options=["--host", ""])
+
+
+def test_threads_have_a_most(model):
+    with pytest.raises(AssertionError, match=r"^error: --threads: expected at most"):
+        Server(model, options=["--threads", "100000"])
+
+
 # the end
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_signal_at_once_after_the_start_is_one_line(model, again):
+    with Server(model) as server:
+        server.process.send_signal(signal.SIGINT)
+        if again:
+            server.process.send_signal(signal.SIGINT)
+        assert server.ended() == (128 + signal.SIGINT, "stopped\n")
+
+
+def test_a_second_signal_ends_what_is_not_finished(model):
+    with Server(model) as server, server.connect() as connection:
+        connection.sendall(head(1000, Expect="100-continue"))
+        assert b" 100 " in connection.recv(65536)
+        server.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:  # until it listens no more
+                server.connect().close()
+                time.sleep(0.05)
+        server.process.send_signal(signal.SIGINT)
+        assert server.ended() == (128 + signal.SIGINT, "stopped\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

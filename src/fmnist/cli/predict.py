@@ -78,12 +78,21 @@ def serve(
             help="Threads for the model, and processes that decode images; 0: one for each core.",
         ),
     ] = 0,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Let pages of this site, such as https://example.org, send requests. Repeatable.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Serve predictions and a web page over HTTP.
 
     It runs until Ctrl-C.
     """
+    from fmnist.serving.server import is_loopback
     from fmnist.serving.server import serve as serve_until_stopped
 
     def ready(address: str) -> None:
@@ -92,5 +101,8 @@ def serve(
         else:
             print(f"serving at {address} until Ctrl-C")
         sys.stdout.flush()
+        if not is_loopback(host):
+            say("note: whoever reaches this machine over its network can use the server")
 
-    serve_until_stopped(model, host=host, port=port, threads=threads, ready=ready)
+    origins = allow_origin or []
+    serve_until_stopped(model, host=host, port=port, threads=threads, origins=origins, ready=ready)

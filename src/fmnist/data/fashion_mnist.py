@@ -72,19 +72,14 @@ def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str,
     paths = find_idx(folder)
     if missing := [name for name in PINS if name not in paths]:
         raise DataError(f"{folder}: expected four IDX files, missing {', '.join(missing)} (or .gz)")
-    files = {
-        name: read_file(
-            path, 3 if "images" in name else 1, limits[name].size if limits else SIZE_LIMIT
-        )
-        for name, path in paths.items()
-    }
+    sizes = {name: limits[name].size if limits else SIZE_LIMIT for name in paths}
+    files = {}
     for split in ("train", "t10k"):
-        images, labels = (files[f"{split}-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))
-        if len(images.values) != len(labels.values):
-            raise DataError(
-                f"{labels.path}: expected {len(images.values):,} labels, one per image, received "
-                f"{len(labels.values):,}; the files belong to different sets"
-            )
+        labels, images = (f"{split}-{kind}-ubyte" for kind in ("labels-idx1", "images-idx3"))
+        files[labels] = read_file(paths[labels], 1, sizes[labels])
+        # Images of another number than the labels are refused before they are unpacked.
+        count = len(files[labels].values)
+        files[images] = read_file(paths[images], 3, sizes[images], count)
     train, test = (files[f"{s}-images-idx3-ubyte"].values.shape[1:] for s in ("train", "t10k"))
     if train != test:
         raise DataError(

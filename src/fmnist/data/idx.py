@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fmnist.errors import DataError
+from fmnist.system import available
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -50,8 +51,14 @@ def read_idx(
     return read_file(Path(path), dimensions, limit).values
 
 
-def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> IdxFile:
-    """As `read_idx`, with the hash of what was read."""
+def read_file(
+    path: Path, dimensions: int | None, limit: int = SIZE_LIMIT, count: int | None = None
+) -> IdxFile:
+    """As `read_idx`, with the hash of what was read; `count` images or labels, where it is known.
+
+    A file that promises another number, or more than a third of the memory that there is, is
+    refused unread: a data set is held up to three times while it is divided.
+    """
     if not path.is_file():
         raise DataError(f"{path}: expected an IDX file, found none; check the path")
     content, digest = bytearray(), hashlib.sha256()
@@ -72,6 +79,17 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
                             f"{path}: expected at most {limit:,} bytes, received a header for "
                             f"{size:,}; the file is damaged or of another data set"
                         )
+                    if count is not None and shape[0] != count:
+                        raise DataError(
+                            f"{path}: expected {count:,} images, one per label, received a "
+                            f"header for {shape[0]:,}; the files belong to different sets"
+                        )
+                    if 3 * size > (free := available() or 3 * size):
+                        raise DataError(
+                            f"{path}: expected a file that fits in the memory, received a header "
+                            f"for {size:,} bytes, of which three times are needed where {free:,} "
+                            "are free; free some, or take fewer images"
+                        )
                 if len(content) > size:
                     raise DataError(
                         f"{path}: expected {size:,} bytes from its header {shape}, received more; "
@@ -89,6 +107,42 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
     values.flags.writeable = False
     return IdxFile(path, values, digest.hexdigest())
+
+
+def images_in_pieces(path: Path, count: int) -> Iterator[Bytes]:
+    """The images of an IDX file, `count` at a time, uint8 (n, height, width), n the rest at last.
+
+    Memory is that of the pieces. Raises DataError as `read_idx` does, for a file that is cut short
+    or too long after the last whole image.
+    """
+    content = bytearray()
+    shape: tuple[int, ...] | None = None
+    done = 0
+    try:
+        with path.open("rb") as stream:
+            for piece in _pieces(path, stream):
+                content += piece
+                if shape is None:
+                    shape = _promised_shape(path, content, 3)
+                    if shape is None:
+                        continue
+                    del content[:16]
+                size = math.prod(shape[1:])
+                while len(content) >= (n := min(count, shape[0] - done)) * size and n:
+                    yield np.frombuffer(bytes(content[: n * size]), np.uint8).reshape(n, *shape[1:])
+                    del content[: n * size]
+                    done += n
+                if done == shape[0] and content:
+                    raise DataError(
+                        f"{path}: expected {shape[0]:,} images from its header, received more"
+                    )
+    except zlib.error as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if shape is None or done < shape[0]:
+        expected = f"{shape[0]:,} images" if shape else "a header"
+        raise DataError(f"{path}: expected {expected}, received fewer: cut short")
 
 
 def _pieces(path: Path, stream: BinaryIO) -> Iterator[bytes]:

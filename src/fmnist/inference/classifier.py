@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fmnist.errors import RunError, UsageError
 from fmnist.files import parse_json, require
+from fmnist.inference.trial import require_answers
 from fmnist.system import usable_processors
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 SHIPPED = Path(__file__).parent / "shipped" / "model.onnx"
 LARGEST_MODEL = 2**30  # bytes
 MOST_CLASSES = 10_000
+OUTPUTS = ("logits", "probabilities")
 BATCH = 32  # images at once: quicker than more of them, in 50 MB for the model in the box
 SCHEMA = 1
 SCORE = "centred energy"  # see `energy`
@@ -54,11 +56,20 @@ class Classifier:
         """Load the bundled model (`source` None), an .onnx file, or a folder with model.onnx.
 
         `threads`: threads for the model; 0: one for each processor that this process may use.
-        Raises RunError for a file that fmnist did not export.
+        A model that is not the bundled one is tried first, in a process of its own, see `trial`.
+        Raises RunError for a file that fmnist did not export, and for one that does not answer.
         """
         path = SHIPPED if source is None else Path(source)
         if path.is_dir():
             path /= "model.onnx"
+        if path != SHIPPED:
+            _require_file(path)
+            require_answers(path)
+        return cls.open(path, threads=threads)
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int = 0) -> "Classifier":
+        """As `load` of a file, which is not tried."""
         session, text = _opened(path, threads)
         if not text:
             raise RunError(f"{path}: expected a model that fmnist export wrote, found another")
@@ -86,14 +97,19 @@ class Classifier:
         for start in range(0, len(pixels), BATCH):
             piece = np.ascontiguousarray(pixels[start : start + BATCH])
             try:
-                answers = self._session.run(["logits", "probabilities"], {"images": piece})
+                answers = self._session.run([*OUTPUTS], {"images": piece})
             except Exception as error:  # onnxruntime's errors share no class of their own
                 raise RunError(f"{self.name}: the model fails ({_line(error)})") from None
-            for output, answer in zip(outputs, answers, strict=True):
+            for name, output, answer in zip(OUTPUTS, outputs, answers, strict=True):
                 if answer.shape != (len(piece), len(self.classes)) or not np.isfinite(answer).all():
                     raise RunError(
                         f"{self.name}: expected {len(self.classes)} finite numbers per image from "
                         f"the model, received shape {answer.shape}, NaN or infinity"
+                    )
+                if name == "probabilities" and not _are_probabilities(answer):
+                    raise RunError(
+                        f"{self.name}: expected probabilities from the model, of 0 to 1 and in all "
+                        f"1 for each image, received {answer.min():g} to {answer.max():g}"
                     )
                 output[start : start + len(piece)] = answer
         return outputs[0], outputs[1]
@@ -125,12 +141,22 @@ def energy(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(largest + np.log(sums) - values.mean(axis=-1), np.float64)
 
 
-def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", str]:
-    """The model, ready to run, and its metadata's entry, empty where there is none."""
+def _are_probabilities(values: Floats) -> bool:
+    """Whether each row is of numbers from 0 to 1 whose sum is 1, within float16's rounding."""
+    within = values.min() >= -1e-3 and values.max() <= 1 + 1e-3
+    return bool(within and np.abs(values.sum(axis=1) - 1).max() < 0.01)
+
+
+def _require_file(path: Path) -> None:
     if not path.is_file():
         raise RunError(f"{path}: expected an .onnx file or a folder with model.onnx, found none")
     if path.stat().st_size > LARGEST_MODEL:
         raise RunError(f"{path}: expected at most {LARGEST_MODEL:,} bytes")
+
+
+def _opened(path: Path, threads: int) -> tuple["onnxruntime.InferenceSession", str]:
+    """The model, ready to run, and its metadata's entry, empty where there is none."""
+    _require_file(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -175,7 +201,7 @@ def _check(about: dict[str, Any], session: "onnxruntime.InferenceSession", path:
     if inputs != {"images": ("tensor(uint8)", shape[:2])}:
         raise RunError(f"{path}: expected one input, images, uint8 (n, {shape[0]}, {shape[1]})")
     outputs = {o.name: (o.type, o.shape[1:]) for o in session.get_outputs()}
-    for name in ("logits", "probabilities"):
+    for name in OUTPUTS:
         if outputs.get(name) != ("tensor(float)", [len(classes)]):
             raise RunError(f"{path}: expected an output {name}, float32 (n, {len(classes)})")
 

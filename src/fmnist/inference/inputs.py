@@ -3,18 +3,21 @@
 Each is read by itself: what is refused says so in one line and keeps no other from its answer.
 """
 
+import contextlib
 import glob
+import io
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fmnist.data.idx import read_idx
-from fmnist.errors import FmnistError
+from fmnist.data.idx import images_in_pieces
+from fmnist.errors import DataError, FmnistError
 from fmnist.inference.photos import LARGEST_FILE, Bytes, PhotoError, decode, prepare, raw
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ SUFFIXES = (
 )  # of the files in a folder that are looked at
 IDX, GZIP = b"\0\0\x08", b"\x1f\x8b"  # what IDX files begin with
 LARGEST_STDIN = 256 * 2**20  # bytes
+IDX_AT_ONCE = 1024  # images of an IDX file
+LARGE = 8_000_000  # pixels, of which several images at once would take gigabytes
+_large = threading.Lock()
 AT_ONCE = 64  # files read before the model answers for them
 KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
 
@@ -67,6 +73,14 @@ def read(
                 if isinstance(each, str):
                     refuse(each)
                     continue
+                if isinstance(each, Iterator):  # an IDX file: a piece of it at a time
+                    yield given
+                    given = []
+                    try:
+                        yield from each
+                    except FmnistError as error:
+                        refuse(str(error))
+                    continue
                 given += each
                 for one in each:
                     if one.suspect:
@@ -102,18 +116,17 @@ def _in_folder(folder: str, refuse: Callable[[str], None]) -> Iterator[str]:
     yield from paths
 
 
-def _read(source: str, shape: tuple[int, int], as_is: bool, keep: bool) -> list[Given] | str:
-    """A source's images, or why it is refused."""
+def _read(
+    source: str, shape: tuple[int, int], as_is: bool, keep: bool
+) -> list[Given] | Iterator[list[Given]] | str:
+    """A source's image, those of an IDX file as they are asked for, or why it is refused."""
     try:
         if source == "-":
             content = sys.stdin.buffer.read(LARGEST_STDIN + 1)
             if len(content) > LARGEST_STDIN:
                 raise PhotoError(f"expected at most {LARGEST_STDIN:,} bytes, received more")
             if content.startswith((IDX, GZIP)):
-                with tempfile.NamedTemporaryFile() as file:
-                    file.write(content)
-                    file.flush()
-                    return _from_idx(source, Path(file.name), shape)
+                return _from_stdin(source, content, shape)
         else:
             path = Path(source)
             if not path.is_file():  # a pipe in a folder, say, which would be waited for
@@ -123,8 +136,9 @@ def _read(source: str, shape: tuple[int, int], as_is: bool, keep: bool) -> list[
                 if content.startswith((IDX, GZIP)):
                     return _from_idx(source, path, shape)
                 content += stream.read(LARGEST_FILE)
-        image = decode(content)
-        pixels = raw(image, shape) if as_is else prepare(image)
+        with _alone(content):
+            image = decode(content)
+            pixels = raw(image, shape) if as_is else prepare(image)
         suspect = not as_is and image.size == shape[::-1]
         if keep:
             image.thumbnail((KEPT, KEPT))
@@ -135,14 +149,36 @@ def _read(source: str, shape: tuple[int, int], as_is: bool, keep: bool) -> list[
         return f"{source}: {error}"
 
 
-def _from_idx(source: str, path: Path, shape: tuple[int, int]) -> list[Given]:
+def _alone(content: bytes) -> contextlib.AbstractContextManager[object]:
+    """What a photo is read under: a very large one is read when no other very large one is."""
+    from PIL import Image
+
     try:
-        images = read_idx(path, 3)
-    except FmnistError as error:
-        raise PhotoError(str(error).removeprefix(f"{path}: ")) from None
-    if images.shape[1:] != shape:
-        raise PhotoError(
-            f"expected images of {shape[1]} × {shape[0]} pixels, received "
-            f"{images.shape[2]} × {images.shape[1]}"
-        )
-    return [Given(f"{source}[{i}]", image) for i, image in enumerate(images)]
+        with Image.open(io.BytesIO(content)) as image:
+            large = image.width * image.height > LARGE
+    except Exception:  # `decode` says what it is
+        large = False
+    return _large if large else contextlib.nullcontext()
+
+
+def _from_stdin(source: str, content: bytes, shape: tuple[int, int]) -> Iterator[list[Given]]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield from _from_idx(source, Path(file.name), shape)
+
+
+def _from_idx(source: str, path: Path, shape: tuple[int, int]) -> Iterator[list[Given]]:
+    """Raises PhotoError."""
+    done = 0
+    try:
+        for images in images_in_pieces(path, IDX_AT_ONCE):
+            if images.shape[1:] != shape:
+                raise PhotoError(
+                    f"{source}: expected images of {shape[1]} × {shape[0]} pixels, received "
+                    f"{images.shape[2]} × {images.shape[1]}"
+                )
+            yield [Given(f"{source}[{done + i}]", image) for i, image in enumerate(images)]
+            done += len(images)
+    except DataError as error:
+        raise PhotoError(f"{source}: {str(error).removeprefix(f'{path}: ')}") from None

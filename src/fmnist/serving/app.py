@@ -19,25 +19,28 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
-from fmnist.errors import RunError
+from fmnist.errors import RunError, UsageError
 from fmnist.files import read_json
 from fmnist.inference.classifier import SHIPPED, Classifier
 from fmnist.serving import limits
 from fmnist.serving.batches import Batches
-from fmnist.serving.bodies import Refused, read
+from fmnist.serving.bodies import Refused, content_type, read
 from fmnist.serving.readers import Readers
 from fmnist.serving.schema import PROBLEMS, Answer, Problem, describe, request_body
 from fmnist.system import usable_processors
 from fmnist.version import __version__
 
 WEB = Path(__file__).parent / "web"
+MOST_THREADS = 4  # for each processor; with each comes a decoder of some 40 MB
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 SMALL = 2**16  # bytes of JSON, some 16 images, that are read at once: a millisecond or two
 RETRY_SECONDS = 2
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 TYPES = {  # some systems have others, with which a browser refuses them
     ".js": "text/javascript",
     ".mjs": "text/javascript",
@@ -52,15 +55,26 @@ TYPES = {  # some systems have others, with which a browser refuses them
 
 
 def make_app(
-    model: Path | None = None, *, threads: int = 0, hosts: Sequence[str] = LOCAL
+    model: Path | None = None,
+    *,
+    threads: int = 0,
+    hosts: Sequence[str] = LOCAL,
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """The application for a model, as Classifier.load takes it.
 
     `threads`: threads for the model, and decoder processes; 0: one per processor.
     `hosts`: the host names that a request may use, "*" for all. With the names of this machine
     alone, no other site's page can reach the server by a name that resolves to it.
-    Raises RunError for a file that is no model, and for the card of another model.
+    `origins`: the sites whose pages may send requests and read the answers, by CORS.
+    Raises UsageError for too many threads, RunError for a file that is no model, and for the card
+    of another model.
     """
+    most = MOST_THREADS * usable_processors()
+    if threads > most:
+        raise UsageError(
+            f"--threads: expected at most {most}, {MOST_THREADS} for each core, received {threads}"
+        )
     path = SHIPPED if model is None else model / "model.onnx" if model.is_dir() else model
     classifier = Classifier.load(path, threads=threads)
     content = path.read_bytes()
@@ -82,11 +96,20 @@ def make_app(
         summary="Classifies pictures of clothes",
         version=__version__,
         lifespan=lifespan,
+        redirect_slashes=False,
         docs_url=None,  # these load scripts from elsewhere
         redoc_url=None,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type"],
+        )
     app.add_middleware(limits.SecurityHeaders)
+    app.add_middleware(limits.OneLength)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
@@ -113,15 +136,12 @@ def make_app(
         Photos are converted to the data set's form; `raw` skips that for images that have it
         already. With `seen` each answer contains the image as the model saw it.
         """
-        kind = request.headers.get("content-type", "")
-        base = kind.partition(";")[0].strip().lower()
-        if base not in ("application/json", "multipart/form-data") and base[:6] != "image/":
-            raise Refused(
-                415, "expected application/json, multipart/form-data or image/* as content type"
-            )
+        kind = content_type(request.headers.getlist("content-type"))
+        if coding := request.headers.get("content-encoding"):
+            raise Refused(415, f"expected a body as it is, received content-encoding {coding[:40]}")
         try:
             async with bodies.receive(request) as body:
-                if base == "application/json" and len(body) <= SMALL:
+                if kind.name == "application/json" and len(body) <= SMALL:
                     images = read(kind, body, classifier.shape, raw)
                 else:
                     images = await readers.read(kind, raw, body)
@@ -133,11 +153,13 @@ def make_app(
             json.dumps(answer), media_type="application/json", headers={"cache-control": "no-store"}
         )
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Report that the server answers, and the name of its model."""
         return {"status": "ok", "model": classifier.name}
 
+    @app.head("/v1/model", include_in_schema=False)
     @app.get("/v1/model")
     async def model_card() -> dict[str, Any]:
         """The model's card: its classes, training, scores and intended use."""
@@ -148,24 +170,37 @@ def make_app(
         "/model/card.json": (json.dumps(card).encode(), TYPES[".json"]),
     }
     pages = StaticFiles(directory=WEB, html=True) if WEB.is_dir() else None
-    methods = {route.path: route.methods for route in app.routes}  # type: ignore[attr-defined]
+    methods: dict[str, set[str]] = {}
+    for route in app.routes:
+        methods.setdefault(route.path, set()).update(route.methods)  # type: ignore[attr-defined]
     for suffix, kind in TYPES.items():
         mimetypes.add_type(kind, suffix)
 
-    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.api_route("/{path:path}", methods=METHODS, include_in_schema=False)
     async def file(request: Request) -> Response:
         path = request.scope["path"]
         if path in methods:
             raise HTTPException(405, headers={"allow": ", ".join(sorted(methods[path]))})
+        there = path in kept or _has(pages, request)
+        if there and request.method not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"allow": "GET, HEAD"})
         if path in kept:
             return _kept(request, *kept[path])
-        if pages is None:
+        if not there or pages is None:
             raise HTTPException(404)
         response = await pages.get_response(pages.get_path(request.scope), request.scope)
         response.headers["cache-control"] = "no-cache"  # kept, and asked for by its ETag
         return response
 
     return app
+
+
+def _has(pages: StaticFiles | None, request: Request) -> bool:
+    """Whether the page has a file of the request's path."""
+    try:
+        return bool(pages and pages.lookup_path(pages.get_path(request.scope))[1])
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _kept(request: Request, content: bytes, kind: str) -> Response:
@@ -194,4 +229,6 @@ def _card(path: Path, classifier: Classifier, digest: str) -> dict[str, Any]:
     card = read_json(beside)
     if card.get("sha256") != digest:
         raise RunError(f"{beside}: expected the card of {path.name}, found another model's")
+    if card.get("classes", list(classifier.classes)) != list(classifier.classes):
+        raise RunError(f"{beside}: expected the class names that {path.name} has, found others")
     return card

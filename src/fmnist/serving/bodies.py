@@ -7,9 +7,11 @@ request's affair alone: the process is ended and another takes its place, see `r
 
 import contextlib
 import json
+import re
 import signal
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,10 @@ MOST_IMAGES = 256  # of one request
 MOST_PHOTOS = 32
 LARGEST_PHOTO = 25_000_000  # pixels
 LONGEST = 60  # seconds of a body, after which the process ends itself if nobody else does
+# A type and parameters in the signs of RFC 9110, 8.3; blanks and tabs alone stand between them.
+CONTENT_TYPE = re.compile(
+    r"[ \t]*([\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+)[ \t]*(;[\t -~]*)?", re.A
+)
 MEMORY = 2**30  # bytes of its own that the process may take; 25 million pixels need a third of it
 
 
@@ -36,21 +42,42 @@ class Refused(FmnistError):
         self.status = status
 
 
-def read(content_type: str, body: bytes | bytearray, shape: tuple[int, int], raw: bool) -> Bytes:
+class ContentType(NamedTuple):
+    """A content type, read once: all that decide by it get this."""
+
+    name: str  # application/json, multipart/form-data or image/...
+    boundary: str = ""
+
+
+def content_type(headers: Sequence[str]) -> ContentType:
+    """The content type that a request's headers of that name state. Raises Refused."""
+    match = CONTENT_TYPE.fullmatch(headers[0]) if len(headers) == 1 else None
+    name = match[1].lower() if match else ""
+    if name not in ("application/json", "multipart/form-data") and not name.startswith("image/"):
+        raise Refused(
+            415, "expected application/json, multipart/form-data or image/* as content type"
+        )
+    if name != "multipart/form-data":
+        return ContentType(name)
+    _, options = parse_options_header(headers[0])
+    return ContentType(name, options.get(b"boundary", b"").decode("latin-1"))
+
+
+def read(kind: ContentType, body: bytes | bytearray, shape: tuple[int, int], raw: bool) -> Bytes:
     """The images in a body, uint8 (n, height, width) of `shape`, in the data set's form.
 
     application/json holds them as arrays; image/* is one photo and multipart/form-data several,
     each in parts named file. Photos with `raw` are in the data set's form already. Raises Refused.
     """
-    kind, options = parse_options_header(content_type)
-    if kind == b"application/json":
+    if kind.name == "application/json":
         return _from_json(body, shape)
     if not raw and shape != (SIDE, SIDE):
         raise Refused(
             422,
             f"photos become {SIDE} × {SIDE}, the model takes {shape[1]} × {shape[0]}; use ?raw=1",
         )
-    photos = _parts(body, options) if kind == b"multipart/form-data" else [bytes(body)]
+    several = kind.name == "multipart/form-data"
+    photos = _parts(body, kind.boundary.encode("latin-1")) if several else [bytes(body)]
     images = []
     for number, content in enumerate(photos, 1):
         try:
@@ -66,8 +93,13 @@ def _from_json(body: bytes | bytearray, shape: tuple[int, int]) -> Bytes:
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is not allowed in JSON")
 
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key appears twice")
+        return dict(pairs)
+
     try:
-        value = json.loads(body, parse_constant=refuse)
+        value = json.loads(body, parse_constant=refuse, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise Refused(400, f"expected JSON ({error})") from None
     height, width = shape
@@ -100,7 +132,7 @@ def _is_grid(image: Any, shape: tuple[int, int]) -> bool:
     )
 
 
-def _parts(body: bytes | bytearray, options: dict[bytes, bytes]) -> list[bytes]:
+def _parts(body: bytes | bytearray, boundary: bytes) -> list[bytes]:
     """The contents of the parts named file of multipart/form-data, in memory."""
     parts: list[bytearray] = []
     headers: dict[bytes, bytes] = {}
@@ -129,7 +161,7 @@ def _parts(body: bytes | bytearray, options: dict[bytes, bytes]) -> list[bytes]:
 
     try:
         parser = MultipartParser(
-            options.get(b"boundary", b""),
+            boundary,
             {
                 "on_part_begin": begin,
                 "on_header_field": lambda data, first, last: name.extend(data[first:last]),
@@ -140,7 +172,7 @@ def _parts(body: bytes | bytearray, options: dict[bytes, bytes]) -> list[bytes]:
                 "on_end": end,
             },
         )
-        if not options.get(b"boundary"):
+        if not boundary:
             raise Refused(400, "expected a boundary in the content type of multipart/form-data")
         parser.write(bytes(body))
         parser.finalize()
@@ -183,7 +215,7 @@ def main() -> None:
 def _answer(job: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     shape = (job["shape"][0], job["shape"][1])
     try:
-        images = read(job["content_type"], body, shape, job["raw"])
+        images = read(ContentType(*job["kind"]), body, shape, job["raw"])
         return {"images": len(images)}, images.tobytes()
     except Refused as error:
         return {"status": error.status, "detail": str(error)}, b""

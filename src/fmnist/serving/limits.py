@@ -7,15 +7,20 @@ uvicorn alone waits for a request's head and body for ever. `Connection` ends si
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fmnist.serving.bodies import Refused
 
-CONNECTIONS = 512  # at once; most systems let a process have 1,024 files
+CONNECTIONS = 512  # at once, or fewer where a process may have few files: see allow_connections
+ACCEPTED_AT_ONCE = 8
+SPARE_FILES = 48  # for connections that are refused, decoders that are started anew, the page
+UNREAD_SECONDS = 5.0  # a client that takes none of its answer for so long may lose its place
 HEAD_BYTES = 16 * 2**10
 HEAD_SECONDS = 10.0  # from a connection or the last answer to the end of the next request's head
 BODY_BYTES = 16 * 2**20
@@ -45,12 +50,30 @@ FULL = (
 )
 
 
+def allow_connections() -> None:
+    """Let CONNECTIONS be no more than the files that the process may open yet (Linux, macOS)."""
+    global CONNECTIONS
+    try:
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len([*Path("/dev/fd").iterdir()])
+    except (ModuleNotFoundError, OSError):  # Windows
+        return
+    if most != resource.RLIM_INFINITY:
+        CONNECTIONS = max(1, min(CONNECTIONS, most - used - SPARE_FILES))
+
+
 class Connection(H11Protocol):
     """uvicorn's connection, with limits on their time and number.
 
     When all CONNECTIONS are taken, a new one replaces the one that has been silent longest, among
-    those that the server waits for. If it waits for none, it refuses the new one.
+    those that the server waits for. If it waits for none, it refuses the new one. A client that has
+    closed its side after a whole request still gets the answer.
     """
+
+    _unread: float | None = None  # since when the client takes nothing of its answer
+    _half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept, make room for, or refuse a connection."""
@@ -58,12 +81,14 @@ class Connection(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timed: Any = None  # the request that the timer is for; None: for the next one's head
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            waiting = [
-                each
-                for each in self.connections
-                if isinstance(each, Connection) and each is not self and each.is_waited_for()
-            ]
+        # What was ended in this round is still among them.
+        open_ones = [
+            each
+            for each in self.connections
+            if isinstance(each, Connection) and not each.transport.is_closing()
+        ]
+        if len(open_ones) > CONNECTIONS:
+            waiting = [each for each in open_ones if each is not self and each.is_waited_for()]
             if not waiting:
                 transport.write(FULL)
                 transport.close()
@@ -74,7 +99,25 @@ class Connection(H11Protocol):
     def is_waited_for(self) -> bool:
         """Whether the server waits for the client."""
         cycle = self.cycle
+        if self._unread is not None and self.loop.time() - self._unread > UNREAD_SECONDS:
+            return True
         return cycle is None or cycle.response_complete or cycle.more_body
+
+    def pause_writing(self) -> None:
+        """Note since when the client takes nothing."""
+        self._unread = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what was written."""
+        self._unread = None
+        super().resume_writing()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection of a client that has sent all and waits for its answer."""
+        cycle = self.cycle
+        self._half_closed = bool(cycle and not (cycle.response_complete or cycle.more_body))
+        return self._half_closed
 
     def data_received(self, data: bytes) -> None:
         """Note the time, and that a request may have begun."""
@@ -85,6 +128,8 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        if self._half_closed:
+            self.transport.close()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,6 +147,27 @@ class Connection(H11Protocol):
             self._timer.cancel()
         seconds = HEAD_SECONDS if current is None else REQUEST_SECONDS
         self._timer, self._timed = self.loop.call_later(seconds, self.transport.abort), current
+
+
+class OneLength:
+    """ASGI middleware that refuses a request with two statements of where its body ends.
+
+    What one server takes for the body the next may take for another request (RFC 9112, 6.1), so the
+    connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass other requests on."""
+        names = {name for name, _ in scope.get("headers", [])}
+        if not {b"content-length", b"transfer-encoding"} <= names:
+            await self.app(scope, receive, send)
+            return
+        detail = {"detail": "expected content-length or transfer-encoding, received both"}
+        answer = JSONResponse(detail, 400, {"connection": "close"})
+        await answer(scope, receive, send)
 
 
 class SecurityHeaders:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fmnist.serving.bodies import Bytes, Refused
+from fmnist.serving.bodies import Bytes, ContentType, Refused
 
 WAIT_SECONDS = 10.0  # for a free process
 READ_SECONDS = 10.0  # that one may take for a body
@@ -30,6 +30,7 @@ class Reader:
             *(sys.executable, "-P", "-W", "ignore", "-m", "fmnist.serving.bodies"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            process_group=0,  # a terminal's Ctrl-C is for the server
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         if await self._streams()[1].readline() != b"ready\n":
@@ -78,13 +79,13 @@ class Readers:
         for reader in self._all:
             self._free.put_nowait(reader)
 
-    async def read(self, content_type: str, raw: bool, body: bytes | bytearray) -> Bytes:
+    async def read(self, kind: ContentType, raw: bool, body: bytes | bytearray) -> Bytes:
         """Images, uint8 (n, height, width), of a body, as `bodies.read` finds them.
 
         Raises Refused as `bodies.read` does; also 503 if no process is ready in time, and 422 if
         decoding takes too long or ends the process.
         """
-        job = {"content_type": content_type, "raw": raw, "shape": self.shape}
+        job = {"kind": kind, "raw": raw, "shape": self.shape}
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 reader = await self._free.get()

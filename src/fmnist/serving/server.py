@@ -1,14 +1,17 @@
 """The process that serves: its socket, its signals and its end."""
 
 import asyncio
+import contextlib
 import ipaddress
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
-from fmnist.errors import UsageError
+from fmnist.errors import FmnistError, UsageError
 from fmnist.serving import limits
 from fmnist.serving.app import LOCAL, make_app
 from fmnist.signals import Interrupted, stop_signals
@@ -22,15 +25,31 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     threads: int = 0,
+    origins: Sequence[str] = (),
     ready: Callable[[str], object] = print,
 ) -> None:
-    """Serve until a signal, then finish the accepted requests; `ready` gets the address.
+    """Serve until a signal, then finish the accepted requests; a second signal ends those too.
 
-    `port` 0 chooses a free port. Raises UsageError for an address that cannot be used, RunError for
-    a file that is no model, Interrupted at the end.
+    `ready` gets the address as soon as requests are answered there. `port` 0 chooses a free port.
+    The pages of `origins`, such as https://example.org, may send requests. Raises UsageError for an
+    address that cannot be used, RunError for a file that is no model, Interrupted at the end.
     """
+    if not host:
+        raise UsageError(
+            "--host: expected an address, received an empty one; 0.0.0.0 is every network's"
+        )
     name = f"[{host}]" if ":" in host else host
-    app = make_app(model, threads=threads, hosts=[*LOCAL, name] if _is_loopback(host) else ["*"])
+    hosts = [*LOCAL, name] if is_loopback(host) else ["*"]
+    with stop_signals(repeated=True) as caught:
+        app = make_app(model, threads=threads, hosts=hosts, origins=origins)
+        listener = _listen(host, port)
+        address = f"http://{name}:{listener.getsockname()[1]}/"
+        if not caught:
+            asyncio.run(_until(caught, _server(app), listener, lambda: ready(address)))
+    raise Interrupted(caught[0], "stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
@@ -40,6 +59,19 @@ def serve(
         raise UsageError(
             f"{host}, port {port}: cannot listen there ({error}); choose another --host or --port"
         ) from None
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn would hand them on at its end, with a traceback."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _server(app: FastAPI) -> _Server:
     config = uvicorn.Config(
         app,
         http=limits.Connection,
@@ -50,24 +82,37 @@ def serve(
         proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=limits.HEAD_BYTES,
+        timeout_keep_alive=limits.HEAD_SECONDS,  # type: ignore[arg-type]
+        backlog=limits.ACCEPTED_AT_ONCE,
         timeout_graceful_shutdown=DRAIN_SECONDS,  # type: ignore[arg-type]
     )
-    with stop_signals() as caught:
-        ready(f"http://{name}:{listener.getsockname()[1]}/")
-        asyncio.run(_until(caught, uvicorn.Server(config), listener))
-    raise Interrupted(caught[0] if caught else 15, "stopped")
+    return _Server(config)
 
 
-async def _until(caught: list[int], server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until a signal is caught, by us or by uvicorn, which hands it on at its end."""
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not caught and not serving.done():
-        await asyncio.wait([serving], timeout=0.1)
-    server.should_exit = True
+async def _until(
+    caught: list[int], server: _Server, listener: socket.socket, ready: Callable[[], object]
+) -> None:
+    """Serve until a signal is caught; `ready` is called once requests are answered."""
+    serving, told = asyncio.create_task(server.serve(sockets=[listener])), False
+    while not serving.done():
+        if server.started and not told:
+            # asyncio takes as many connections at once as may wait; more may wait than that.
+            listener.listen(limits.CONNECTIONS)
+            limits.allow_connections()
+            ready()
+            told = True
+        server.should_exit = bool(caught)
+        if len(caught) > 1:
+            server.force_exit = True
+            logging.getLogger("uvicorn.error").disabled = True  # that requests were not finished
+        await asyncio.wait([serving], timeout=0.05)
     await serving
+    if not caught:
+        raise FmnistError("the server ended by itself; start it again")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
