@@ -117,11 +117,18 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
+def require_file(path: Path) -> None:
+    """Raise RunError for a link, pipe or device, which would be written through or waited for."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise RunError(f"{path}: expected a file, found something else; take it away")
+
+
 def append_line(path: Path, values: Mapping[str, Any]) -> None:
     """Append one JSON line, whole even when many processes append at once.
 
     On a full disk nothing is left of it.
     """
+    require_file(path)
     line = (json.dumps(values, allow_nan=False) + "\n").encode()
     try:
         with path.open("ab+", buffering=0) as file:
@@ -153,6 +160,7 @@ def held(path: Path, refusal: str) -> Iterator[IO[str]]:
 
     Gives the open file: a child process that inherits it holds the lock too.
     """
+    require_file(path)
     try:
         file = path.open("a")
     except OSError as error:
@@ -259,6 +267,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file, torn ones left out; none where there is no file."""
     lines: list[dict[str, Any]] = []
+    require_file(path)
     if path.exists():
         content = _read(path, LARGEST_LINES, "JSON lines")
         if content.count(b"\n") > MOST_LINES:

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 
 def _status(key: str) -> int | None:
@@ -115,6 +115,20 @@ def commit() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
+
+
+def print_message(line: str, stream: TextIO | None = None) -> None:
+    """Print a line on a stream, stderr by default, and go on where it cannot be written.
+
+    A full disk or a closed terminal is no reason to lose a training. What Python still holds for
+    the stream goes nowhere then, so that nothing fails at its end either.
+    """
+    stream = stream or sys.stderr
+    try:
+        print(line, file=stream, flush=True)
+    except (OSError, ValueError):  # of a closed stream
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def usable_processors() -> int:

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import json
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
+from fmnist.search import study
 from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
 from fmnist.search.trial_process import why_it_failed
@@ -169,9 +172,76 @@ def test_a_trial_that_is_behind_is_pruned(data, tmp_path, monkeypatch):
     )
     assert (second["values"], second["state"]) == ({"learning_rate": "1e-9"}, "pruned")
     assert second["epochs"] in (2, 4)  # the rungs, of which the first may be a tie
+    run = Run(second["run"])  # which may have come to its end before it was found behind
+    assert run.finished or run.env["ended"]["why"].startswith("pruned: behind other trials")
     assert sweep.best() == first
     sweep.search(2)  # nothing is left to do
     assert sweep.rows() == [first, second]
+
+
+def test_equal_proposals_are_not_trained_again(tmp_path):
+    """The search is Optuna's and the answers are ours: what a training would say is told."""
+    small = recipe("quick", epochs=8)
+    sweep = Sweep.create(tmp_path / "s", small, ["learning_rate=0.05/0.1", "crop=1..3"])
+    tried = []
+    while trial := sweep.next_trial(100, float("inf")):
+        tried.append((trial.params["learning_rate"], trial.params["crop"]))
+        again = Sweep(sweep.path)  # which is where a sweep that was cut off goes on
+        assert again.next_trial(100, float("inf")).number == trial.number
+        sweep.study.tell(trial, 0.5 + float(trial.params["learning_rate"]))
+    assert sorted(tried) == [(rate, crop) for rate in ("0.05", "0.1") for crop in (1, 2, 3)]
+    assert sweep.is_exhausted
+    assert len(sweep.rows()) == 6
+    assert [row["state"] for row in sweep.rows()] == ["complete"] * 6
+    sweep.search(100)  # nothing is left
+    assert len(sweep.rows()) == 6
+    two = Sweep.create(tmp_path / "t", small, ["learning_rate=0.05/0.1"])
+    two.study.tell(two.next_trial(2, float("inf")), 0.5)
+    assert not two.is_exhausted
+
+
+def test_a_range_of_numbers_has_no_end(tmp_path):
+    sweep = begun(tmp_path / "s")
+    assert not sweep.is_exhausted
+
+
+def test_a_strangers_sweep_makes_nothing_elsewhere(tmp_path):
+    elsewhere = tmp_path / "elsewhere.db"
+    for content in (None, b"no database"):
+        if content:
+            elsewhere.write_bytes(content)
+        sweep = begun(tmp_path / f"s{bool(content)}")
+        about = json.loads((sweep.path / "sweep.json").read_text())
+        changed = about | {"storage": f"sqlite:///{elsewhere}"}
+        files.write_json(sweep.path / "sweep.json", changed)
+        with pytest.raises(RunError, match="expected a storage that knows its trials"):
+            Sweep(sweep.path)
+        assert elsewhere.exists() == bool(content)
+        assert not content or elsewhere.read_bytes() == content
+        files.write_json(sweep.path / "sweep.json", about | {"schema": 2})
+        with pytest.raises(RunError, match="expected schema 1, found 2"):
+            Sweep(sweep.path)
+    for name in ("journal.log", "lock", "trials/0001"):
+        sweep = begun(tmp_path / name.replace("/", " "))
+        (sweep.path / name).unlink(missing_ok=True)
+        (sweep.path / name).symlink_to(tmp_path / "made")
+        with pytest.raises(RunError, match="found a link out of the folder"):
+            Sweep(sweep.path)
+        (sweep.path / name).unlink()
+        os.mkfifo(sweep.path / name)
+        with pytest.raises(RunError, match="found a pipe or device"):
+            Sweep(sweep.path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_an_sqlite_file_that_is_held_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "LOCKED_SECONDS", 0.1)
+    path = tmp_path / "optuna.db"
+    sweep = begun(tmp_path / "s", storage=f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunError, match=r"database is locked\); go on by"):
+            Sweep.search(sweep, 2)
 
 
 def test_a_sweep_is_refused_where_it_cannot_be(data, tmp_path):

@@ -13,6 +13,7 @@ import typer
 
 from fmnist.errors import DataError, UsageError
 from fmnist.files import is_folder
+from fmnist.system import print_message
 
 if TYPE_CHECKING:
     from fmnist.data.sources import Progress
@@ -247,7 +248,7 @@ def print_json(value: Any) -> None:
 
 def say(text: str) -> None:
     """Print a message to stderr, so that it stays out of the command's output."""
-    print(text, file=sys.stderr, flush=True)
+    print_message(text)
 
 
 def load(folder: Path | None) -> "Data":

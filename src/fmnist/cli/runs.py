@@ -52,10 +52,19 @@ def run_row(run: "Run") -> dict[str, Any]:
         "val": run.scores.get("val"),
         "test": run.scores.get("test"),
         "finished": run.finished,
+        "state": state_of(run),
         "seconds": metrics[-1]["seconds"] if metrics else 0.0,
         "device": env["device"],
         "times_opened": run.times_opened(),
     }
+
+
+def state_of(run: "Run") -> str:
+    """`finished`, `pruned` by a sweep, or `unfinished`."""
+    if run.finished:
+        return "finished"
+    why = (run.env.get("ended") or {}).get("why", "")
+    return "pruned" if why.startswith("pruned") else "unfinished"
 
 
 SORTED_BY = ("created", "name", "val", "test", "parameters", "seconds")
@@ -97,7 +106,7 @@ def show_runs(rows: list[dict[str, Any]], wide: bool = False) -> None:
                     r["run"],
                     (r["created"] or "–")[:10],
                     f"{r['parameters']:,}",
-                    short_score(r["val"], sizes["val"]) if r["finished"] else "unfinished",
+                    short_score(r["val"], sizes["val"]) if r["finished"] else r["state"],
                     short_score(r["test"], sizes["test"]),
                     f"{r['times_opened']}×",
                     f"{r['seconds']:,.0f}",

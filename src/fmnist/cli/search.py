@@ -21,6 +21,7 @@ from fmnist.cli.options import (
 from fmnist.cli.tables import drawn_table, print_table, terminal_width
 from fmnist.errors import FmnistError, UsageError
 from fmnist.recipes.text import short
+from fmnist.system import print_message
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,7 +105,7 @@ class SweepProgress:
             ended = {row["trial"]: row for row in rows if row["state"] != "running"}
             for number in sorted(ended.keys() - self.said):
                 self.said.add(number)
-                print(_line(ended[number]), file=sys.stderr, flush=True)
+                print_message(_line(ended[number]))
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -241,6 +242,8 @@ def sweep(
         else:
             cluster.search(opened, trials, minutes, progress.show, cpus=cpus or 1, gpus=gpus or 0)
     rows, best = ranked(opened.rows()), opened.best()
+    if opened.is_exhausted and len(rows) < trials and not quiet:
+        say(f"all combinations of the values have been tried, in {len(rows)} trials")
     command = opened.command_for(best) if best else ""
     if as_json:
         print_json({"sweep": str(opened.path), "best": best, "command": command, "trials": rows})

@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -71,12 +71,12 @@ def _is_unfilled(folder: Path) -> bool:
     return not names or ("lock" in names and not rest and not (folder / "lock").stat().st_size)
 
 
-def require_plain_files(run: Path) -> None:
-    """Raise RunError for a run folder with a link that leads out of it, a pipe or a device."""
-    inside = run.resolve()
-    for entry in (*run.glob("*"), *run.glob("checkpoint/*")):
+def require_plain_files(folder: Path, patterns: Sequence[str] = ("*", "checkpoint/*")) -> None:
+    """Raise RunError for a folder with a link that leads out of it, a pipe or a device."""
+    inside = folder.resolve()
+    for entry in (entry for pattern in patterns for entry in folder.glob(pattern)):
         if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
-            raise RunError(f"{entry}: expected a file, found a link out of the run folder")
+            raise RunError(f"{entry}: expected a file, found a link out of the folder")
         with contextlib.suppress(OSError):  # a temporary file may be gone by now
             mode = entry.stat().st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

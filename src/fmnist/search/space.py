@@ -1,6 +1,7 @@
 """The search space of a sweep: the values of `--over` as Optuna's distributions by field."""
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, product
@@ -102,6 +103,21 @@ def propose(trial: Trial, name: str, distribution: Any) -> None:
         trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
     else:
         trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def combinations(space: Space) -> list[dict[str, Any]] | None:
+    """All combinations of a space's values; None where they have no end, or are very many."""
+    values: list[Sequence[Any]] = []
+    for distribution in space.values():
+        if isinstance(distribution, CategoricalDistribution):
+            values.append(distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            values.append(range(distribution.low, distribution.high + 1))
+        else:
+            return None
+    if math.prod(map(len, values)) > MOST_COMBINATIONS:
+        return None
+    return [dict(zip(space, each, strict=True)) for each in product(*values)]
 
 
 def _ends(distribution: Any) -> Sequence[Any]:

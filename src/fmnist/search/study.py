@@ -1,24 +1,18 @@
 """What a sweep remembers: Optuna's study of its trials, in a file of its folder or any storage."""
 
-from collections.abc import Iterable
+import contextlib
+import sqlite3
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
 
 from fmnist.errors import RunError
 
 JOURNAL = "journal.log"
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
+LOCKED_SECONDS = 60  # how long an SQLite file may be held by another process
 REDUCTION = 2  # of the trials that reach a rung of successive halving every second goes on
 
 
@@ -26,10 +20,11 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def open_study(
-    folder: Path, storage: str, name: str, pruner: optuna.pruners.BasePruner
+    folder: Path, storage: str, name: str, pruner: optuna.pruners.BasePruner, new: bool = False
 ) -> optuna.Study:
     """The study of a name, made where there is none; `storage` is a URL, or empty for a file.
 
+    For a sweep that is not `new` no database is made: a stranger may have written its folder.
     Raises RunError where the storage cannot be opened, or does not know the folder's trials, and
     for Redis, whose snapshots Optuna unpickles.
     """
@@ -37,6 +32,8 @@ def open_study(
         raise RunError(
             f"{folder}: expected a storage without pickle, received {storage.split(':')[0]}"
         )
+    if storage.startswith("sqlite") and not new:
+        _require_database(folder, storage)
     try:
         study = _study(folder, storage, name, pruner)
         known = len(study.get_trials(deepcopy=False))
@@ -52,36 +49,38 @@ def open_study(
     return study
 
 
+def _require_database(folder: Path, url: str) -> None:
+    """Raise RunError unless an SQLite file is there and holds studies; writes nothing."""
+    path = url.partition("///")[2].partition("?")[0]
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as file:
+            file.execute("SELECT 1 FROM studies LIMIT 1")
+    except sqlite3.Error as error:
+        raise RunError(
+            f"{folder}: expected a storage that knows its trials at {path}, found none ({error}); "
+            "put it back (a relative path in a URL is from here)"
+        ) from None
+
+
+def _storage(folder: Path, url: str) -> BaseStorage | str:
+    """Where a study is: a URL of Optuna's, or the journal in the sweep's folder."""
+    if not url:
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    if url.startswith("sqlite"):  # another process may hold it for a while
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
+    return get_storage(url)
+
+
 def _study(
     folder: Path, storage: str, name: str, pruner: optuna.pruners.BasePruner
 ) -> optuna.Study:
-    place: BaseStorage = (
-        get_storage(storage)
-        if storage
-        else JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    )
+    place = _storage(folder, storage)
     try:  # which writes nothing: another process may be at work
         return optuna.load_study(storage=place, study_name=name, pruner=pruner)
     except KeyError:
         return optuna.create_study(
             storage=place, study_name=name, pruner=pruner, direction="maximize"
         )
-
-
-def row_of(trial: FrozenTrial, names: Iterable[str], run: Path) -> dict[str, Any]:
-    """A trial as `Sweep.rows` has it: `names` are of the values searched, `run` is its folder."""
-    steps = trial.intermediate_values
-    last = steps[max(steps)] if steps else None
-    return {
-        "trial": trial.number,
-        "state": STATES[trial.state],
-        "val": trial.value if trial.state == TrialState.COMPLETE else last,
-        "epochs": max(steps, default=0),
-        "seconds": trial.user_attrs.get("seconds"),
-        "values": {name: trial.params[name] for name in names if name in trial.params},
-        "run": str(run),
-        "reason": trial.user_attrs.get("reason"),
-    }
 
 
 def mend_journal(folder: Path) -> None:
@@ -102,5 +101,7 @@ def successive_halving(epochs: int) -> optuna.pruners.BasePruner:
 
 
 def reason(error: Exception) -> str:
-    """An error's first line, or its kind."""
+    """The first line, or the kind, of an error or of the one from which it came at last."""
+    while error.__cause__ and not isinstance(error, OSError):
+        error = error.__cause__  # type: ignore[assignment]
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -26,17 +26,18 @@ from optuna.trial import Trial, TrialState
 from fmnist import files
 from fmnist.errors import FmnistError, RunError
 from fmnist.recipes.recipe import Recipe
-from fmnist.recipes.shipped import RECIPES, changes_of
-from fmnist.recipes.text import plain, settings
+from fmnist.recipes.text import settings
 from fmnist.runs.commands import command
-from fmnist.runs.folders import make_folder
+from fmnist.runs.folders import make_folder, require_plain_files
 from fmnist.runs.run import Run, now
-from fmnist.search import space, trial_process
-from fmnist.search.study import mend_journal, open_study, reason, row_of, successive_halving
+from fmnist.search import repeats, space, trial_process
+from fmnist.search.outcome import row_of, train_command
+from fmnist.search.study import mend_journal, open_study, reason, successive_halving
 from fmnist.signals import Interrupted, stop_signals
 
 SCHEMA = 1
 POLL_SECONDS = 0.3
+PRUNED = "pruned: behind other trials at the same epoch"
 HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
 FORM = {
     "schema": int,
@@ -54,12 +55,18 @@ Rows = list[dict[str, Any]]
 class Sweep:
     """A sweep's folder. `Sweep(path)` opens one; `Sweep.create` makes one. Raises RunError."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, new: bool = False) -> None:
         self.path = Path(path)
         if not (self.path / "sweep.json").is_file():
             raise RunError(f"{self.path}: expected a sweep (with a sweep.json), found none")
+        require_plain_files(self.path, ("*", "trials/*"))
         self.about = files.read_json(self.path / "sweep.json")
         files.require(self.about, FORM, self.path / "sweep.json")
+        if self.about["schema"] != SCHEMA:
+            raise RunError(
+                f"{self.path / 'sweep.json'}: expected schema {SCHEMA}, found "
+                f"{self.about['schema']}; another version of fmnist made it"
+            )
         self.recipe = Recipe.from_json(files.read_json(self.path / "base.json"))
         self.space = space.parse_over(self.about["over"], self.recipe)
         prunes = self.about["prune"] and "epochs" not in self.space
@@ -68,6 +75,7 @@ class Sweep:
             self.about["storage"],
             self.about["study"],
             successive_halving(self.recipe.epochs) if prunes else optuna.pruners.NopPruner(),
+            new,
         )
 
     @classmethod
@@ -118,7 +126,7 @@ class Sweep:
             },
         )
         try:
-            return cls(folder)
+            return cls(folder, new=True)
         except RunError:
             shutil.rmtree(folder)
             raise
@@ -131,10 +139,14 @@ class Sweep:
         """All trials: number, state, val accuracy, epochs done, seconds, values, run, reason.
 
         `val` of a finished run is scored with the recipe's views. Of any other trial it is the last
-        epoch's accuracy with one view.
+        epoch's accuracy with one view. A trial of values that an earlier one had has no row.
         """
         trials = self.study.get_trials(deepcopy=False)
-        return [row_of(trial, self.space, self.folder_of(trial.number)) for trial in trials]
+        return [
+            row_of(trial, self.space, self.folder_of(trial.number))
+            for trial in trials
+            if not repeats.is_repeated(trial)
+        ]
 
     def search(
         self,
@@ -142,7 +154,7 @@ class Sweep:
         minutes: float = float("inf"),
         show: Callable[[Rows], object] = lambda rows: None,
     ) -> None:
-        """Run trials until `trials` have ended or `minutes` have passed.
+        """Run trials until `trials` have ended, `minutes` have passed or all values were tried.
 
         A trial that has started is finished. `show` gets the rows whenever they change.
         Raises RunError where another process is at work on the sweep, Interrupted after a stopping
@@ -181,16 +193,20 @@ class Sweep:
                 trial = Trial(self.study, frozen._trial_id)  # which has no public name
                 break
         else:
-            begun = sum(t.state.is_finished() for t in there) + len(busy)
-            if begun >= trials or time.monotonic() >= end:
+            ended = sum(t.state.is_finished() and not repeats.is_repeated(t) for t in there)
+            if ended + len(busy) >= trials or time.monotonic() >= end:
                 return None
             if not there and (first := space.own_values(self.space, self.recipe)):
                 self.study.enqueue_trial(first)
-            self._sample_as(sum(t.state != TrialState.WAITING for t in there))
-            trial = self.study.ask()
+            return repeats.new_trial(self.study, self.space, self._sample_as, self.about["seed"])
         for name, distribution in self.space.items():
             space.propose(trial, name, distribution)
         return trial
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every combination of values has been tried."""
+        return repeats.untried(self.study, self.space) == []
 
     def _sample_as(self, number: int) -> None:
         """Proposals by seed and trial alone, so that a resumed sweep repeats none."""
@@ -246,9 +262,12 @@ class Sweep:
             trial.set_user_attr("seconds", run.metrics()[-1]["seconds"])
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
+            if run and not run.finished:
+                run.change_env(ended={"when": now(), "why": PRUNED})
         elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
+            trial_process.require_room(self.path)  # a full disk is no fault of the trial's values
             said = self.folder_of(trial.number).with_suffix(".txt")
             trial.set_user_attr("reason", trial_process.why_it_failed(said, code))
             self.study.tell(trial, state=TrialState.FAIL)
@@ -321,15 +340,7 @@ class Sweep:
 
     def command_for(self, row: Mapping[str, Any]) -> str:
         """The command that trains a trial's recipe on all images and scores it on test."""
-        values = {name: plain(value) for name, value in row["values"].items()}
-        recipe = self.recipe.changed(**values)
-        words: list[str | Path] = [
-            recipe.name if recipe.name in RECIPES else Path(row["run"]) / "recipe.json"
-        ]
-        words += settings(changes_of(recipe))
-        data = ["--data", self.about["data"]] if self.about["data"] else []
-        line = command("train", *words, *data, "--fit-on", "all", "--test")
-        return f"KERAS_BACKEND=jax {line}" if self.about["backend"] == "jax" else line
+        return train_command(self.recipe, row, self.about["data"], self.about["backend"])
 
 
 def _refusal(folder: Path) -> str:

@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
+
+ROOM = 2**16  # bytes without which a disk is full
 
 
 @contextlib.contextmanager
@@ -41,6 +44,12 @@ def training(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def require_room(folder: Path) -> None:
+    """Raise OSError where a folder's disk is full."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(bytes(ROOM))
 
 
 def why_it_failed(said: Path, code: int) -> str:

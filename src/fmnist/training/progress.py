@@ -1,6 +1,5 @@
 """What training and sweeps show while they run: live on a terminal, plain lines elsewhere."""
 
-import contextlib
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +7,7 @@ from typing import Any, TextIO
 
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import Run
+from fmnist.system import print_message
 
 SECONDS_BETWEEN_LINES = 60.0
 
@@ -64,8 +64,7 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
-            with contextlib.suppress(BrokenPipeError):
-                print(line, file=self.stream, flush=True)
+            print_message(line, self.stream)
 
     def start(
         self, run: Path, recipe: Recipe, env: dict[str, Any], updates: int, done: int
