@@ -8,6 +8,7 @@ AssertionError. `test_faults.py` does one of each kind in `make test`.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import random
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from lab import EVERY, KINDS, Lab, Process, fill, hash_of, result, small_disk  # finds mirrors
 from mirrors import Mirrors, pins_of, serving
+from server import Server, status
 
 from fmnist import files
 from fmnist.runs.run import Run
@@ -450,6 +452,53 @@ def appended_at_once(lab: Lab, processes: int) -> int:
     return processes
 
 
+def full_log(lab: Lab, kind: str = "compact") -> int:
+    """Training whose messages go to a full disk."""
+    if not Path("/dev/full").exists():
+        return 0
+    folder = lab.folder()
+    words = [sys.executable, "-m", "fmnist", *map(str, lab.training(kind, folder))]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            words, stdout=subprocess.DEVNULL, stderr=full, cwd=lab.place, check=False
+        )
+    assert done.returncode == 0, done
+    lab.must_finish(kind, folder, "its log was full")
+    return 1
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def answers_soon(server: Server, seconds: float) -> None:
+    """Wait until the server answers one more client."""
+    end = time.monotonic() + seconds
+    while status(server.send(HEALTH)) != 200:
+        assert time.monotonic() < end, f"no answer within {seconds} s"
+
+
+def silent_readers(lab: Lab) -> int:
+    """Clients that ask for a megabyte in every place, and read nothing of it."""
+    with Server(None) as server, contextlib.ExitStack() as stack:
+        for _ in range(512):
+            client = stack.enter_context(server.connect())
+            client.sendall(b"GET /model/model.onnx HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answers_soon(server, 60)
+    return 512
+
+
+def few_files(lab: Lab) -> int:
+    """More clients than the server may open files for."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+    with Server(None, options=["--threads", "1"], first=limit) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(120):
+                stack.enter_context(server.connect())
+            answers_soon(server, 60)
+        assert server.stop() == (128 + signal.SIGTERM, "stopped\n")
+    return 120
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
@@ -468,6 +517,9 @@ def main() -> None:
         "run folder vanished": vanished,
         "another run in the folder's place": replaced,
         "recipe or environment edited": edited,
+        "log on a full disk": full_log,
+        "clients that read nothing of an answer": silent_readers,
+        "more clients than files": few_files,
         "run folder on a read-only disk": read_only,
         "two processes resume a run": two_at_once,
         "clock backwards": clock_backwards,
