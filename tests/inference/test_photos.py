@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist.inference import garments, photos
+from fmnist.inference import garments, photos, png
 from fmnist.inference.photos import PhotoError, decode, prepare, prepare_pixels, shrink
 
 
@@ -177,6 +177,50 @@ def test_what_is_no_photo_is_refused_in_a_line(content, expected):
     with pytest.raises(PhotoError, match=expected) as error:
         decode(content)
     assert "\n" not in str(error.value)
+
+
+def with_rows(content, change):
+    """A PNG whose packed rows are those of another, changed; its chunks are in order."""
+    place, rows, head = 8, b"", b""
+    while place < len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind == b"IDAT":
+            rows += content[place + 8 : place + 8 + length]
+        elif kind == b"IHDR":
+            head = content[place + 8 : place + 8 + length]
+        place += 12 + length
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = zlib.compress(change(zlib.decompress(rows)))
+    return content[:8] + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1"])
+def test_a_png_whose_pixels_end_early_is_refused(mode):
+    """Pillow leaves the rows that are missing zero, and says nothing."""
+    picture = Image.new(
+        mode, (33, 280), 1 if mode == "1" else (250,) * len(mode) if len(mode) > 1 else 250
+    )
+    content = packed(picture)
+    assert decode(with_rows(content, lambda rows: rows)).size == (33, 280)
+    cut = with_rows(content, lambda rows: rows[: len(rows) * 100 // 280])
+    with pytest.raises(PhotoError, match="pixels end before its last row"):
+        decode(cut)
+    assert decode(packed(Image.new(mode, (33, 280)))).size == (33, 280)  # black, and whole
+
+
+def test_the_rows_of_an_interlaced_png_are_counted():
+    """Of 5×3 pixels of one byte Adam7's passes have 2, 2, 0, 2, 4, 6 and 6 bytes."""
+    head = struct.pack(">IIBBBBB", 5, 3, 8, 0, 0, 0, 1)
+    for size, whole in ((22, True), (21, False)):
+        content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + bytes(4)
+        rows = zlib.compress(bytes(size))
+        content += struct.pack(">I", len(rows)) + b"IDAT" + rows + bytes(4)
+        assert png.is_whole(content) == whole
 
 
 def test_a_limit_of_ones_own():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fmnist.errors import FmnistError
 from fmnist.inference.garments import Mask, Whole, find_garment, grey_of, rounded_division
+from fmnist.inference.png import is_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,6 +70,8 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
                 )
             image.draft(None, (ENOUGH, ENOUGH))
             image.load()
+            if image.format == "PNG" and _ends_in_zeros(image) and not is_whole(content):
+                raise PhotoError("a damaged image (its pixels end before its last row)")
             turn = UPRIGHT.get(_orientation(image))
             plain = _eight_bits(image)
             return plain if turn is None else plain.transpose(Image.Transpose(turn))
@@ -82,6 +85,11 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
         ) from None
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         raise PhotoError(f"a damaged image ({error or type(error).__name__})") from None
+
+
+def _ends_in_zeros(image: "Image.Image") -> bool:
+    """Whether the last row is zero, as what Pillow did not find in a file is."""
+    return not np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any()
 
 
 def _orientation(image: "Image.Image") -> int:
