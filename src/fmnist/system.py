@@ -120,15 +120,23 @@ def commit() -> dict[str, Any]:
 def print_message(line: str, stream: TextIO | None = None) -> None:
     """Print a line on a stream, stderr by default, and go on where it cannot be written.
 
-    A full disk or a closed terminal is no reason to lose a training. What Python still holds for
-    the stream goes nowhere then, so that nothing fails at its end either.
+    A full disk or a closed terminal is no reason to lose a training.
     """
     stream = stream or sys.stderr
+    if stream is None:  # a process without one
+        return
     try:
         print(line, file=stream, flush=True)
     except (OSError, ValueError):  # of a closed stream
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        send_nowhere(stream)
+
+
+def send_nowhere(stream: TextIO) -> None:
+    """Let what is written to a stream, and what Python still holds for it, go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def usable_processors() -> int:

@@ -41,3 +41,14 @@ def test_twenty_updates_are_the_same_on_both_engines(tmp_path):
     env = os.environ | {"KERAS_BACKEND": other, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     subprocess.run(command, check=True, env=env)
     updates.check(tmp_path)
+
+
+@pytest.mark.skipif(backend.name() != "tensorflow", reason="JAX takes no number of threads")
+def test_threads_are_no_more_than_the_processors(monkeypatch):
+    """As of a run that says it was begun with 4096."""
+    asked = []
+    threading = backend.tf.config.threading
+    monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", asked.append)
+    monkeypatch.setattr(threading, "get_intra_op_parallelism_threads", lambda: 1)
+    assert not backend.use_threads(4096)
+    assert asked == [len(os.sched_getaffinity(0))] or len(os.sched_getaffinity(0)) == 1

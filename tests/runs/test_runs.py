@@ -578,3 +578,21 @@ def test_a_run_has_its_name_from_wherever_it_is_opened(run, monkeypatch):
     monkeypatch.chdir(run.path)
     assert Run(".").name == "first"
     assert Run(".").times_opened() == 1
+
+
+def test_a_pipe_or_link_in_a_files_place_is_refused(tmp_path):
+    """The ledger and each lock: nothing is waited for, and nothing is written through a link."""
+    for name, make in (
+        ("pipe", os.mkfifo),
+        ("link", lambda path: path.symlink_to(tmp_path / "elsewhere")),
+    ):
+        path = tmp_path / name
+        make(path)
+        for use in (
+            lambda path: files.append_line(path, {"a": 1}),
+            files.read_lines,
+            lambda path: files.held(path, "held").__enter__(),
+        ):
+            with pytest.raises(RunError, match="expected a file, found something else"):
+                use(path)
+    assert not (tmp_path / "elsewhere").exists()

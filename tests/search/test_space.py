@@ -39,6 +39,7 @@ def test_values_are_choices_or_ranges():
         (["learning_rate=0.1"], "two or more"),
         (["learning_rate=0.1/0.1"], "different"),
         (["learning_rate=0.1/"], "different"),
+        (["learning_rate=0.05/0.1/1e-1"], "different values, received 0.1 and 1e-1"),
         (["learning_rate=1..1"], "LOW below HIGH"),
         (["learning_rate=log:0..1"], "above 0"),
         (["learning_rate=1..1e9"], "learning_rate: expected 0 to 1000"),

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
+from disk import files_limited_to
 from idx import write_idx_set
 from optuna.trial import Trial
 
@@ -22,7 +24,7 @@ from fmnist.runs.run import Run
 from fmnist.search import study
 from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
-from fmnist.search.trial_process import why_it_failed
+from fmnist.search.trial_process import require_room, why_it_failed
 from fmnist.training.progress import Progress
 from fmnist.training.train import train
 
@@ -242,6 +244,13 @@ def test_an_sqlite_file_that_is_held_is_said(tmp_path, monkeypatch):
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RunError, match=r"database is locked\); go on by"):
             Sweep.search(sweep, 2)
+        with pytest.raises(RunError, match=r"is held by another process since 0.1 s"):
+            Sweep(sweep.path)
+    about = json.loads((sweep.path / "sweep.json").read_text())
+    files.write_json(sweep.path / "sweep.json", about | {"study": "another's"})
+    with pytest.raises(RunError, match="it knows others"):
+        Sweep(sweep.path)
+    assert optuna.get_all_study_names(f"sqlite:///{path}") == [about["study"]]
 
 
 def test_a_sweep_is_refused_where_it_cannot_be(data, tmp_path):
@@ -297,7 +306,7 @@ def test_without_the_storage_that_knows_its_trials_a_sweep_is_refused(tmp_path):
     """Its folders would be taken for the trials of another."""
     begun(tmp_path / "s")
     (tmp_path / "s" / "journal.log").unlink()
-    with pytest.raises(RunError, match="knows trial 0000, found one of 0"):
+    with pytest.raises(RunError, match=r"knows its trials at journal\.log"):
         Sweep(tmp_path / "s")
 
 
@@ -354,6 +363,13 @@ def test_the_reason_of_a_killed_trial_is_no_line_of_its_progress(tmp_path):
     said.write_text("epoch 1/8\nerror: no room\n\n")
     assert why_it_failed(said, 1) == "no room"
     assert why_it_failed(said, -9) == "its process was killed by signal 9"
+
+
+def test_a_full_disk_is_found(tmp_path):
+    require_room(tmp_path)
+    with files_limited_to(100), pytest.raises(OSError, match="File too large"):
+        require_room(tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path):

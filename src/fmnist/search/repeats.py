@@ -50,7 +50,7 @@ def new_trial(
 
     `sample_as` makes the next proposal depend on the number of proposals so far alone.
     """
-    for _ in range(MOST):
+    for proposal in range(1, MOST + 1):
         left = untried(study, space)
         if left == []:
             return None
@@ -60,9 +60,10 @@ def new_trial(
         trial = study.ask()
         for name, distribution in space.items():
             propose(trial, name, distribution)
-        if not (known := twin(study, trial.params, trial.number)):
+        known = twin(study, trial.params, trial.number)
+        if known is None or proposal == MOST:
             return trial
         answer(study, trial, known)
         if left:
             study.enqueue_trial(left[(seed + number) % len(left)])
-    return None
+    return None  # which is never reached

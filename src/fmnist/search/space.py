@@ -58,6 +58,9 @@ def parse_over(terms: Iterable[str], recipe: Recipe) -> Space:
     if not space:
         raise UsageError("--over: expected at least one field to search, received none")
     ends = {name: _ends(distribution) for name, distribution in space.items()}
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            _refuse_equal(recipe, name, distribution.choices)
     for name, values in ends.items():
         others = {other: ends[other] for other in ends if other != name}
         for value in values:
@@ -93,6 +96,19 @@ def _distribution(name: str, text: str, value: Any) -> BaseDistribution:
             f"--over {name}: expected {'whole numbers' if kind is int else 'numbers'} LOW..HIGH "
             f"with LOW below HIGH{' and above 0' if span[1] else ''}, received {text!r}"
         ) from None
+
+
+def _refuse_equal(recipe: Recipe, name: str, choices: Sequence[Any]) -> None:
+    """Raise UsageError for choices that are one value in two ways of writing, as 0.1 and 0.10."""
+    made: list[tuple[Any, Recipe]] = []
+    for choice in choices:
+        with contextlib.suppress(UsageError):  # one that needs another value of another field
+            made.append((choice, recipe.changed(**{name: choice})))
+    for i, (choice, changed) in enumerate(made):
+        if equal := [other for other, known in made[:i] if known == changed]:
+            raise UsageError(
+                f"--over {name}: expected different values, received {equal[0]} and {choice}"
+            )
 
 
 def propose(trial: Trial, name: str, distribution: Any) -> None:

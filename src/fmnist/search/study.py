@@ -35,8 +35,10 @@ def open_study(
     if storage.startswith("sqlite") and not new:
         _require_database(folder, storage)
     try:
-        study = _study(folder, storage, name, pruner)
+        study = _study(folder, storage, name, pruner, new)
         known = len(study.get_trials(deepcopy=False))
+    except RunError:
+        raise
     except Exception as error:  # a storage's own errors have no common kind
         raise RunError(f"{folder}: its storage could not be opened ({reason(error)})") from error
     # A folder is made for a trial that the storage knows, and would be taken for another's.
@@ -53,13 +55,25 @@ def _require_database(folder: Path, url: str) -> None:
     """Raise RunError unless an SQLite file is there and holds studies; writes nothing."""
     path = url.partition("///")[2].partition("?")[0]
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as file:
-            file.execute("SELECT 1 FROM studies LIMIT 1")
-    except sqlite3.Error as error:
+        database = sqlite3.connect(f"file:{quote(path)}?mode=ro", LOCKED_SECONDS, uri=True)
+        with contextlib.closing(database):
+            database.execute("SELECT 1 FROM studies LIMIT 1")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise _unknown(folder, path, error) from None
         raise RunError(
-            f"{folder}: expected a storage that knows its trials at {path}, found none ({error}); "
-            "put it back (a relative path in a URL is from here)"
+            f"{folder}: its storage {path} is held by another process since {LOCKED_SECONDS} s; "
+            "go on when that has ended"
         ) from None
+    except sqlite3.Error as error:
+        raise _unknown(folder, path, error) from None
+
+
+def _unknown(folder: Path, storage: str, why: object) -> RunError:
+    return RunError(
+        f"{folder}: expected a storage that knows its trials at {storage}, found none ({why}); put "
+        "it back (a relative path in a URL is from here)"
+    )
 
 
 def _storage(folder: Path, url: str) -> BaseStorage | str:
@@ -72,12 +86,14 @@ def _storage(folder: Path, url: str) -> BaseStorage | str:
 
 
 def _study(
-    folder: Path, storage: str, name: str, pruner: optuna.pruners.BasePruner
+    folder: Path, storage: str, name: str, pruner: optuna.pruners.BasePruner, new: bool
 ) -> optuna.Study:
     place = _storage(folder, storage)
     try:  # which writes nothing: another process may be at work
         return optuna.load_study(storage=place, study_name=name, pruner=pruner)
     except KeyError:
+        if not new:  # nor does a stranger's sweep put a study into a storage of one's own
+            raise _unknown(folder, storage or JOURNAL, "it knows others") from None
         return optuna.create_study(
             storage=place, study_name=name, pruner=pruner, direction="maximize"
         )

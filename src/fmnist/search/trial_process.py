@@ -48,8 +48,9 @@ def training(
 
 def require_room(folder: Path) -> None:
     """Raise OSError where a folder's disk is full."""
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(ROOM))
+        file.flush()
 
 
 def why_it_failed(said: Path, code: int) -> str:

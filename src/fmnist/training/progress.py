@@ -1,13 +1,15 @@
 """What training and sweeps show while they run: live on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs.run import Run
-from fmnist.system import print_message
+from fmnist.system import print_message, send_nowhere
 
 SECONDS_BETWEEN_LINES = 60.0
 
@@ -54,15 +56,26 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with self._if_it_can():
+                self._bar.stop()
             self._bar = None
+
+    @contextlib.contextmanager
+    def _if_it_can(self) -> Iterator[None]:
+        """Do without the bar once its terminal is gone: a training is worth more."""
+        try:
+            yield
+        except OSError:
+            send_nowhere(self.stream)
+            self._bar, self.mode = None, "none"
 
     def say(self, line: str) -> None:
         """A line, above the bar where there is one."""
         if self.mode == "none":
             return
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
+            with self._if_it_can():
+                self._bar.console.print(line, markup=False, highlight=False)
         else:
             print_message(line, self.stream)
 
@@ -86,9 +99,10 @@ class Progress:
         if done:
             self.say(f"going on after update {done} of {updates}")
         if self._bar is not None:
-            self._task = self._bar.add_task(
-                "compiling the update", total=updates, completed=done, state=""
-            )
+            with self._if_it_can():
+                self._task = self._bar.add_task(
+                    "compiling the update", total=updates, completed=done, state=""
+                )
 
     def update(self, update: int, loss: float, accuracy: float, seconds: float) -> None:
         """An update is done; loss and accuracy are the epoch's running means."""
@@ -103,7 +117,8 @@ class Progress:
             state += f"{count * self.recipe.batch_size / spent:,.0f} img/s  "
             state += f"{clock((self.updates - update) * spent / count)} left"
         if self._bar is not None:
-            self._bar.update(self._task, completed=update, description=epoch, state=state)
+            with self._if_it_can():
+                self._bar.update(self._task, completed=update, description=epoch, state=state)
         elif seconds - self.said >= SECONDS_BETWEEN_LINES:
             self.said = seconds
             self.say(f"{epoch}  update {update}/{self.updates}  {state}")
