@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from idx import write_idx_set
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests import it before fmnist, which sets this
+
 # A shared machine stalls now and then: how long an example takes says nothing here. Where a change
 # is judged, it is judged by the same examples each time.
 settings.register_profile(

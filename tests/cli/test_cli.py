@@ -589,7 +589,7 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
     arguments = ("export", trained[0], "--data", folder, "--out", out)
     for wrong, expected in (
         (("--storage", "float8"), "expected one of float32, float16, int8"),
-        (("--part-size", "9"), "part size: expected at least"),
+        (("--part-size", "9B"), "part size: expected at least"),
         (("--part-size", "much"), "--part-size: expected a size"),
         (("--storage", "int8", "--storage", "float16"), "--out: names one folder"),
     ):
@@ -710,6 +710,40 @@ def test_what_nobody_expected_is_one_line_that_names_a_log(trained, tmp_path, mo
     assert "please report it" in refused(call("runs", "--in", trained[0].parent), 1)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("quick", "epochs=0"),
+        ("epochs=0",),
+        ("quick", "--epochs", "0"),
+        ("--epochs", "0", "--set", "flip=no"),
+        ("seed=1", "epochs=0", "--seed", "2"),
+    ],
+)
+def test_the_usual_fields_have_short_words(words):
+    """Each reaches the recipe, which refuses it, so that nothing is trained."""
+    assert "epochs: expected 1 to" in refused(call("train", *words), 2)
+
+
+def test_a_seed_has_an_option_of_its_own(folder, tmp_path):
+    words = ("model.filters=4,4", "model.dense_units=8", "--epochs", 1, "--seed", 5, "--quiet")
+    done = call("train", "reference", *words, "--data", folder, "--run", tmp_path / "run", "--json")
+    assert done.code == 0, done.err
+    chosen = Run(tmp_path / "run").recipe
+    assert (chosen.seed, chosen.epochs) == (5, 1)
+
+
+def test_the_latest_run_has_a_name(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "expected a run folder" in refused(call("runs", "show", "latest"), 5)
+    for name, created in (("b", "2026-01-02"), ("a", "2026-01-03"), ("c", "2026-01-01")):
+        shutil.copytree(trained[0], tmp_path / "runs" / name)
+        Run(tmp_path / "runs" / name).change_env(created=created)
+    assert call("runs", "show", "latest", "--json").json["run"] == "a"
+    listed = [row["run"] for row in call("runs", "list", "--json").json]
+    assert listed == ["a", "b", "c"] == [row["run"] for row in call("runs", "--json").json]
+
+
 def test_runs_tables_and_shows(trained):
     path, done = trained
     (row,) = call("runs", "--in", path.parent, "--json").json
@@ -752,6 +786,7 @@ def test_runs_are_sorted_and_filtered(trained, tmp_path):
     assert [names("--recipe", "quick"), names("--parameters", "150..")] == ["c", "ac"]
     assert [names("--recipe", name) for name in ("reference", "seed")] == ["ab", "ab"]
     assert [names("--parameters", "..200"), names("--parameters", "101..299")] == ["bc", "c"]
+    assert [names("--parameters", "0.15k..1M"), names("--parameters", "1k..")] == ["ac", ""]
     done = call("runs", "--in", tmp_path, "--parameters", "..5")
     assert done.out == f"none of the 3 runs in {tmp_path} matches\n"
     for option, value in (("--sort", "size"), ("--parameters", "5"), ("--parameters", "a..b")):

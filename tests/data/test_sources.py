@@ -187,7 +187,7 @@ def test_a_set_must_agree_with_itself(tmp_path: Path) -> None:
     assert len(read_set(folder)) == 4
     write_idx(folder / f"{TRAIN_LABELS}.gz", np.zeros(19, np.uint8))
     with pytest.raises(
-        DataError, match=r"expected 19 images, one per label, .* for 20; .* different sets"
+        DataError, match=r"expected 20 labels, one per image, .* for 19; .* different sets"
     ):
         read_set(folder)
     write_idx(folder / f"{TRAIN_LABELS}.gz", np.zeros(20, np.uint8))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist.inference import garments, photos, png
+from fmnist.inference import garment_cutout, photos, png
 from fmnist.inference.photos import PhotoError, decode, prepare, prepare_pixels, shrink
 
 
@@ -213,14 +213,31 @@ def test_a_png_whose_pixels_end_early_is_refused(mode):
     assert decode(packed(Image.new(mode, (33, 280)))).size == (33, 280)  # black, and whole
 
 
+def interlaced(width, height, size):
+    """A grey PNG by Adam7 whose packed rows have `size` bytes."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1)
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = chunk(b"IDAT", zlib.compress(bytes(size)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + rows + chunk(b"IEND", b"")
+
+
+def test_an_interlaced_png_without_its_last_rows_is_refused():
+    """Whose last row is of another pass, and there."""
+    whole = next(n for n in range(60) if png.is_whole(interlaced(4, 5, n)))
+    assert decode(interlaced(4, 5, whole)).size == (4, 5)
+    with pytest.raises(PhotoError, match="pixels end before"):
+        decode(interlaced(4, 5, whole - 5))
+
+
 def test_the_rows_of_an_interlaced_png_are_counted():
     """Of 5×3 pixels of one byte Adam7's passes have 2, 2, 0, 2, 4, 6 and 6 bytes."""
-    head = struct.pack(">IIBBBBB", 5, 3, 8, 0, 0, 0, 1)
-    for size, whole in ((22, True), (21, False)):
-        content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + bytes(4)
-        rows = zlib.compress(bytes(size))
-        content += struct.pack(">I", len(rows)) + b"IDAT" + rows + bytes(4)
-        assert png.is_whole(content) == whole
+    assert png.is_whole(interlaced(5, 3, 22))
+    assert not png.is_whole(interlaced(5, 3, 21))
 
 
 def test_a_limit_of_ones_own():
@@ -306,7 +323,7 @@ GROUNDS = {
 
 @pytest.mark.parametrize("name", GROUNDS)
 def test_a_garment_is_found_on_every_background(name):
-    mask = garments.find_garment(on(GROUNDS[name], garment()).astype(np.int64))[1]
+    mask = garment_cutout.find_garment(on(GROUNDS[name], garment()).astype(np.int64))[1]
     wanted = np.zeros((120, 100), bool)
     wanted[30:70, 50:74] = True
     both, either = (mask & wanted).sum(), (mask | wanted).sum()
@@ -344,10 +361,10 @@ def test_a_soft_shadow_is_background_and_a_sharp_grey_is_not():
     soft = ground - slope * np.clip((110 - np.arange(120))[:, None, None] / 20, 0, 1)
     soft[:, -8:] = 245
     sharp = on(ground, np.full((40, 24), 205, np.uint8))
-    assert garments.find_garment(sharp.astype(np.int64))[1].sum() == 40 * 24
+    assert garment_cutout.find_garment(sharp.astype(np.int64))[1].sum() == 40 * 24
     edge = soft.astype(np.int64)
     edge[:, -20:] = np.minimum(245, edge[:, -21:-20] + 3 * np.arange(1, 21)[None, :, None])
-    assert garments.find_garment(edge)[1].sum() < 300
+    assert garment_cutout.find_garment(edge)[1].sum() < 300
 
 
 def test_nothing_but_background_gives_nothing():
@@ -360,7 +377,7 @@ def test_pieces_are_those_of_scipy():
 
     mask = np.random.default_rng(1).random((40, 50)) < 0.45
     for neighbours, structure in ((4, None), (8, np.ones((3, 3)))):
-        ours, number = garments._pieces(mask, neighbours)
+        ours, number = garment_cutout._pieces(mask, neighbours)
         theirs, count = ndimage.label(mask, structure)
         assert number == count
         pairs = set(zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True))
@@ -372,6 +389,6 @@ def test_small_holes_are_filled_and_large_ones_kept_unless_the_background_is_lig
     mask[5:25, 5:25] = True
     mask[8:16, 8:16] = False
     mask[20, 20] = False
-    some, every = garments._filled(mask, False), garments._filled(mask, True)
+    some, every = garment_cutout._filled(mask, False), garment_cutout._filled(mask, True)
     assert (some[20, 20], some[10, 10], some[0, 0]) == (True, False, False)
     assert every.sum() == 400

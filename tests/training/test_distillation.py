@@ -98,7 +98,7 @@ def test_with_nothing_left_to_the_labels_they_do_not_matter(data, teacher):
         chosen = small(
             **{"model.filters": "8,16"},
             distillation=1,
-            epochs=20,
+            epochs=12,
             crop=0,
             cutout=0,
             learning_rate=0.2,

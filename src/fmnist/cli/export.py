@@ -40,7 +40,9 @@ def export(
     form: Annotated[
         str,
         typer.Option(
-            "--format", metavar="FORMAT", help="File format: safetensors, onnx, litert or keras."
+            "--format",
+            metavar="FORMAT",
+            help="File format: safetensors, onnx, litert (tflite) or keras.",
         ),
     ] = "safetensors",
     storage: Annotated[
@@ -89,6 +91,7 @@ def export(
     storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
         raise UsageError("--out: names one folder; give only one --storage with it")
+    form = "litert" if form == "tflite" else form
     size = parse_size(part_size, "--part-size") if part_size else None
     (opened,) = open_finished([run])
     loaded = load(folder_of(opened, data))

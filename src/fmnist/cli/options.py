@@ -25,10 +25,10 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "
 
 
 def parse_size(text: str, what: str = "memory") -> int:
-    """Bytes in `4GB`, `512MiB` or a plain number of bytes. Raises UsageError."""
+    """Bytes in `4GB` or `512MiB`; a number alone is none. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmg]?i?)b?\s*", text.lower())
     size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
-    if size < 1:
+    if size < 1 or text.strip()[-1:].isdigit():
         raise UsageError(f"{what}: expected a size such as 4GB or 512MiB, received {text!r}")
     return size
 
@@ -69,6 +69,14 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or n
 RunFolders = Annotated[
     list[Path], typer.Argument(metavar="RUN", help="Run folders, or names of runs.")
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME=VALUE", help="Changes of the recipe, as --set takes them."),
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="The same as --set epochs=N.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="The same as --set seed=N.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,6 +1,8 @@
 """`fmnist runs`: the table of runs, one run in full, and deleting runs."""
 
 import json
+import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,11 +85,18 @@ def sort_rows(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """`1000..20000` as two numbers; a missing end is 0 or infinity. Raises UsageError."""
-    low, dots, high = text.replace(",", "").partition("..")
-    if not dots or not all(end.isdecimal() or not end for end in (low, high)):
-        raise UsageError(f"--parameters: expected MIN..MAX, such as ..100000, received {text!r}")
-    return float(low or 0), float(high or "inf")
+    """`1000..20000`, `100k..` or `..1.5M` as two numbers; a missing end is 0 or infinity.
+
+    Raises UsageError.
+    """
+    low, dots, high = text.replace(",", "").lower().partition("..")
+    ends = [re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([km]?)", end) for end in (low, high)]
+    if not dots or (low and not ends[0]) or (high and not ends[1]):
+        raise UsageError(f"--parameters: expected MIN..MAX, such as ..100k, received {text!r}")
+    least, most = (
+        float(end[1]) * {"": 1, "k": 1e3, "m": 1e6}[end[2]] if end else None for end in ends
+    )
+    return least or 0.0, math.inf if most is None else most
 
 
 def show_runs(rows: list[dict[str, Any]], wide: bool = False) -> None:
@@ -199,6 +208,32 @@ def runs(
                 f"--json: expected after {context.invoked_subcommand}, received before it"
             )
         return
+    _list(folder, sort, recipe, data, parameters, wide, as_json)
+
+
+@runs_app.command("list", cls=Command)
+def list_runs(
+    folder: RunsFolder = Path("runs"),
+    sort: Sort = "created",
+    recipe: OfRecipe = None,
+    data: OfData = None,
+    parameters: Parameters = None,
+    wide: Wide = False,
+    as_json: Json = False,
+) -> None:
+    """List runs, as without a command."""
+    _list(folder, sort, recipe, data, parameters, wide, as_json)
+
+
+def _list(
+    folder: Path,
+    sort: str,
+    recipe: str | None,
+    data: str | None,
+    parameters: str | None,
+    wide: bool,
+    as_json: bool,
+) -> None:
     from fmnist.runs.run import Run, run_folders
 
     low, high = parse_range(parameters or "..")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fmnist.cli.options import (
+    Changes,
     Coordinator,
     Distributed,
+    Epochs,
     FitOn,
     Folder,
     Json,
@@ -22,6 +24,7 @@ from fmnist.cli.options import (
     Quiet,
     RecipeOrQuick,
     Seconds,
+    Seed,
     Settings,
     Teacher,
     Test,
@@ -109,7 +112,10 @@ def show_training(run: "Run", score: "Score | None") -> None:
 
 def train(
     recipe: RecipeOrQuick = None,
+    changes: Changes = None,
     settings: Settings = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
     data: Folder = None,
     run: NewRun = None,
     resume: OldRun = None,
@@ -131,6 +137,11 @@ def train(
 
     With --resume it continues an interrupted run instead.
     """
+    if recipe and "=" in recipe and not Path(recipe).exists():  # a change of `quick`
+        changes = [recipe, *(changes or [])]
+        recipe = None
+    settings = [*(changes or []), *(settings or [])]
+    settings += [f"{k}={v}" for k, v in (("epochs", epochs), ("seed", seed)) if v is not None]
     refuse_beside_resume(resume, "run", recipe, settings, fit_on, run, teacher, memory, micro_batch)
     limit = memory_limit(memory, micro_batch, distributed)
     first = join_processes(distributed, coordinator, num_processes, process_id)

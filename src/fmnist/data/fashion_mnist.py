@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fmnist.data.idx import SIZE_LIMIT, IdxFile, read_file
+from fmnist.data.idx import SIZE_LIMIT, IdxFile, promised, read_file
 from fmnist.errors import DataError
 
 
@@ -76,10 +76,15 @@ def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str,
     files = {}
     for split in ("train", "t10k"):
         labels, images = (f"{split}-{kind}-ubyte" for kind in ("labels-idx1", "images-idx3"))
+        # What does not belong together is refused before any of it is unpacked.
+        count = promised(paths[labels], 1)[0]
+        if (images_there := promised(paths[images], 3)[0]) != count:
+            raise DataError(
+                f"{paths[labels]}: expected {images_there:,} labels, one per image, received a "
+                f"header for {count:,}; the files belong to different sets"
+            )
         files[labels] = read_file(paths[labels], 1, sizes[labels])
-        # Images of another number than the labels are refused before they are unpacked.
-        count = len(files[labels].values)
-        files[images] = read_file(paths[images], 3, sizes[images], count)
+        files[images] = read_file(paths[images], 3, sizes[images])
     train, test = (files[f"{s}-images-idx3-ubyte"].values.shape[1:] for s in ("train", "t10k"))
     if train != test:
         raise DataError(

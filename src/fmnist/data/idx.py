@@ -51,13 +51,11 @@ def read_idx(
     return read_file(Path(path), dimensions, limit).values
 
 
-def read_file(
-    path: Path, dimensions: int | None, limit: int = SIZE_LIMIT, count: int | None = None
-) -> IdxFile:
-    """As `read_idx`, with the hash of what was read; `count` images or labels, where it is known.
+def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> IdxFile:
+    """As `read_idx`, with the hash of what was read.
 
-    A file that promises another number, or more than a third of the memory that there is, is
-    refused unread: a data set is held up to three times while it is divided.
+    A file that promises more than a third of the memory that there is, is refused unread: a data
+    set is held up to three times while it is divided.
     """
     if not path.is_file():
         raise DataError(f"{path}: expected an IDX file, found none; check the path")
@@ -78,11 +76,6 @@ def read_file(
                         raise DataError(
                             f"{path}: expected at most {limit:,} bytes, received a header for "
                             f"{size:,}; the file is damaged or of another data set"
-                        )
-                    if count is not None and shape[0] != count:
-                        raise DataError(
-                            f"{path}: expected {count:,} images, one per label, received a "
-                            f"header for {shape[0]:,}; the files belong to different sets"
                         )
                     if 3 * size > (free := available() or 3 * size):
                         raise DataError(
@@ -109,8 +102,30 @@ def read_file(
     return IdxFile(path, values, digest.hexdigest())
 
 
-def images_in_pieces(path: Path, count: int) -> Iterator[Bytes]:
+def promised(path: Path, dimensions: int) -> tuple[int, ...]:
+    """The dimensions that an IDX file's header states; nothing more is read. Raises DataError."""
+    if not path.is_file():
+        raise DataError(f"{path}: expected an IDX file, found none; check the path")
+    content = bytearray()
+    try:
+        with path.open("rb") as stream:
+            for piece in _pieces(path, stream):
+                content += piece
+                if shape := _promised_shape(path, content, dimensions):
+                    return shape
+    except zlib.error as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    raise DataError(
+        f"{path}: expected a header, received {len(content)} bytes: cut short; fetch it anew"
+    )
+
+
+def images_in_pieces(path: Path, count: int, size: tuple[int, int]) -> Iterator[Bytes]:
     """The images of an IDX file, `count` at a time, uint8 (n, height, width), n the rest at last.
+
+    `size` is the (height, width) that they must have; others are refused by the header.
 
     Memory is that of the pieces. Raises DataError as `read_idx` does, for a file that is cut short
     or too long after the last whole image.
@@ -126,11 +141,16 @@ def images_in_pieces(path: Path, count: int) -> Iterator[Bytes]:
                     shape = _promised_shape(path, content, 3)
                     if shape is None:
                         continue
+                    if shape[1:] != size:
+                        raise DataError(
+                            f"{path}: expected images of {size[1]} × {size[0]} pixels, received "
+                            f"{shape[2]} × {shape[1]}"
+                        )
                     del content[:16]
-                size = math.prod(shape[1:])
-                while len(content) >= (n := min(count, shape[0] - done)) * size and n:
-                    yield np.frombuffer(bytes(content[: n * size]), np.uint8).reshape(n, *shape[1:])
-                    del content[: n * size]
+                pixels = math.prod(size)
+                while len(content) >= (n := min(count, shape[0] - done)) * pixels and n:
+                    yield np.frombuffer(bytes(content[: n * pixels]), np.uint8).reshape(n, *size)
+                    del content[: n * pixels]
                     done += n
                 if done == shape[0] and content:
                     raise DataError(

@@ -139,10 +139,13 @@ def _read(
         with _alone(content):
             image = decode(content)
             pixels = raw(image, shape) if as_is else prepare(image)
-        suspect = not as_is and image.size == shape[::-1]
-        if keep:
-            image.thumbnail((KEPT, KEPT))
-        return [Given(source, pixels, image if keep else None, suspect)]
+            size = image.size
+            if keep:
+                image.thumbnail((KEPT, KEPT))
+            photo = image if keep else None
+            del image  # before the next very large one is read
+        suspect = not as_is and size == shape[::-1]
+        return [Given(source, pixels, photo, suspect)]
     except OSError as error:
         return f"{source}: cannot be read ({error.strerror or error})"
     except FmnistError as error:
@@ -172,12 +175,7 @@ def _from_idx(source: str, path: Path, shape: tuple[int, int]) -> Iterator[list[
     """Raises PhotoError."""
     done = 0
     try:
-        for images in images_in_pieces(path, IDX_AT_ONCE):
-            if images.shape[1:] != shape:
-                raise PhotoError(
-                    f"{source}: expected images of {shape[1]} × {shape[0]} pixels, received "
-                    f"{images.shape[2]} × {images.shape[1]}"
-                )
+        for images in images_in_pieces(path, IDX_AT_ONCE, shape):
             yield [Given(f"{source}[{done + i}]", image) for i, image in enumerate(images)]
             done += len(images)
     except DataError as error:

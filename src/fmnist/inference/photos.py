@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.errors import FmnistError
-from fmnist.inference.garments import Mask, Whole, find_garment, grey_of, rounded_division
+from fmnist.inference.garment_cutout import Mask, Whole, find_garment, grey_of, rounded_division
 from fmnist.inference.png import is_whole
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
                 )
             image.draft(None, (ENOUGH, ENOUGH))
             image.load()
-            if image.format == "PNG" and _ends_in_zeros(image) and not is_whole(content):
+            suspicious = bool(image.info.get("interlace")) or _ends_in_zeros(image)
+            if image.format == "PNG" and suspicious and not is_whole(content):
                 raise PhotoError("a damaged image (its pixels end before its last row)")
             turn = UPRIGHT.get(_orientation(image))
             plain = _eight_bits(image)
@@ -107,8 +108,13 @@ def _eight_bits(image: "Image.Image") -> "Image.Image":
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+        return _converted(image, "RGBA")
+    return _converted(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _converted(image: "Image.Image", mode: str) -> "Image.Image":
+    """The image in a mode; Pillow's `convert` would copy one that is in it already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:

@@ -6,13 +6,16 @@ So a model that is not the one in the box answers for two images there, before i
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
 from fmnist.errors import FmnistError, RunError
+from fmnist.signals import Interrupted, stop_signals
 
 SECONDS = 30.0  # a start, which is most of it, takes one or two
 MEMORY = 4 * 2**30  # bytes of its own that the process may take
@@ -27,34 +30,51 @@ def require_answers(path: Path) -> None:
         return
     # -P: no file in the working directory is taken for a module.
     command = [sys.executable, "-P", "-m", "fmnist.inference.trial", str(path)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+    )
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        with stop_signals() as caught:
+            said = _answer(process, caught)
+        if caught:
+            raise Interrupted(caught[0], "stopped")
+    finally:
+        process.kill()
+        process.communicate()
+    if said is None:
         raise RunError(
             f"{path}: expected a model that answers for two images within {SECONDS:g} s, received "
             "one that does not; use another"
-        ) from None
-    if done.returncode == 1 and done.stdout:
-        raise RunError(done.stdout.splitlines()[0])
-    if done.returncode:
+        )
+    if process.returncode == 1 and said:
+        raise RunError(said.splitlines()[0])
+    if process.returncode:
         raise RunError(
             f"{path}: expected a model that answers for two images, received one that ends the "
-            f"process which runs it (code {done.returncode}); use another"
+            f"process which runs it (code {process.returncode}); use another"
         )
     _tried.add(key)
+
+
+def _answer(process: "subprocess.Popen[str]", caught: list[int]) -> str | None:
+    """What the process says, None if it does not end in time or a stopping signal is caught."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and not caught:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=0.1)[0]
+    return None
 
 
 def main() -> None:
     """Open the model and let it answer for two images, and for one of them alone."""
     _limit_memory()
+    if hasattr(signal, "alarm"):  # not on Windows; for a parent that was killed meanwhile
+        signal.alarm(round(SECONDS) + 5)
     from fmnist.inference.classifier import Classifier
 
     try:

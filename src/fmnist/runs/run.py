@@ -321,9 +321,14 @@ def _refusal(folder: Path) -> str:
 
 
 def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`; a run itself is returned as it is."""
+    """The run at a path, or of that name under `runs/`; a run itself is returned as it is.
+
+    `latest` is the one under `runs/` that was begun last.
+    """
     if isinstance(name, Run):
         return name
+    if str(name) == "latest" and not Path(name).exists() and (folders := run_folders()):
+        return max(map(Run, folders), key=lambda run: str(run.env.get("created", "")))
     if not os.fspath(name):
         raise RunError("expected a run folder or the name of a run, received an empty name")
     inside = Path("runs") / name

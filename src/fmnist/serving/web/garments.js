@@ -1,4 +1,4 @@
-// Where in a photo the garment is: the same steps, and the same pixels, as fmnist/inference/garments.py, where
+// Where in a photo the garment is: the same steps, and the same pixels, as fmnist/inference/garment_cutout.py, where
 // they are explained. An image is {rows, columns, ...}; a mask is a Uint8Array, row by row.
 
 const CLOSE = 22;
