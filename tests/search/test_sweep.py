@@ -21,7 +21,7 @@ from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
-from fmnist.search import study
+from fmnist.search import repeats, study
 from fmnist.search.study import mend_journal
 from fmnist.search.sweep import Sweep
 from fmnist.search.trial_process import require_room, why_it_failed
@@ -200,6 +200,40 @@ def test_equal_proposals_are_not_trained_again(tmp_path):
     two = Sweep.create(tmp_path / "t", small, ["learning_rate=0.05/0.1"])
     two.study.tell(two.next_trial(2, float("inf")), 0.5)
     assert not two.is_exhausted
+
+
+def test_values_that_fail_by_themselves_are_not_tried_again(tmp_path):
+    """Others, whose process was killed, say, are."""
+    sweep = Sweep.create(tmp_path / "s", recipe("quick", epochs=8), ["learning_rate=0.05/1000"])
+    tried = []
+    while trial := sweep.next_trial(6, float("inf")):
+        tried.append(trial.params["learning_rate"])
+        (sweep.path / "trials" / f"{trial.number:04}.txt").write_text("error: no number\n")
+        if trial.params["learning_rate"] == "1000":
+            sweep.finish(trial, 4, lambda rows: None)
+        else:
+            sweep.study.tell(trial, 0.5)
+    assert sorted(tried) == ["0.05", "1000"]
+    assert sweep.is_exhausted
+    other = Sweep.create(tmp_path / "t", recipe("quick", epochs=8), ["learning_rate=0.05/1000"])
+    trial = other.next_trial(6, float("inf"))
+    (other.path / "trials" / "0000.txt").write_text("error: No space left on device\n")
+    with pytest.raises(OSError, match="trial 0: No space left"):
+        other.finish(trial, 5, lambda rows: None)
+    assert [row["state"] for row in other.rows()] == ["running"]
+    other.finish(trial, -9, lambda rows: None)
+    assert other.next_trial(6, float("inf")) is not None
+    assert len(repeats.untried(other.study, other.space)) == 1
+
+
+def test_an_equal_proposal_that_was_cut_off_is_answered_too(tmp_path):
+    sweep = Sweep.create(tmp_path / "s", recipe("quick", epochs=8), ["learning_rate=0.05/0.1"])
+    sweep.study.tell(sweep.next_trial(9, float("inf")), 0.5)
+    sweep.study.enqueue_trial({"learning_rate": "0.1"})
+    sweep.study.ask().suggest_categorical("learning_rate", ("0.05", "0.1"))  # and then killed
+    again = Sweep(sweep.path)
+    assert again.next_trial(9, float("inf")).params == {"learning_rate": "0.05"}
+    assert len(again.rows()) == 2
 
 
 def test_a_range_of_numbers_has_no_end(tmp_path):

@@ -71,10 +71,17 @@ def _is_unfilled(folder: Path) -> bool:
     return not names or ("lock" in names and not rest and not (folder / "lock").stat().st_size)
 
 
-def require_plain_files(folder: Path, patterns: Sequence[str] = ("*", "checkpoint/*")) -> None:
-    """Raise RunError for a folder with a link that leads out of it, a pipe or a device."""
+def require_plain_files(
+    folder: Path, patterns: Sequence[str] = ("*", "checkpoint/*"), apart: Sequence[str] = ()
+) -> None:
+    """Raise RunError for a folder with a link that leads out of it, a pipe or a device.
+
+    The names `apart` are not looked at.
+    """
     inside = folder.resolve()
     for entry in (entry for pattern in patterns for entry in folder.glob(pattern)):
+        if entry.name in apart:
+            continue
         if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
             raise RunError(f"{entry}: expected a file, found a link out of the folder")
         with contextlib.suppress(OSError):  # a temporary file may be gone by now

@@ -10,6 +10,7 @@ from fmnist.search.space import Space, combinations, propose
 
 SAME_AS = "same_as"  # the attribute of a trial that has an earlier one's values: its number
 MOST = 100  # proposals in a row, of a space that has no end, that may have been made before
+BY_VALUES = "by_values"  # the attribute of a trial that failed: whether its values are the cause
 KNOWN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -19,11 +20,17 @@ def is_repeated(trial: FrozenTrial) -> bool:
 
 
 def twin(study: optuna.Study, params: Mapping[str, Any], number: int) -> FrozenTrial | None:
-    """Another trial of these values that is known or at work; one that failed is neither."""
+    """Another trial of these values that is known or at work; None where there are no values."""
     for other in study.get_trials(deepcopy=False):
-        if other.number != number and other.params == params and other.state in KNOWN:
+        if params and other.number != number and other.params == params and _is_known(other):
             return other
     return None
+
+
+def _is_known(trial: FrozenTrial) -> bool:
+    """Whether a trial is at work or says what its values are worth, as one that failed by them."""
+    failed = trial.state == TrialState.FAIL and trial.user_attrs.get(BY_VALUES, False)
+    return trial.state in KNOWN or failed
 
 
 def answer(study: optuna.Study, trial: Trial, known: FrozenTrial) -> None:
@@ -39,7 +46,7 @@ def untried(study: optuna.Study, space: Space) -> list[dict[str, Any]] | None:
     """The combinations of values that are left; None for a space that has no end."""
     if (every := combinations(space)) is None:
         return None
-    known = [t.params for t in study.get_trials(deepcopy=False) if t.state in KNOWN]
+    known = [t.params for t in study.get_trials(deepcopy=False) if _is_known(t)]
     return [values for values in every if values not in known]
 
 

@@ -3,12 +3,15 @@
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
 
+from fmnist import files
 from fmnist.errors import RunError
 
 JOURNAL = "journal.log"
@@ -17,6 +20,38 @@ REDUCTION = 2  # of the trials that reach a rung of successive halving every sec
 
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+FORM = {
+    "schema": int,
+    "over": [str],
+    "seed": int,
+    "prune": bool,
+    "data": str,
+    "storage": str,
+    "study": str,
+    "backend": str,
+}
+
+
+def read_about(path: Path, schema: int) -> dict[str, Any]:
+    """The content of `sweep.json`. Raises RunError for another form or schema."""
+    about = files.read_json(path)
+    files.require(about, FORM, path)
+    if about["schema"] != schema:
+        raise RunError(
+            f"{path}: expected schema {schema}, found {about['schema']}; another version of fmnist "
+            "made it"
+        )
+    return about
+
+
+def trials_of(study: optuna.Study, folder: Path) -> list[FrozenTrial]:
+    """A study's trials. Raises RunError where the storage cannot be read."""
+    try:
+        return study.get_trials(deepcopy=False)
+    except (OSError, optuna.exceptions.OptunaError) as error:
+        raise RunError(f"{folder}: its storage could not be read ({reason(error)})") from error
 
 
 def open_study(
@@ -33,7 +68,7 @@ def open_study(
             f"{folder}: expected a storage without pickle, received {storage.split(':')[0]}"
         )
     if storage.startswith("sqlite") and not new:
-        _require_database(folder, storage)
+        _require_database(folder, storage, name)
     try:
         study = _study(folder, storage, name, pruner, new)
         known = len(study.get_trials(deepcopy=False))
@@ -51,13 +86,18 @@ def open_study(
     return study
 
 
-def _require_database(folder: Path, url: str) -> None:
-    """Raise RunError unless an SQLite file is there and holds studies; writes nothing."""
+def _require_database(folder: Path, url: str, name: str) -> None:
+    """Raise RunError unless an SQLite file is there and holds the study of a name; makes nothing.
+
+    It may have to be written: what a killed process left of its last change is undone.
+    """
     path = url.partition("///")[2].partition("?")[0]
     try:
-        database = sqlite3.connect(f"file:{quote(path)}?mode=ro", LOCKED_SECONDS, uri=True)
+        database = sqlite3.connect(f"file:{quote(path)}?mode=rw", LOCKED_SECONDS, uri=True)
         with contextlib.closing(database):
-            database.execute("SELECT 1 FROM studies LIMIT 1")
+            found = database.execute("SELECT 1 FROM studies WHERE study_name = ?", (name,))
+            if not found.fetchone():
+                raise _unknown(folder, path, "it knows others")
     except sqlite3.OperationalError as error:
         if "locked" not in str(error):
             raise _unknown(folder, path, error) from None

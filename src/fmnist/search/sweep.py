@@ -32,23 +32,21 @@ from fmnist.runs.folders import make_folder, require_plain_files
 from fmnist.runs.run import Run, now
 from fmnist.search import repeats, space, trial_process
 from fmnist.search.outcome import row_of, train_command
-from fmnist.search.study import mend_journal, open_study, reason, successive_halving
+from fmnist.search.study import (
+    JOURNAL,
+    mend_journal,
+    open_study,
+    read_about,
+    reason,
+    successive_halving,
+    trials_of,
+)
 from fmnist.signals import Interrupted, stop_signals
 
 SCHEMA = 1
 POLL_SECONDS = 0.3
 PRUNED = "pruned: behind other trials at the same epoch"
 HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
-FORM = {
-    "schema": int,
-    "over": [str],
-    "seed": int,
-    "prune": bool,
-    "data": str,
-    "storage": str,
-    "study": str,
-    "backend": str,
-}
 Rows = list[dict[str, Any]]
 
 
@@ -59,14 +57,9 @@ class Sweep:
         self.path = Path(path)
         if not (self.path / "sweep.json").is_file():
             raise RunError(f"{self.path}: expected a sweep (with a sweep.json), found none")
-        require_plain_files(self.path, ("*", "trials/*"))
-        self.about = files.read_json(self.path / "sweep.json")
-        files.require(self.about, FORM, self.path / "sweep.json")
-        if self.about["schema"] != SCHEMA:
-            raise RunError(
-                f"{self.path / 'sweep.json'}: expected schema {SCHEMA}, found "
-                f"{self.about['schema']}; another version of fmnist made it"
-            )
+        # Optuna's own lock is a link, which `mend_journal` takes away.
+        require_plain_files(self.path, ("*", "trials/*"), apart=(f"{JOURNAL}.lock",))
+        self.about = read_about(self.path / "sweep.json", SCHEMA)
         self.recipe = Recipe.from_json(files.read_json(self.path / "base.json"))
         self.space = space.parse_over(self.about["over"], self.recipe)
         prunes = self.about["prune"] and "epochs" not in self.space
@@ -141,7 +134,7 @@ class Sweep:
         `val` of a finished run is scored with the recipe's views. Of any other trial it is the last
         epoch's accuracy with one view. A trial of values that an earlier one had has no row.
         """
-        trials = self.study.get_trials(deepcopy=False)
+        trials = trials_of(self.study, self.path)
         return [
             row_of(trial, self.space, self.folder_of(trial.number))
             for trial in trials
@@ -189,6 +182,10 @@ class Sweep:
         there = self.study.get_trials(deepcopy=False)
         for frozen in there:
             if frozen.state == TrialState.RUNNING and frozen.number not in busy:
+                known = repeats.twin(self.study, frozen.params, frozen.number)
+                if known and known.state.is_finished() and not self._run(frozen.number):
+                    repeats.answer(self.study, Trial(self.study, frozen._trial_id), known)
+                    continue  # cut off before its answer
                 self._sample_as(frozen.number)
                 trial = Trial(self.study, frozen._trial_id)  # which has no public name
                 break
@@ -255,21 +252,24 @@ class Sweep:
         Raises FmnistError where all trials fail.
         """
         run = self._run(trial.number)
-        # Epochs that ended between two looks are looked at in their order, so that nothing depends
-        # on when that was.
+        # Epochs that ended between two looks are looked at in their order, whenever that was.
         pruned = trial.user_attrs.get("pruned") or self._report(trial, show)
         if run and run.metrics():
             trial.set_user_attr("seconds", run.metrics()[-1]["seconds"])
         if pruned:
-            self.study.tell(trial, state=TrialState.PRUNED)
             if run and not run.finished:
                 run.change_env(ended={"when": now(), "why": PRUNED})
+            self.study.tell(trial, state=TrialState.PRUNED)
         elif run and run.finished and "val" in run.scores:
             self.study.tell(trial, run.scores["val"]["accuracy"])
         else:
             trial_process.require_room(self.path)  # a full disk is no fault of the trial's values
             said = self.folder_of(trial.number).with_suffix(".txt")
-            trial.set_user_attr("reason", trial_process.why_it_failed(said, code))
+            why = trial_process.why_it_failed(said, code)
+            if code == RunError.exit_code:
+                raise OSError(f"trial {trial.number}: {why}")
+            trial.set_user_attr("reason", why)
+            trial.set_user_attr(repeats.BY_VALUES, code in trial_process.BY_VALUES)
             self.study.tell(trial, state=TrialState.FAIL)
         if run and not run.finished:
             run.checkpoints.drop()

@@ -10,6 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from fmnist.errors import NonFiniteLossError, UsageError
+
+# The codes of a training that fails by its values: refused, or a loss that is no number.
+BY_VALUES = (UsageError.exit_code, NonFiniteLossError.exit_code)
 ROOM = 2**16  # bytes without which a disk is full
 
 
