@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from onnx_models import ABOUT, CLASSES, weights, write_model
 from server import LINUX, Server, bomb_of_pixels, drip, head, photo, received, slow_photos, status
 
@@ -260,6 +262,7 @@ def test_a_second_statement_of_the_length_closes_the_connection(server):
     answer = server.send(head(5, Transfer_Encoding="chunked") + b"0\r\n\r\n" + smuggled)
     assert status(answer) == 400
     assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"content-security-policy: " in answer
 
 
 def test_a_client_that_closes_its_side_gets_its_answer(server):
@@ -603,6 +606,33 @@ def test_a_site_that_is_named_may_ask(model):
         assert (
             "access-control-allow-origin" not in server.client.get("healthz", headers=other).headers
         )
+
+
+@pytest.mark.parametrize("origin", ["", "*", "example.org", "https://example.org/"])
+def test_what_is_no_site_is_refused(model, origin):
+    with pytest.raises(AssertionError, match=r"^error: --allow-origin: expected a site"):
+        Server(model, options=["--allow-origin", origin])
+
+
+def test_a_model_that_fails_for_an_image_is_500_in_a_line(tmp_path):
+    """Its logits are no numbers for a blank image alone: 0 / 0."""
+    path = write_model(tmp_path / "model.onnx")
+    graph = onnx.load(path)
+    nodes = [
+        helper.make_node("ReduceMax", ["flat"], ["brightest"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["brightest", "brightest"], ["one"]),
+        helper.make_node("Mul", ["flat", "one"], ["seen"]),
+    ]
+    graph.graph.node[2].input[0] = "seen"
+    for node in reversed(nodes):
+        graph.graph.node.insert(2, node)
+    path.write_bytes(graph.SerializeToString())
+    with Server(path, {"serving.app.WEB": Path("none")}) as server:
+        blank = np.zeros((1, 28, 28), int).tolist()
+        answer = server.client.post("v1/predict", json={"images": blank})
+        assert (answer.status_code, "NaN" in answer.json()["detail"]) == (500, True)
+        assert server.client.post("v1/predict", json={"images": IMAGES.tolist()}).is_success
+        assert server.stop() == (128 + signal.SIGTERM, "stopped\n")
 
 
 def test_an_empty_host_is_refused(model):

@@ -26,18 +26,18 @@ def is_whole(content: bytes) -> bool:
         columns, rows = -(-(width - column) // across), -(-(height - row) // down)
         if columns > 0 and rows > 0:
             expected += rows * (1 + -(-columns * bits // 8))
-    return _unpacked(content) >= expected
+    return _unpacks_to(content, expected)
 
 
-def _unpacked(content: bytes) -> int:
-    """The bytes that the image data unpacks to."""
+def _unpacks_to(content: bytes, expected: int) -> bool:
+    """Whether the image data unpacks to so many bytes; more are not unpacked."""
     unpacker, size, place = zlib.decompressobj(), 0, 8
     while place + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
         if kind == b"IDAT":
             packed = content[place + 8 : place + 8 + length]
-            while packed and not unpacker.eof:
+            while packed and not unpacker.eof and size < expected:
                 size += len(unpacker.decompress(packed, PIECE))
                 packed = unpacker.unconsumed_tail
         place += 12 + length
-    return size
+    return size >= expected

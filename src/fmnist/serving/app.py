@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import mimetypes
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from fmnist.version import __version__
 
 WEB = Path(__file__).parent / "web"
 MOST_THREADS = 4  # for each processor; with each comes a decoder of some 40 MB
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 SMALL = 2**16  # bytes of JSON, some 16 images, that are read at once: a millisecond or two
 RETRY_SECONDS = 2
@@ -75,6 +77,11 @@ def make_app(
         raise UsageError(
             f"--threads: expected at most {most}, {MOST_THREADS} for each core, received {threads}"
         )
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise UsageError(
+                f"--allow-origin: expected a site such as https://example.org, received {origin!r}"
+            )
     path = SHIPPED if model is None else model / "model.onnx" if model.is_dir() else model
     classifier = Classifier.load(path, threads=threads)
     content = path.read_bytes()
@@ -108,13 +115,17 @@ def make_app(
             allow_methods=["GET", "POST"],
             allow_headers=["content-type"],
         )
-    app.add_middleware(limits.SecurityHeaders)
     app.add_middleware(limits.OneLength)
+    app.add_middleware(limits.SecurityHeaders)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
         headers = {"retry-after": str(RETRY_SECONDS)} if error.status == 503 else None
         return JSONResponse({"detail": str(error)}, error.status, headers)
+
+    @app.exception_handler(RunError)
+    async def failed(_: Request, error: RunError) -> Response:
+        return JSONResponse({"detail": str(error)}, 500)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
