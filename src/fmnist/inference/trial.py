@@ -30,22 +30,22 @@ def require_answers(path: Path) -> None:
         return
     # -P: no file in the working directory is taken for a module.
     command = [sys.executable, "-P", "-m", "fmnist.inference.trial", str(path)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        with stop_signals() as caught:
+    with stop_signals() as caught:  # before there is a process that a signal could leave behind
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
             said = _answer(process, caught)
-        if caught:
-            raise Interrupted(caught[0], "stopped")
-    finally:
-        process.kill()
-        process.communicate()
+        finally:
+            process.kill()
+            process.communicate()
+    if caught:
+        raise Interrupted(caught[0], "stopped")
     if said is None:
         raise RunError(
             f"{path}: expected a model that answers for two images within {SECONDS:g} s, received "
