@@ -139,6 +139,18 @@ def send_nowhere(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+def limit_memory(size: int) -> None:
+    """Let this process take no more bytes of its own; not on Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    with contextlib.suppress(OSError, ValueError):  # not every system takes it
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 def usable_processors() -> int:
     """How many processors this process may use, which onnxruntime does not ask."""
     if hasattr(os, "sched_getaffinity"):

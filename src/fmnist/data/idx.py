@@ -57,41 +57,33 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
     A file that promises more than a third of the memory that there is, is refused unread: a data
     set is held up to three times while it is divided.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: expected an IDX file, found none; check the path")
     content, digest = bytearray(), hashlib.sha256()
     shape: tuple[int, ...] | None = None
     size = 0
-    try:
-        with path.open("rb") as stream:
-            for piece in _pieces(path, stream):
-                content += piece
-                digest.update(piece)
-                if shape is None:
-                    shape = _promised_shape(path, content, dimensions)
-                    if shape is None:
-                        continue
-                    size = 4 + 4 * len(shape) + math.prod(shape)
-                    if size > limit:
-                        raise DataError(
-                            f"{path}: expected at most {limit:,} bytes, received a header for "
-                            f"{size:,}; the file is damaged or of another data set"
-                        )
-                    if 3 * size > (free := available() or 3 * size):
-                        raise DataError(
-                            f"{path}: expected a file that fits in the memory, received a header "
-                            f"for {size:,} bytes, of which three times are needed where {free:,} "
-                            "are free; free some, or take fewer images"
-                        )
-                if len(content) > size:
-                    raise DataError(
-                        f"{path}: expected {size:,} bytes from its header {shape}, received more; "
-                        "fetch the file anew"
-                    )
-    except zlib.error as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    for piece in _pieces(path):
+        content += piece
+        digest.update(piece)
+        if shape is None:
+            shape = _promised_shape(path, content, dimensions)
+            if shape is None:
+                continue
+            size = 4 + 4 * len(shape) + math.prod(shape)
+            if size > limit:
+                raise DataError(
+                    f"{path}: expected at most {limit:,} bytes, received a header for "
+                    f"{size:,}; the file is damaged or of another data set"
+                )
+            if 3 * size > (free := available() or 3 * size):
+                raise DataError(
+                    f"{path}: expected a file that fits in the memory, received a header "
+                    f"for {size:,} bytes, of which three times are needed where {free:,} "
+                    "are free; free some, or take fewer images"
+                )
+        if len(content) > size:
+            raise DataError(
+                f"{path}: expected {size:,} bytes from its header {shape}, received more; "
+                "fetch the file anew"
+            )
     if shape is None or len(content) < size:
         raise DataError(
             f"{path}: expected {f'{size:,} bytes' if size else 'a header'}, "
@@ -104,19 +96,11 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
 
 def promised(path: Path, dimensions: int) -> tuple[int, ...]:
     """The dimensions that an IDX file's header states; nothing more is read. Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: expected an IDX file, found none; check the path")
     content = bytearray()
-    try:
-        with path.open("rb") as stream:
-            for piece in _pieces(path, stream):
-                content += piece
-                if shape := _promised_shape(path, content, dimensions):
-                    return shape
-    except zlib.error as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    for piece in _pieces(path):
+        content += piece
+        if shape := _promised_shape(path, content, dimensions):
+            return shape
     raise DataError(
         f"{path}: expected a header, received {len(content)} bytes: cut short; fetch it anew"
     )
@@ -133,40 +117,44 @@ def images_in_pieces(path: Path, count: int, size: tuple[int, int]) -> Iterator[
     content = bytearray()
     shape: tuple[int, ...] | None = None
     done = 0
-    try:
-        with path.open("rb") as stream:
-            for piece in _pieces(path, stream):
-                content += piece
-                if shape is None:
-                    shape = _promised_shape(path, content, 3)
-                    if shape is None:
-                        continue
-                    if shape[1:] != size:
-                        raise DataError(
-                            f"{path}: expected images of {size[1]} × {size[0]} pixels, received "
-                            f"{shape[2]} × {shape[1]}"
-                        )
-                    del content[:16]
-                pixels = math.prod(size)
-                while len(content) >= (n := min(count, shape[0] - done)) * pixels and n:
-                    yield np.frombuffer(bytes(content[: n * pixels]), np.uint8).reshape(n, *size)
-                    del content[: n * pixels]
-                    done += n
-                if done == shape[0] and content:
-                    raise DataError(
-                        f"{path}: expected {shape[0]:,} images from its header, received more"
-                    )
-    except zlib.error as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    for piece in _pieces(path):
+        content += piece
+        if shape is None:
+            shape = _promised_shape(path, content, 3)
+            if shape is None:
+                continue
+            if shape[1:] != size:
+                raise DataError(
+                    f"{path}: expected images of {size[1]} × {size[0]} pixels, received "
+                    f"{shape[2]} × {shape[1]}"
+                )
+            del content[:16]
+        pixels = math.prod(size)
+        while len(content) >= (n := min(count, shape[0] - done)) * pixels and n:
+            yield np.frombuffer(bytes(content[: n * pixels]), np.uint8).reshape(n, *size)
+            del content[: n * pixels]
+            done += n
+        if done == shape[0] and content:
+            raise DataError(f"{path}: expected {shape[0]:,} images from its header, received more")
     if shape is None or done < shape[0]:
         expected = f"{shape[0]:,} images" if shape else "a header"
         raise DataError(f"{path}: expected {expected}, received fewer: cut short")
 
 
-def _pieces(path: Path, stream: BinaryIO) -> Iterator[bytes]:
-    """The content in pieces of at most PIECE bytes, decompressed where it is gzip."""
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file's content, decompressed where it is gzip, at most PIECE at a time; or DataError."""
+    if not path.is_file():
+        raise DataError(f"{path}: expected an IDX file, found none; check the path")
+    try:
+        with path.open("rb") as stream:
+            yield from _unpacked(path, stream)
+    except zlib.error as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); fetch it anew") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _unpacked(path: Path, stream: BinaryIO) -> Iterator[bytes]:
     gzipped = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
     if not gzipped:

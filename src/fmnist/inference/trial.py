@@ -16,6 +16,7 @@ import numpy as np
 
 from fmnist.errors import FmnistError, RunError
 from fmnist.signals import Interrupted, stop_signals
+from fmnist.system import limit_memory
 
 SECONDS = 30.0  # a start, which is most of it, takes one or two
 MEMORY = 4 * 2**30  # bytes of its own that the process may take
@@ -72,7 +73,11 @@ def _answer(process: "subprocess.Popen[str]", caught: list[int]) -> str | None:
 
 def main() -> None:
     """Open the model and let it answer for two images, and for one of them alone."""
-    _limit_memory()
+    limit_memory(MEMORY)
+    with contextlib.suppress(ModuleNotFoundError):  # Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if hasattr(signal, "alarm"):  # not on Windows; for a parent that was killed meanwhile
         signal.alarm(round(SECONDS) + 5)
     from fmnist.inference.classifier import Classifier
@@ -85,18 +90,6 @@ def main() -> None:
     except (FmnistError, MemoryError) as error:
         print(error if isinstance(error, FmnistError) else f"{sys.argv[1]}: takes too much memory")
         sys.exit(1)
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return
-    with contextlib.suppress(OSError, ValueError):  # not every system takes it
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

@@ -327,8 +327,8 @@ def find_run(name: str | os.PathLike[str]) -> Run:
     """
     if isinstance(name, Run):
         return name
-    if str(name) == "latest" and not Path(name).exists() and (folders := run_folders()):
-        return max(map(Run, folders), key=lambda run: str(run.env.get("created", "")))
+    if str(name) == "latest" and not Path(name).exists() and (there := run_folders()):
+        return max(map(Run, there), key=lambda run: str(run.env.get("created", "")))
     if not os.fspath(name):
         raise RunError("expected a run folder or the name of a run, received an empty name")
     inside = Path("runs") / name

@@ -21,6 +21,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from fmnist.errors import FmnistError
 from fmnist.inference.photos import SIDE, PhotoError, decode, prepare
 from fmnist.inference.photos import raw as as_it_is
+from fmnist.system import limit_memory
 
 Bytes = npt.NDArray[np.uint8]
 MOST_IMAGES = 256  # of one request
@@ -193,7 +194,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # for the server, which finishes what it accepted
         with contextlib.suppress(AttributeError, ValueError):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    _limit_memory()
+    limit_memory(MEMORY)
     from PIL import Image
 
     Image.init()
@@ -221,17 +222,6 @@ def _answer(job: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         return {"status": error.status, "detail": str(error)}, b""
     except MemoryError:
         return {"status": 413, "detail": "needs too much memory; make it smaller"}, b""
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return
-    with contextlib.suppress(OSError, ValueError):  # not every system takes it
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 if __name__ == "__main__":
