@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 import fmnist
+from fmnist.data.image_file import decode
 from fmnist.inference.classifier import Classifier
-from fmnist.inference.photos import decode, prepare
+from fmnist.inference.photos import prepare
 
 WIDTH, HEIGHT = 600, 800
 ORIENTATION = 0x0112

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist.inference import garment_cutout, photos, png
-from fmnist.inference.photos import PhotoError, decode, prepare, prepare_pixels, shrink
+from fmnist.data import image_file, png
+from fmnist.data.image_file import PhotoError, decode
+from fmnist.inference import garment_cutout, photos
+from fmnist.inference.photos import prepare, prepare_pixels, shrink
 
 
 def packed(image, kind="PNG", **options):
@@ -131,7 +133,7 @@ def test_only_the_first_frame_counts():
 
 def test_a_large_jpeg_is_decoded_smaller_but_large_enough():
     read = decode(packed(Image.new("RGB", (4400, 2600), "red"), "JPEG"))
-    assert min(read.size) >= photos.ENOUGH
+    assert min(read.size) >= image_file.ENOUGH
     assert max(read.size) < 4400
 
 
@@ -168,7 +170,7 @@ def bomb(width, height, rows=4):
         (bomb(30_000, 2), "received 30,000 × 2"),
         (bomb(0, 7), "image"),
         (many_scans(1000), "at most 100 scans"),
-        (bytes(photos.LARGEST_FILE + 1), "bytes, received"),
+        (bytes(image_file.LARGEST_FILE + 1), "bytes, received"),
     ],
     ids=lambda value: value if isinstance(value, str) else len(value),
 )

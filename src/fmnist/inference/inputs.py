@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fmnist.data.idx import images_in_pieces
+from fmnist.data.image_file import LARGEST_FILE, SUFFIXES, Bytes, PhotoError, decode
 from fmnist.errors import DataError, FmnistError
-from fmnist.inference.photos import LARGEST_FILE, Bytes, PhotoError, decode, prepare, raw
+from fmnist.inference.photos import prepare, raw
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", "images-idx3-ubyte", "images-idx3-ubyte.gz"),
-)  # of the files in a folder that are looked at
+LOOKED_AT = (*SUFFIXES, "images-idx3-ubyte", "images-idx3-ubyte.gz")  # of the files in a folder
 IDX, GZIP = b"\0\0\x08", b"\x1f\x8b"  # what IDX files begin with
 LARGEST_STDIN = 256 * 2**20  # bytes
 IDX_AT_ONCE = 1024  # images of an IDX file
@@ -109,7 +107,7 @@ def _in_folder(folder: str, refuse: Callable[[str], None]) -> Iterator[str]:
         str(Path(place, name))
         for place, _, names in os.walk(folder)
         for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        if name.lower().endswith(LOOKED_AT) and not name.startswith(".")
     )
     if not paths:
         refuse(f"{folder}: expected images in the folder, found none")

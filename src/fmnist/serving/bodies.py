@@ -18,8 +18,9 @@ import numpy.typing as npt
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from fmnist.data.image_file import PhotoError, decode
 from fmnist.errors import FmnistError
-from fmnist.inference.photos import SIDE, PhotoError, decode, prepare
+from fmnist.inference.photos import SIDE, prepare
 from fmnist.inference.photos import raw as as_it_is
 from fmnist.system import limit_memory
 
