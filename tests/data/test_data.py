@@ -20,10 +20,11 @@ from idx import make_images, write_idx, write_idx_set
 from PIL import Image
 
 from fmnist.data import idx
+from fmnist.data.assemble import val_indices
 from fmnist.data.describe import describe, draw_samples
 from fmnist.data.fashion_mnist import FASHION_MNIST_VAL_INDEX_HASH, PINS, find_idx
 from fmnist.data.load import load_data
-from fmnist.data.splits import Data, SealedSplit, Split, mean_and_deviation, val_indices
+from fmnist.data.splits import Data, SealedSplit, Split, mean_and_deviation
 from fmnist.errors import DataError, RunError, UsageError
 
 MNIST_TRAIN_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
@@ -90,7 +91,7 @@ def test_class_names_come_from_a_file(tmp_path: Path) -> None:
     names.write_text("one\ntwo\nthree\nfour\n")  # a class of which there are no images yet
     assert len(load_data(folder).classes) == 4
     names.write_text("one\ntwo\n")
-    with pytest.raises(DataError, match=r"expected labels 0 to 1, received 2; classes.txt"):
+    with pytest.raises(DataError, match=r"expected labels 0 to 1, received 2 in train"):
         load_data(folder)
     for content in (b"", b"one\n", b"one\none\nthree\n", b"one\n\nthree\n", b"\xff\xfe\n\x80\n"):
         names.write_bytes(content)
@@ -100,8 +101,12 @@ def test_class_names_come_from_a_file(tmp_path: Path) -> None:
 
 def test_test_labels_are_within_those_of_train(tmp_path: Path) -> None:
     folder = write_idx_set(tmp_path / "set", classes=3)
-    write_idx(folder / "t10k-labels-idx1-ubyte.gz", np.full(60, 3, np.uint8))
-    with pytest.raises(DataError, match="expected labels 0 to 2, received 3"):
+    labels = np.arange(60, dtype=np.uint8) % 4
+    write_idx(folder / "t10k-labels-idx1-ubyte.gz", labels)
+    with pytest.raises(DataError, match=r"some in test but none in train of: 3 \(15\); add"):
+        load_data(folder)
+    write_idx(folder / "t10k-labels-idx1-ubyte.gz", labels % 2)
+    with pytest.raises(DataError, match=r"some in train but none in test of: 2 \(80\); add"):
         load_data(folder)
 
 
@@ -131,9 +136,9 @@ def test_images_of_one_value_are_refused(tmp_path: Path, value: int) -> None:
 
 
 def test_a_folder_that_holds_nothing_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train/<class>.* received neither; check --data"):
+    with pytest.raises(DataError, match=r"expected a data set, found none; see docs/data.md"):
         load_data(tmp_path)
-    with pytest.raises(DataError, match="received no folder"):
+    with pytest.raises(DataError, match="found no file and no folder; check --data"):
         load_data(tmp_path / "absent")
 
 
@@ -154,7 +159,7 @@ def write_digits(folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "Fashion_MNIST", "fmnist", "FashionMNIST"])
 def test_mnist_is_refused_under_another_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"this is plain MNIST .*; rename the folder"):
+    with pytest.raises(DataError, match=r"this is plain MNIST .*; rename it"):
         load_data(write_digits(tmp_path / name))
 
 
@@ -163,10 +168,10 @@ def test_mnist_is_welcome_as_itself(tmp_path: Path) -> None:
 
 
 def test_an_unknown_set_may_not_claim_to_be_fashion_mnist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"unknown content: .* sha256 .*; rename the folder"):
+    with pytest.raises(DataError, match=r"unknown content: .* sha256 .*; rename it"):
         load_data(write_idx_set(tmp_path / "fashion-mnist"))
     write_images(tmp_path / "fmnist")
-    with pytest.raises(DataError, match="cannot be verified; rename the folder"):
+    with pytest.raises(DataError, match="its images are others; rename it"):
         load_data(tmp_path / "fmnist")
 
 
@@ -344,7 +349,7 @@ def test_a_folder_of_images_loads(tmp_path: Path, suffix: str) -> None:
     data = load_data(folder)
     assert (data.name, data.classes, data.shape) == ("wardrobe", ("bag", "hat"), (8, 6, 1))
     assert (len(data.train), len(data.val), len(data.test)) == (22, 2, 4)
-    assert set(data.hashes) == {"train", "test"}
+    assert set(data.hashes) == set(PINS)
     if suffix in {"png", "bmp"}:
         images, labels = make_images(24, 8, 6, 2, seed=5)
         np.testing.assert_array_equal(
@@ -374,7 +379,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "set")
     odd = folder / "test" / "hat" / "odd.png"
     Image.new("L", (7, 8)).save(odd)
-    with pytest.raises(DataError, match=r"odd.png: expected 6 × 8 pixels, received 7 × 8"):
+    with pytest.raises(DataError, match=r"6 × 8 \(28, .*7 × 8 \(1, as .*odd.png\); --size 28"):
         load_data(folder)
 
 
@@ -396,9 +401,6 @@ def test_classes_must_agree(tmp_path: Path) -> None:
         path.unlink()
     for path in (folder / "test").iterdir():
         path.rmdir()
-    (folder / "test").rmdir()
-    with pytest.raises(DataError, match="test: expected a folder"):
-        load_data(folder)
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:
@@ -416,17 +418,10 @@ def png(width: int, height: int, rows: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "expected an image, could not read it"),
-        (b"GIF89a nonsense", "expected an image, could not read it"),
-        (png(6, 8, bytes(56))[:-30], "expected an image, could not read it"),  # cut short
-        (
-            png(12_000, 12_000, bytes(99)),
-            "expected an image, could not read it .*decompression bomb",
-        ),
-        (
-            png(30_000, 30_000, bytes(99)),
-            "expected an image, could not read it .*decompression bomb",
-        ),
+        (b"", "expected data, received an empty file"),
+        (b"GIF89a nonsense", "expected an image .*, received none"),
+        (png(6, 8, bytes(56))[:-30], "expected an image .*, received none"),  # cut short
+        (png(30_000, 30_000, bytes(99)), "expected at most .* received .*; "),
         (png(2_000, 2_000, bytes(99)), "expected at most 1024 × 1024 pixels, received 2000 × 2000"),
     ],
 )
@@ -443,11 +438,11 @@ def test_what_is_no_file_or_too_large_is_not_opened(tmp_path: Path) -> None:
     path = folder / "train" / "bag" / "000.png"
     path.touch()
     os.truncate(path, 10**10)
-    with pytest.raises(DataError, match=r"000\.png: expected an image of at most"):
+    with pytest.raises(DataError, match=r"000\.png: expected an image file of at most"):
         load_data(folder)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(DataError, match=r"000\.png: expected an image of at most"):
+    with pytest.raises(DataError, match=r"000\.png: expected an image file of at most"):
         load_data(folder)
     (folder / "classes.txt").write_text("bag\n")
     os.truncate(folder / "classes.txt", 10**10)

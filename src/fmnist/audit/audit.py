@@ -120,13 +120,7 @@ def audit(
         "command": sys.argv,
         "recipe": recipe.to_json(),
         "folds": folds,
-        "data": {
-            "name": data.name,
-            "folder": str(data.folder.resolve()),
-            "hash": data.hash,
-            "n": len(data.train) + len(data.val),
-            "val_index_hash": data.val_index_hash,
-        },
+        "data": data.record | {"n": len(data.train) + len(data.val)},
     }
     folder = folders.make_folder(
         folder,

@@ -1,5 +1,7 @@
 """`fmnist data`, `doctor`, `recipes` and `summary`: commands that describe."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,8 @@ from fmnist.cli.options import (
     Picture,
     RecipeName,
     Settings,
+    Size,
+    SkipUnreadable,
     load,
     print_json,
     read_recipe,
@@ -22,7 +26,7 @@ from fmnist.recipes.text import plain
 
 def show_data(about: dict[str, Any]) -> None:
     """Where the data is, its hashes, images for each class, pixel statistics and duplicates."""
-    print(f"{about['name']} in {about['folder']}")
+    print(f"{about['name']} in {about['folder'] or 'memory'}")
     for name, value in about["hashes"].items():
         print(f"  sha256 {value}  {name}")
     splits = about["splits"]
@@ -38,6 +42,8 @@ def show_data(about: dict[str, Any]) -> None:
     )
     print("exact duplicates: " + ", ".join(f"{k} {v:,}" for k, v in about["duplicates"].items()))
     print(f"validation index sha256 {about['val_index_hash']}")
+    if "saved" in about:
+        print(f"saved as IDX files: {about['saved']}")
     if "picture" in about:
         print(f"picture: {about['picture']}")
 
@@ -48,7 +54,19 @@ def show_recipe(recipe: Recipe) -> None:
         print(f"{field:<20} {plain(value):<20} {meaning}" + (f" [{unit}]" if unit else ""))
 
 
-def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> None:
+def data(
+    folder: Folder = None,
+    size: Size = None,
+    skip_unreadable: SkipUnreadable = False,
+    show: Picture = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save", metavar="DIR", help="Write the data as IDX files into this new folder."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Verify and describe the data.
 
     Fashion-MNIST is downloaded first if it is not on this machine.
@@ -57,8 +75,15 @@ def data(folder: Folder = None, show: Picture = None, as_json: Json = False) -> 
 
     if show:
         check_picture(show)
-    loaded = load(folder)
+    if save and os.path.lexists(save):
+        raise UsageError(f"{save}: exists already; name a new folder with --save")
+    loaded = load(folder, size, skip_unreadable)
     about = describe(loaded)
+    if save:
+        from fmnist.data.save import save_idx
+
+        save_idx(loaded, save)
+        about["saved"] = str(save)
     if show:
         draw_samples(loaded, show)
         about["picture"] = str(show)

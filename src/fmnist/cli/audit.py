@@ -11,10 +11,12 @@ from fmnist.cli.options import (
     Quiet,
     RecipeOrQuick,
     Settings,
+    Size,
+    SkipUnreadable,
     load,
+    load_recorded,
     print_json,
     read_recipe,
-    recorded_folder,
     refuse_beside_resume,
 )
 from fmnist.cli.tables import table
@@ -63,6 +65,8 @@ def audit(
         ),
     ] = None,
     data: Folder = None,
+    size: Size = None,
+    skip_unreadable: SkipUnreadable = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder to create [default: one in audits/]."),
@@ -81,11 +85,13 @@ def audit(
     from fmnist.audit import audit as auditing
     from fmnist.training.progress import Progress
 
-    refuse_beside_resume(resume, "audit", recipe, settings, folds is not None, out)
+    refuse_beside_resume(
+        resume, "audit", recipe, settings, folds is not None, out, size, skip_unreadable
+    )
     progress = Progress("none" if quiet else "auto")
     if resume:
         recorded = auditing.read_settings(resume)["data"]
-        loaded = load(recorded_folder(recorded, data))
+        loaded = load_recorded(recorded, data)
         findings = auditing.resume(resume, loaded, progress=progress)
     else:
         chosen = read_recipe(recipe, settings)
@@ -93,7 +99,9 @@ def audit(
         auditing.check(chosen, folds)
         if out:
             auditing.refuse_existing(out)
-        findings = auditing.audit(chosen, load(data), out, folds=folds, progress=progress)
+        findings = auditing.audit(
+            chosen, load(data, size, skip_unreadable), out, folds=folds, progress=progress
+        )
     if as_json:
         print_json(findings)
     else:

@@ -9,8 +9,7 @@ from fmnist.cli.options import (
     Folder,
     Json,
     RunFolder,
-    folder_of,
-    load,
+    load_of,
     open_finished,
     parse_size,
     print_json,
@@ -94,7 +93,7 @@ def export(
     form = "litert" if form == "tflite" else form
     size = parse_size(part_size, "--part-size") if part_size else None
     (opened,) = open_finished([run])
-    loaded = load(folder_of(opened, data))
+    loaded = load_of(opened, data)
 
     from fmnist.exports.export import export as export_run
     from fmnist.runs.run import find_run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fmnist.errors import DataError, UsageError
+from fmnist.errors import UsageError
 from fmnist.files import is_folder
 from fmnist.system import print_message
 
@@ -90,9 +90,23 @@ Folder = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        metavar="DIR",
-        help="Folder of IDX files, or of one folder of images for each class "
-        "[default: $FMNIST_DATA, else Fashion-MNIST].",
+        metavar="PATH",
+        help="Data: a file or folder of IDX, CSV, npz or Parquet files, folders of images by "
+        "class, or a zip or tar of those [default: $FMNIST_DATA, else Fashion-MNIST].",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="N",
+        help="Bring every image to N × N pixels, in its own proportions [default: as they are].",
+    ),
+]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable", help="Leave out image files that cannot be read, and count them."
     ),
 ]
 NewRun = Annotated[
@@ -259,20 +273,35 @@ def say(text: str) -> None:
     print_message(text)
 
 
-def load(folder: Path | None) -> "Data":
-    """The data in a folder, or the data that `load_data` finds; shows a bar while it downloads."""
+def load(place: Path | None, size: int | None = None, skip_unreadable: bool = False) -> "Data":
+    """The data named, or the data that `load_data` finds; shows a bar while it downloads."""
     from fmnist.data.load import load_data
 
     with progress_bar() as progress:
-        return load_data(folder, progress=progress, report=say)
+        return load_data(
+            place, size=size, skip_unreadable=skip_unreadable, progress=progress, report=say
+        )
 
 
-def folder_named(folder: Path | None) -> str:
-    """Absolute path of the data folder that the option or FMNIST_DATA names; empty for none."""
-    asked = folder or os.environ.get("FMNIST_DATA")
-    if asked and not is_folder(asked):
-        raise DataError(f"{asked}: expected a folder of images, found no folder")
-    return str(Path(asked).resolve()) if asked else ""
+def load_recorded(recorded: dict[str, Any], asked: Path | None) -> "Data":
+    """The data that a run or an audit recorded, read as then, where it is or where it is asked."""
+    return load(recorded_place(recorded, asked), **recorded.get("reading", {}))
+
+
+def load_of(run: "Run", asked: Path | None) -> "Data":
+    """The data of a run."""
+    return load_recorded(run.env["data"], asked)
+
+
+def place_named(place: Path | None) -> str:
+    """Absolute path of the data that the option or FMNIST_DATA names, found; empty for none."""
+    asked = place or os.environ.get("FMNIST_DATA")
+    if not asked:
+        return ""
+    from fmnist.data.find import find_set
+
+    find_set(Path(asked))
+    return str(Path(asked).resolve())
 
 
 def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) -> "Recipe":
@@ -306,13 +335,8 @@ def check_split(split: str) -> None:
         raise UsageError(f"--split: expected val or test, received {split!r}")
 
 
-def folder_of(run: "Run", asked: Path | None) -> Path | None:
-    """The data folder for a run: the one asked for, else the one that it was trained on."""
-    return recorded_folder(run.env["data"], asked)
-
-
-def recorded_folder(recorded: dict[str, Any], asked: Path | None) -> Path | None:
-    """The data folder asked for, else the recorded one where it is needed."""
+def recorded_place(recorded: dict[str, Any], asked: Path | None) -> Path | None:
+    """Where the data is: as asked for, else as recorded, where that is needed."""
     folder = recorded.get("folder")  # a committed record names none
     if asked or not folder:
         return asked

@@ -16,8 +16,7 @@ from fmnist.cli.options import (
     Subjects,
     Wide,
     check_split,
-    folder_of,
-    load,
+    load_of,
     open_finished,
     print_json,
 )
@@ -155,7 +154,7 @@ def evaluate(
     """
     check_split(split)
     (opened,) = open_finished([run])
-    loaded = load(folder_of(opened, data))
+    loaded = load_of(opened, data)
 
     from fmnist.cli.tables import show_score
     from fmnist.scoring.evaluate import evaluate as score_run
@@ -179,7 +178,7 @@ def verify(runs: RunFolders, data: Folder = None, as_json: Json = False) -> None
 
     results = []
     for run in opened:
-        results.append(verify_run(run, load(folder_of(run, data))))
+        results.append(verify_run(run, load_of(run, data)))
         if not as_json:
             show_verification(results[-1])
     if as_json:
@@ -277,7 +276,7 @@ def report(
     from fmnist.report.report import choose_split, write_report
 
     split = choose_split(opened, split)
-    loaded = load(folder_of(opened[0], data))
+    loaded = load_of(opened[0], data)
     written = write_report(opened, split, loaded, out, indices)
     if as_json:
         print_json(written)

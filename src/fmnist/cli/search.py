@@ -12,7 +12,7 @@ from fmnist.cli.options import (
     Json,
     Quiet,
     Settings,
-    folder_named,
+    place_named,
     print_json,
     read_recipe,
     refuse_beside_resume,
@@ -224,7 +224,7 @@ def sweep(
     if resume:
         opened = Sweep(resume)
     else:
-        folder = folder_named(data)
+        folder = place_named(data)
         opened = Sweep.create(
             out,
             chosen,

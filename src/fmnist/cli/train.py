@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,16 +26,18 @@ from fmnist.cli.options import (
     Seconds,
     Seed,
     Settings,
+    Size,
+    SkipUnreadable,
     Teacher,
     Test,
     Updates,
-    folder_of,
     load,
+    load_of,
+    load_recorded,
     open_finished,
     parse_size,
     print_json,
     read_recipe,
-    recorded_folder,
     refuse_beside_resume,
 )
 from fmnist.cli.tables import paragraph, short_score, table
@@ -72,13 +74,11 @@ def join_processes(
     return True
 
 
-def find_interrupted(
-    name: Path, data: Path | None, first: bool, distributed: bool
-) -> tuple[Path, Path | None]:
-    """The folders of an interrupted run and of its data; only the first process looks for them."""
+def find_interrupted(name: Path, first: bool, distributed: bool) -> tuple[Path, dict[str, Any]]:
+    """An interrupted run's folder, and its data's record; only the first process looks for them."""
     from fmnist.runs.run import find_run
 
-    recorded = None
+    recorded: dict[str, Any] = {}
     if first:
         run = find_run(name)
         run.require_unfinished()
@@ -87,7 +87,7 @@ def find_interrupted(
         from fmnist.engine.distributed import share
 
         recorded = share(recorded)
-    return name, recorded_folder(recorded, data) if recorded else data
+    return name, recorded
 
 
 def show_training(run: "Run", score: "Score | None") -> None:
@@ -117,6 +117,8 @@ def train(
     epochs: Epochs = None,
     seed: Seed = None,
     data: Folder = None,
+    size: Size = None,
+    skip_unreadable: SkipUnreadable = False,
     run: NewRun = None,
     resume: OldRun = None,
     fit_on: FitOn = None,
@@ -142,12 +144,24 @@ def train(
         recipe = None
     settings = [*(changes or []), *(settings or [])]
     settings += [f"{k}={v}" for k, v in (("epochs", epochs), ("seed", seed)) if v is not None]
-    refuse_beside_resume(resume, "run", recipe, settings, fit_on, run, teacher, memory, micro_batch)
+    refuse_beside_resume(
+        resume,
+        "run",
+        recipe,
+        settings,
+        fit_on,
+        run,
+        teacher,
+        memory,
+        micro_batch,
+        size,
+        skip_unreadable,
+    )
     limit = memory_limit(memory, micro_batch, distributed)
     first = join_processes(distributed, coordinator, num_processes, process_id)
     if resume:
-        resume, data = find_interrupted(resume, data, first, distributed)
-        loaded = load(data)
+        resume, recorded = find_interrupted(resume, first, distributed)
+        loaded = load_recorded(recorded, data)
     else:
         chosen = read_recipe(recipe, settings, **{"fit_on": fit_on} if fit_on else {})
         chosen.check_micro_batch(micro_batch)
@@ -156,7 +170,7 @@ def train(
 
             Run.refuse_existing(run)
         teachers = open_finished(teacher or [])
-        loaded = load(data)
+        loaded = load(data, size, skip_unreadable)
         chosen.check_shape(loaded.shape, len(loaded.classes))
 
     from fmnist.scoring.evaluate import evaluate as score_run
@@ -248,7 +262,7 @@ def ensemble(
     if run:
         Run.refuse_existing(run)
     members = open_finished(runs)
-    loaded = load(folder_of(members[0], data))
+    loaded = load_of(members[0], data)
     members[0].require_data(loaded.hash, loaded.name)  # before there is what cannot be scored
 
     from fmnist.scoring.evaluate import evaluate as score_run

@@ -1,6 +1,5 @@
 """Describes a data set: counts, brightness, duplicates, and a picture of samples."""
 
-import hashlib
 import io
 import os
 from itertools import combinations
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmnist import files
-from fmnist.data.splits import Data, mean_and_deviation
+from fmnist.data.splits import Data, image_hashes, mean_and_deviation
 from fmnist.errors import UsageError
 
 MARK = "made by fmnist data"
@@ -30,17 +29,14 @@ def describe(data: Data) -> dict[str, Any]:
     mean and standard deviation of train's pixels / 255. Test is only counted, never scored.
     """
     splits = {"train": data.train, "val": data.val, "test": data.test.open()}
-    different = {
-        name: {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in split.images}
-        for name, split in splits.items()
-    }
+    different = {name: image_hashes(split.images) for name, split in splits.items()}
     duplicates = {name: len(split) - len(different[name]) for name, split in splits.items()}
     for one, other in combinations(splits, 2):
         duplicates[f"{one}-{other}"] = len(different[one] & different[other])
     mean, deviation = mean_and_deviation(data.train.images)
     return {
         "name": data.name,
-        "folder": str(data.folder),
+        "folder": str(data.folder) if data.folder else "",
         "shape": list(data.shape),
         "hash": data.hash,
         "hashes": dict(data.hashes),

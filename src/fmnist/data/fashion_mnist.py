@@ -5,6 +5,7 @@ compress them anew. The pins hold for the makers' own release of 31 August 2017:
 of that day (10:50:06 and 10:50:27 UTC) the pinned contents give the MD5 sums in the makers' README.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +45,11 @@ MNIST_SHA256 = {
     "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+}
+# SHA-256 over the sorted BLAKE2b hashes (16 bytes) of each image's label and pixels.
+IN_ANY_ORDER = {
+    "train": (60_000, "23d0847d9126d5c6802a53a9f500589c268a56a198e59487c201f31e0b50cea3"),
+    "t10k": (10_000, "12d524c7dc0398176d8e0e8b912b81331400f3fe085b466efdd22932f4e4917d"),
 }
 MNIST_CLASS_COUNTS = {
     (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
@@ -113,6 +119,23 @@ def difference(files: Mapping[str, IdxFile], pins: Mapping[str, Pin] = PINS) -> 
     )
 
 
+def is_reordered(files: Mapping[str, IdxFile]) -> bool:
+    """Whether these are the pinned images and labels in another order, as Kaggle's CSV has."""
+    for split, (count, pin) in IN_ANY_ORDER.items():
+        images, labels = (
+            files[f"{split}-{k}-ubyte"].values for k in ("images-idx3", "labels-idx1")
+        )
+        if images.shape != (count, 28, 28):
+            return False
+        digests = sorted(
+            hashlib.blake2b(bytes([label]) + image.tobytes(), digest_size=16).digest()
+            for image, label in zip(images, labels.tolist(), strict=True)
+        )
+        if hashlib.sha256(b"".join(digests)).hexdigest() != pin:
+            return False
+    return set(files) == set(PINS)
+
+
 def _has_mnist_labels(file: IdxFile) -> bool:
     return file.values.ndim == 1 and tuple(np.bincount(file.values)) in MNIST_CLASS_COUNTS
 
@@ -135,6 +158,8 @@ def _is_old_release(files: Mapping[str, IdxFile]) -> bool:
 
 
 FASHION_MNIST = "fashion-mnist"
+REORDERED = "fashion-mnist, reordered"
+CLAIMED_NAMES = {"fashion-mnist", "fashion_mnist", "fashionmnist", "fmnist"}
 FASHION_MNIST_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),

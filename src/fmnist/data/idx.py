@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -68,17 +68,7 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
             if shape is None:
                 continue
             size = 4 + 4 * len(shape) + math.prod(shape)
-            if size > limit:
-                raise DataError(
-                    f"{path}: expected at most {limit:,} bytes, received a header for "
-                    f"{size:,}; the file is damaged or of another data set"
-                )
-            if 3 * size > (free := available() or 3 * size):
-                raise DataError(
-                    f"{path}: expected a file that fits in the memory, received a header "
-                    f"for {size:,} bytes, of which three times are needed where {free:,} "
-                    "are free; free some, or take fewer images"
-                )
+            require_room(path, size, limit)
         if len(content) > size:
             raise DataError(
                 f"{path}: expected {size:,} bytes from its header {shape}, received more; "
@@ -92,6 +82,30 @@ def read_file(path: Path, dimensions: int | None, limit: int = SIZE_LIMIT) -> Id
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
     values.flags.writeable = False
     return IdxFile(path, values, digest.hexdigest())
+
+
+def require_room(path: object, size: int, limit: int = SIZE_LIMIT) -> None:
+    """Raise DataError for a promise of more bytes than are allowed, or than fit in the memory.
+
+    A data set is held up to three times while it is divided.
+    """
+    if size > limit:
+        raise DataError(
+            f"{path}: expected at most {limit:,} bytes, received a header for "
+            f"{size:,}; the file is damaged or of another data set"
+        )
+    if 3 * size > (free := available() or 3 * size):
+        raise DataError(
+            f"{path}: expected a file that fits in the memory, received a header "
+            f"for {size:,} bytes, of which three times are needed where {free:,} "
+            "are free; free some, or take fewer images"
+        )
+
+
+def idx_header(values: npt.NDArray[Any]) -> bytes:
+    """What an IDX file of these values, uint8 or big-endian int32, begins with."""
+    kind = 8 if values.dtype == np.uint8 else 12
+    return bytes([0, 0, kind, values.ndim]) + np.array(values.shape, ">u4").tobytes()
 
 
 def promised(path: Path, dimensions: int) -> tuple[int, ...]:

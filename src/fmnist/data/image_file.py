@@ -32,10 +32,11 @@ class PhotoError(FmnistError):
     """A file that is not an image, is damaged, or is too large."""
 
 
-def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
+def decode(content: bytes, largest: int = LARGEST_IMAGE, *, reduce: bool = True) -> "Image.Image":
     """The image in a file's bytes, upright as EXIF says, of mode L, RGB or RGBA, 8 bits a channel.
 
-    Of several frames the first is decoded. A JPEG larger than needed is decoded at a smaller size.
+    Of several frames the first is decoded. With `reduce` a JPEG larger than a photo needs to be is
+    decoded at a smaller size.
     Raises PhotoError for a file that is not in FORMATS, is damaged or cut short, or has more than
     LARGEST_FILE bytes, LARGEST_SIDE pixels a side or `largest` pixels. The size is checked before
     any pixel is decoded.
@@ -59,7 +60,8 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
                     f"expected at most {LARGEST_SIDE:,} pixels a side and {largest:,} in all, "
                     f"received {width:,} × {height:,}; make it smaller"
                 )
-            image.draft(None, (ENOUGH, ENOUGH))
+            if reduce:
+                image.draft(None, (ENOUGH, ENOUGH))
             image.load()
             suspicious = bool(image.info.get("interlace")) or _ends_in_zeros(image)
             if image.format == "PNG" and suspicious and not is_whole(content):

@@ -2,18 +2,17 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fmnist.data.idx import Bytes
-from fmnist.errors import DataError, UsageError, printable
-
-VAL_SEED = 20170831  # the day of the clean release; changing it changes every validation split
-VAL_PART = 12  # one image of so many of each class: 500 of Fashion-MNIST's 6,000
+from fmnist.errors import DataError, UsageError
+from fmnist.system import print_message
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +68,15 @@ class SealedSplit:
         return self._opener()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """A data set, verified, with its three splits.
 
-    `hashes`: SHA-256 of each file's decompressed IDX bytes by name without .gz, or of each split of
-    an image folder (names and bytes of its files). `val_indices`: int64, ascending, where val's
-    images lie in the file order of train + val; `val_index_hash`: SHA-256 of them as little-endian
-    int64.
+    `hashes`: SHA-256 of each split's images and labels as IDX files, by MNIST's names, so that a
+    set has the same in every form. `val_indices`: int64, ascending, where val's images lie in the
+    file order of train + val; `val_index_hash`: SHA-256 of them as little-endian int64. `folder` is
+    where the data lies, None for arrays in hand. `reading`: what was asked of the reader, as
+    `{"size": 28}`.
     """
 
     name: str
@@ -84,10 +84,66 @@ class Data:
     train: Split
     val: Split
     test: SealedSplit
-    folder: Path
+    folder: Path | None
     hashes: Mapping[str, str]
     val_index_hash: str
-    val_indices: npt.NDArray[np.int64] = field(repr=False)
+    val_indices: npt.NDArray[np.int64]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: npt.ArrayLike,
+        y_train: npt.ArrayLike,
+        x_test: npt.ArrayLike | None = None,
+        y_test: npt.ArrayLike | None = None,
+        x_val: npt.ArrayLike | None = None,
+        y_val: npt.ArrayLike | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "arrays",
+        report: Callable[[str], None] = print_message,
+    ) -> "Data":
+        """A data set of NumPy arrays, such as those of `keras.datasets`.
+
+        Images: whole numbers of 0 to 255, (n, height, width), also with 1 or 3 channels at the end;
+        labels: whole numbers or texts, (n,) or (n, 1). Without test or val images they are drawn
+        from train, by a fixed seed. `classes` names the classes in the order of the labels. Raises
+        DataError, with the line of Python that mends what Keras' users have in hand.
+        """
+        from fmnist.data.assemble import assemble
+        from fmnist.data.forms.arrays import parts_of
+        from fmnist.data.parts import Reading
+
+        given = {
+            ("train", "images"): ("x_train", x_train),
+            ("train", "labels"): ("y_train", y_train),
+            ("test", "images"): ("x_test", x_test),
+            ("test", "labels"): ("y_test", y_test),
+            ("val", "images"): ("x_val", x_val),
+            ("val", "labels"): ("y_val", y_val),
+        }
+        parts = parts_of(name, {k: (n, v) for k, (n, v) in given.items() if v is not None})
+        parts.classes = tuple(classes) if classes is not None else None
+        return assemble(name, None, parts, Reading(), report)
+
+    def __repr__(self) -> str:
+        height, width, _ = self.shape
+        return (
+            f"Data({self.name!r}: {len(self.classes)} classes, {height} × {width} pixels, "
+            f"{len(self.train):,} train, {len(self.val):,} val, {len(self.test):,} test images)"
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run or an audit keeps of the data, as JSON."""
+        about = {
+            "name": self.name,
+            "hash": self.hash,
+            "val_index_hash": self.val_index_hash,
+            "folder": str(self.folder.resolve()) if self.folder else "",
+        }
+        return about | ({"reading": dict(self.reading)} if self.reading else {})
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,65 +171,15 @@ class Data:
         return Split(images, labels)
 
 
-def assemble(
-    name: str,
-    classes: tuple[str, ...],
-    place: Path,
-    known: Split,
-    test: Split,
-    hashes: Mapping[str, str],
-) -> Data:
-    """Divide `known` into train and val, and return the whole data set. Raises DataError."""
-    for text in (name, *classes):
-        if text != printable(text):
-            raise DataError(
-                f"{place}: expected names without control characters, received {text!r}"
-            )
-    if len(np.unique(known.labels)) < 2:
-        raise DataError(f"{place}: expected images of at least two classes in train, received one")
-    if (value := known.images.min()) == known.images.max():
-        raise DataError(
-            f"{place}: expected train images with several values, received {value} in every pixel; "
-            "values of 0 to 1 cast to bytes, and drawings in the alpha channel, look like that: "
-            "save grey values of 0 to 255"
-        )
-    indices = val_indices(known.labels)
-    if not len(indices):
-        raise DataError(
-            f"{place}: expected at least two images of some class in train, since val takes one"
-        )
-    rest = np.delete(np.arange(len(known)), indices)
-    source = hash_of(hashes)
-    train, val = (
-        Split(known.images[rows], known.labels[rows], split, source)
-        for rows, split in ((rest, "train"), (indices, "val"))
-    )
-    index_hash = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()
-    test = Split(test.images, test.labels, "test", source)
-    sealed = SealedSplit(lambda: test, len(test))
-    return Data(name, classes, train, val, sealed, place, hashes, index_hash, indices)
-
-
 def hash_of(hashes: Mapping[str, str]) -> str:
     """One SHA-256 over several, hexadecimal."""
     lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def val_indices(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Which images are for validation: int64, ascending.
-
-    One in 12 of each class, rounded down, but at least one; a class of one image stays in train.
-    They are drawn class by class from one stream of numpy's RandomState, which is frozen: no
-    version of numpy will draw others.
-    """
-    stream = np.random.RandomState(VAL_SEED)
-    drawn = [np.empty(0, np.int64)]
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = max(1, len(members) // VAL_PART) if len(members) > 1 else 0
-        drawn.append(members[stream.permutation(len(members))[:count]])
-    return np.sort(np.concatenate(drawn)).astype(np.int64)
+def image_hashes(images: Bytes) -> set[bytes]:
+    """A hash of each image's pixels."""
+    return {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
 
 
 def mean_and_deviation(images: npt.ArrayLike) -> tuple[float, float]:

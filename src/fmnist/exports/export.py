@@ -96,7 +96,8 @@ def export(
     _require_place(out, () if shares else (FILES[format], *card.FILES), replace)
     run.require_weights()
     if data is None:
-        data = load_data(run.env["data"].get("folder"))
+        about = run.env["data"]
+        data = load_data(about.get("folder") or None, **about.get("reading", {}))
     hidden = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:

@@ -23,6 +23,9 @@ def training_command(run: Run) -> str:
     folder = env["data"].get("folder")
     if folder and env["data"]["name"] != FASHION_MNIST:
         words += ["--data", str(folder)]
+    reading = env["data"].get("reading", {})
+    words += ["--size", str(reading["size"])] if "size" in reading else []
+    words += ["--skip-unreadable"] * reading.get("skip_unreadable", False)
     for teacher in env.get("teachers", []):
         words += ["--teacher", teacher["run"]]
     line = command(*words)

@@ -59,6 +59,11 @@ def read_env(run: Path) -> dict[str, Any]:
     optional = {k: form for k, form in ENV_OPTIONAL.items() if env.get(k) is not None}
     require(env, ENV | optional, path)
     require(env["data"].get("folder", ""), str, f"{path}: data: folder")
+    reading = env["data"].get("reading", {})
+    kinds = {"size": int, "skip_unreadable": bool}
+    require(reading, {k: form for k, form in kinds.items() if k in reading}, f"{path}: reading")
+    if set(reading) - set(kinds):
+        raise RunError(f"{path}: reading: expected {', '.join(kinds)}, found {sorted(reading)}")
     require(list(env["versions"].values()), [str], f"{path}: versions")
     for key, limit in LIMITS.items():
         if not 1 <= env[key] <= limit:

@@ -37,13 +37,7 @@ def of_training(
     mean, deviation = mean_and_deviation(split.images)
     return here() | {
         "precision": precision.resolve_precision(recipe.precision),
-        "data": {
-            "name": data.name,
-            "folder": str(data.folder.resolve()),
-            "hash": data.hash,
-            "n": len(split),
-            "val_index_hash": data.val_index_hash,
-        },
+        "data": data.record | {"n": len(split)},
         "processes": distributed.processes(),
         "devices": distributed.devices(),
         "shape": list(data.shape),

@@ -1,96 +1,135 @@
-"""A data set as a folder of images, one subfolder per class."""
+"""A data set as folders of images: `train/<class>/*`, `val/…`, `test/…`, or `<class>/*` alone."""
 
-import hashlib
-import warnings
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from fmnist.data.idx import SIDE_LIMIT, SIZE_LIMIT, Bytes
-from fmnist.data.splits import Data, Split, assemble
+from fmnist.data.forms.pictures import Pictures
+from fmnist.data.image_file import LARGEST_FILE, SUFFIXES
+from fmnist.data.parts import SPLITS, Labelled, Parts, Reading, Report, by_split, read_classes
 from fmnist.errors import DataError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-LARGEST_FILE = 16 * 2**20  # bytes of an image or of the class names
+AT_ONCE = 256  # files read before they are decoded
 
 
-def read_image_folder(name: str, names: tuple[str, ...] | None, place: Path) -> Data:
-    """The data set in `train/<class>/*` and `test/<class>/*`. Raises DataError."""
-    subfolders = {split: _subfolders(place / split) for split in ("train", "test")}
-    classes = names or tuple(subfolders["train"])
-    for split, folders in subfolders.items():
-        if sorted(folders) != sorted(classes):
-            odd = sorted(set(folders) ^ set(classes))
-            raise DataError(
-                f"{place / split}: expected one folder per class, as in "
-                f"{'classes.txt' if names else 'train'}; missing or unexpected: {', '.join(odd)}"
-            )
-    splits, hashes, size = [], {}, None
-    for split, folders in subfolders.items():
-        images: list[Bytes] = []
-        labels: list[int] = []
-        digest = hashlib.sha256()
-        for label, class_name in enumerate(classes):
-            paths = [
-                path
-                for path in sorted(folders[class_name].iterdir())
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-            ]
-            if not paths:
-                raise DataError(f"{folders[class_name]}: expected images, received none")
-            for path in paths:
-                packed, image = _read_image(path, size)
-                size = image.shape
-                if (len(images) + 1) * image.size > SIZE_LIMIT:
-                    raise DataError(f"{place / split}: expected at most {SIZE_LIMIT:,} pixels")
-                images.append(image)
-                labels.append(label)
-                relative = f"{class_name}/{path.name}\0{len(packed)}\0"
-                digest.update(relative.encode("utf-8", "surrogateescape") + packed)
-        splits.append(Split(np.stack(images)[..., np.newaxis], np.array(labels, np.int32)))
-        hashes[split] = digest.hexdigest()
-    return assemble(name, classes, place, splits[0], splits[1], hashes)
+def split_folders(place: Path) -> dict[str, Path]:
+    """The folders of `place` that are splits, by "train", "val" and "test". Raises DataError."""
+    found: dict[str, Path] = {}
+    for name, path in subfolders(place).items():
+        if split := SPLITS.get(name.lower()):
+            if split in found:
+                raise DataError(
+                    f"{place}: expected one folder for {split}, received {found[split].name} and "
+                    f"{name}; rename one"
+                )
+            found[split] = path
+    return found
 
 
-def _subfolders(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: expected a folder with one folder of images per class, found none"
-        )
+def subfolders(folder: Path) -> dict[str, Path]:
+    """The folders in a folder by name, but for hidden ones and what macOS adds to archives."""
     return {
         path.name: path
         for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
+        if path.is_dir() and not path.name.startswith(".") and path.name != "__MACOSX"
     }
 
 
-def _read_image(path: Path, size: tuple[int, ...] | None) -> tuple[bytes, Bytes]:
-    """The file's bytes, and its pixels in 8-bit grey, (height, width); transparency is dropped.
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image in a folder or below it."""
+    return any(_is_image(name) for _, _, names in os.walk(folder) for name in names)
 
-    `size`, where known, is the (height, width) that it must have; nothing larger is decoded.
+
+def read_image_folder(place: Path, reading: Reading, report: Report) -> Parts:
+    """The images in folders by class, of each split or of one that is still to be divided.
+
+    Images in subfolders of a class count. Raises DataError.
     """
-    from PIL import Image
-
-    if not path.is_file() or path.stat().st_size > LARGEST_FILE:
-        raise DataError(f"{path}: expected an image of at most {LARGEST_FILE:,} bytes; remove it")
-    try:
-        packed = path.read_bytes()
-        with warnings.catch_warnings(), path.open("rb") as stream:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(stream) as picture:
-                width, height = picture.size
-                if (height, width) == (size or (height, width)) and max(
-                    width, height
-                ) <= SIDE_LIMIT:
-                    if picture.mode.startswith("I;16"):  # convert() would cut, not scale
-                        return packed, (np.asarray(picture) >> 8).astype(np.uint8)
-                    return packed, np.asarray(picture.convert("L"))
-    except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
-        raise DataError(
-            f"{path}: expected an image, could not read it ({error}); remove it"
-        ) from None
-    wanted = f"{size[1]} × {size[0]}" if size else f"at most {SIDE_LIMIT} × {SIDE_LIMIT}"
-    raise DataError(
-        f"{path}: expected {wanted} pixels, received {width} × {height}; "
-        "resize all images to one size"
+    splits = split_folders(place)
+    names = read_classes(place)
+    folders = {split: subfolders(path) for split, path in splits.items()}
+    if not folders:
+        folders = {"train": subfolders(place)}
+    by_split(place, splits or {"train": place})
+    classes = names or tuple(folders["train"])
+    for split, found in folders.items():
+        odd = set(found) - set(classes) if split == "val" else set(found) ^ set(classes)
+        if odd:
+            raise DataError(
+                f"{splits.get(split, place)}: expected one folder per class, as in "
+                f"{'classes.txt' if names else 'train'}; missing or unexpected: "
+                f"{', '.join(sorted(odd))}"
+            )
+    pictures = Pictures(place, reading)
+    passed_over: Counter[str] = Counter()
+    labels: dict[str, list[int]] = {split: [] for split in folders}
+    for split, found in folders.items():
+        passed_over += _passed_over(splits.get(split, place), is_class=False)
+        for label, name in enumerate(classes):
+            if name not in found:
+                continue
+            paths = sorted(_images_in(found[name]))
+            if not paths:
+                raise DataError(f"{found[name]}: expected images, received none")
+            passed_over += _passed_over(found[name], is_class=True)
+            labels[split] += _add(pictures, split, paths, label)
+    notes = pictures.finish(report)
+    if passed_over:
+        kinds = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(passed_over.items()))
+        notes.append(f"{passed_over.total():,} files are no images by class: passed over: {kinds}")
+    return Parts(
+        {s: Labelled(pictures.images(s), np.array(labels[s], np.int64)) for s in folders},
+        classes,
+        notes,
     )
+
+
+def _add(pictures: Pictures, split: str, paths: Iterable[Path], label: int) -> list[int]:
+    """Add a class's files in their order; a label for each that could be read."""
+    labels = []
+    remaining = iter(paths)
+    with pictures.of(split), ThreadPoolExecutor(2) as pool:
+        while some := list(islice(remaining, AT_ONCE)):
+            for path, content in zip(some, pool.map(_content, some), strict=True):
+                if pictures.add(str(path), content):
+                    labels.append(label)
+    return labels
+
+
+def _content(path: Path) -> bytes | DataError:
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+            return DataError(f"expected an image file of at most {LARGEST_FILE:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        return DataError(f"cannot be read ({error.strerror or error})")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if name != "__MACOSX" and not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                yield Path(place, name)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return [path for path in _walk(folder) if _is_image(path.name)]
+
+
+def _passed_over(folder: Path, *, is_class: bool) -> Counter[str]:
+    """What is not taken: other files in a class's folder, by ending, or images outside of them."""
+    if is_class:
+        others = (path for path in _walk(folder) if not _is_image(path.name))
+        return Counter(path.suffix.lower() or path.name for path in others)
+    loose = sum(path.is_file() and _is_image(path.name) for path in folder.iterdir())
+    return Counter({"in no class's folder": loose} if loose else {})
