@@ -223,7 +223,7 @@ def _identified(
         return FASHION_MNIST, FASHION_MNIST_CLASSES
     claims = name.lower() in CLAIMED_NAMES
     if (claims or named is None) and is_reordered(files):
-        notes.append("these are Fashion-MNIST's images in another order, so its val is another one")
+        notes.append("these are Fashion-MNIST's images in another order, so val holds other images")
         return REORDERED, FASHION_MNIST_CLASSES
     why = difference(files) if set(files) == set(PINS) else "unknown content"
     if claims:

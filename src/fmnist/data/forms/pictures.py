@@ -51,7 +51,7 @@ class Pictures:
             return False
         size = (image.shape[1], image.shape[0])
         self.sizes[size] += 1
-        self.first_of.setdefault(size, name)
+        self.first_of.setdefault(size, name.removeprefix(f"{self.place}/"))
         self.pixels += image.size
         if self.pixels > SIZE_LIMIT:
             raise DataError(f"{self.place}: expected at most {SIZE_LIMIT:,} pixels in all")
