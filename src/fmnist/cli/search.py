@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmnist import files
 from fmnist.cli.options import (
     Folder,
     Json,
@@ -97,6 +98,8 @@ class SweepProgress:
 
     def show(self, rows: Rows) -> None:
         """Show these rows."""
+        from fmnist.search.outcome import ranked
+
         if self._table:
             self._table.update(
                 trials_table(ranked(rows)[:SHOWN], terminal_width(sys.stderr)), refresh=True
@@ -115,12 +118,6 @@ def _line(row: Mapping[str, Any]) -> str:
     return (
         f"trial {row['trial']}: {row['state']} after epoch {row['epochs']}{val}  {values}{reason}"
     )
-
-
-def ranked(rows: Rows) -> Rows:
-    """Running trials first, then complete ones, the best first, then pruned and failed ones."""
-    order = ["running", "waiting", "complete", "pruned", "failed"]
-    return sorted(rows, key=lambda row: (order.index(row["state"]), -(row["val"] or 0)))
 
 
 def sweep(
@@ -202,6 +199,12 @@ def sweep(
             help="With --ray: GPU for each trial, 1 or a fraction [default: 0].",
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page about the trials into this file."
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -216,8 +219,12 @@ def sweep(
         raise UsageError("--cpus-per-trial, --gpus-per-trial: only go with --ray ADDRESS")
     chosen = read_recipe(recipe, settings)
 
-    from fmnist.search import cluster
+    from fmnist.search import cluster, page
+    from fmnist.search.outcome import ranked
     from fmnist.search.sweep import Sweep
+
+    if html:
+        files.require_own(html, page.MARK)
 
     if ray is not None:
         cluster.connect(ray, cpus or 1, gpus or 0)
@@ -245,9 +252,14 @@ def sweep(
     if opened.is_exhausted and len(rows) < trials and not quiet:
         say(f"all combinations of the values have been tried, in {len(rows)} trials")
     command = opened.command_for(best) if best else ""
+    if html:
+        page.write_page(opened, html)
     if as_json:
-        print_json({"sweep": str(opened.path), "best": best, "command": command, "trials": rows})
+        about = {"sweep": str(opened.path), "best": best, "command": command, "trials": rows}
+        print_json(about | ({"page": str(html)} if html else {}))
     else:
         show_sweep(rows, best, command)
+        if html:
+            print(f"page: {html}")
     if best is None and rows:
         raise FmnistError(f"{opened.path}: no trial was finished")

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from fmnist.errors import printable
+
 INK, MUTED, LINE, ACCENT, WARM, PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 7))
 VARIABLES = {
     INK: "var(--ink)",
@@ -18,6 +20,7 @@ VARIABLES = {
     WARM: "var(--warm)",
     PAPER: "var(--paper)",
 }
+ROLES = ("behind", "complete", "own", "best")  # of a sweep's trials, the last drawn above all
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -151,6 +154,77 @@ def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
         axes.yaxis.set_major_formatter(_percent)
 
     return _svg(draw, cost)
+
+
+def trial_curves(curves: Sequence[dict[str, Any]]) -> str:
+    """A sweep's accuracies on val by epoch, as an `<svg>`.
+
+    Each of `curves` has `points`, pairs of epoch and accuracy, and the `role` of its trial: "best",
+    "own" (the recipe's own values), "complete", or "behind", which was stopped early or failed.
+    """
+
+    def draw(figure: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for each in sorted(curves, key=lambda each: ROLES.index(each["role"])):
+            colour, told = _look(each["role"])
+            axes.plot(
+                *zip(*each["points"], strict=True),
+                color=colour,
+                linewidth=1.8 if told else 1,
+                linestyle=(0, (2, 2)) if each["role"] == "behind" else "-",
+                marker="o",
+                markersize=3.5 if told else 2,
+            )
+        axes.set_xlabel("epochs")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_formatter(_percent)
+
+    return _svg(draw, "trials")
+
+
+def trial_values(
+    name: str, points: Sequence[dict[str, Any]], choices: Sequence[str] = (), log: bool = False
+) -> str:
+    """Accuracy on val against a field's values, as an `<svg>`; a dot is a trial.
+
+    Each of `points` has `value`, `accuracy` and `role`, as for `trial_curves`. With `choices` each
+    of these is a row, and accuracy runs to the right.
+    """
+
+    def draw(figure: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for each in sorted(points, key=lambda each: ROLES.index(each["role"])):
+            at = each["value"], each["accuracy"]
+            if choices:
+                at = each["accuracy"], choices.index(each["value"])
+            colour, told = _look(each["role"])
+            fill = PAPER if each["role"] == "behind" else colour
+            axes.plot(*at, "o", color=colour, markerfacecolor=fill, markersize=8 if told else 6)
+        if choices:
+            axes.set_yticks(range(len(choices)), [printable(choice) for choice in choices])
+            axes.set_ylim(len(choices) - 0.5, -0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        elif log:
+            axes.set_xscale("log")
+            _few_ticks(axes.xaxis)
+        else:
+            whole = all(isinstance(each["value"], int) for each in points)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        (axes.xaxis if choices else axes.yaxis).set_major_formatter(_percent)
+        axes.set_xlabel("accuracy on val" if choices else name)
+        axes.margins(x=0.08)
+
+    return _svg(draw, name, height=1.2 + 0.35 * len(choices) if choices else 3.1)
+
+
+def _look(role: str) -> tuple[str, bool]:
+    """A trial's colour, and whether it stands out."""
+    colour = {"best": ACCENT, "own": WARM}.get(role, MUTED)
+    return colour, colour != MUTED
 
 
 def _percent(share: float, position: int) -> str:

@@ -162,17 +162,17 @@ def _worth_a_look(subject: Subject) -> Iterable[int]:
 def _render(shown: Split, **context: Any) -> str:
     from markupsafe import Markup
 
-    page = environment(Path(__file__).parent)
-    page.filters["percent"] = lambda share, digits=2: f"{100 * share:.{digits}f}"
-    page.filters["signed"] = lambda points: f"{points:+.2f}".replace("-", "−")
-    page.filters["png"] = pictures.png_uri
-    return page.get_template("report.html.jinja").render(
-        picture=lambda i: pictures.png_uri(shown.images[i]),
-        overlay=lambda each: pictures.overlay(shown.images[each["image"]], each["map"]),
-        tiles=lambda kernel: pictures.filter_tiles(kernel)[:FILTERS],
-        curves=lambda epochs: [Markup(svg) for svg in plots.learning_curves(epochs)],
-        reliability=lambda bins: Markup(plots.reliability(bins)),
-        pareto=lambda *given: Markup(plots.pareto(*given)),
-        plain=plain,
-        **context,
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            picture=lambda i: pictures.png_uri(shown.images[i]),
+            overlay=lambda each: pictures.overlay(shown.images[each["image"]], each["map"]),
+            tiles=lambda kernel: pictures.filter_tiles(kernel)[:FILTERS],
+            curves=lambda epochs: [Markup(svg) for svg in plots.learning_curves(epochs)],
+            reliability=lambda bins: Markup(plots.reliability(bins)),
+            pareto=lambda *given: Markup(plots.pareto(*given)),
+            plain=plain,
+            **context,
+        )
     )

@@ -27,7 +27,8 @@ from fmnist import files
 from fmnist.errors import FmnistError, UsageError
 
 if TYPE_CHECKING:
-    from fmnist.search.sweep import Rows, Sweep
+    from fmnist.search.outcome import Rows
+    from fmnist.search.sweep import Sweep
 
 POLL_SECONDS = 0.3
 CONNECT_SECONDS = 10

@@ -11,6 +11,7 @@ from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import plain, settings
 from fmnist.runs.commands import command
 
+Rows = list[dict[str, Any]]
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -34,6 +35,12 @@ def row_of(trial: FrozenTrial, names: Iterable[str], run: Path) -> dict[str, Any
         "run": str(run),
         "reason": trial.user_attrs.get("reason"),
     }
+
+
+def ranked(rows: Rows) -> Rows:
+    """Running trials first, then complete ones, the best first, then pruned and failed ones."""
+    order = ["running", "waiting", "complete", "pruned", "failed"]
+    return sorted(rows, key=lambda row: (order.index(row["state"]), -(row["val"] or 0)))
 
 
 def train_command(recipe: Recipe, row: Mapping[str, Any], data: str, backend: str) -> str:

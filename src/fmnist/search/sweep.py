@@ -31,7 +31,7 @@ from fmnist.runs.commands import command
 from fmnist.runs.folders import make_folder, require_plain_files
 from fmnist.runs.run import Run, now
 from fmnist.search import repeats, space, trial_process
-from fmnist.search.outcome import row_of, train_command
+from fmnist.search.outcome import Rows, row_of, train_command
 from fmnist.search.study import (
     JOURNAL,
     mend_journal,
@@ -47,7 +47,6 @@ SCHEMA = 1
 POLL_SECONDS = 0.3
 PRUNED = "pruned: behind other trials at the same epoch"
 HOPELESS = 3  # trials that fail before any succeeds: then something else is wrong
-Rows = list[dict[str, Any]]
 
 
 class Sweep:
