@@ -155,7 +155,7 @@ def test_a_photo_becomes_the_same_pixels_as_in_python(tmp_path):
 @needs_node
 def test_the_occlusion_map_is_pythons(tmp_path):
     """Of a model that is a fixed linear map of the pixels."""
-    from fmnist.report.occlusion import occlusion_map
+    from fmnist.reports.occlusion import occlusion_map
 
     random = np.random.default_rng(1)
     weights = random.normal(0, 0.0005, (784, 3)).astype(np.float32)

@@ -16,7 +16,7 @@ from fmnist.exports.export import export
 from fmnist.recipes.networks.ensemble import Ensemble
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
-from fmnist.report.report import write_report
+from fmnist.reports.report import write_report
 from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import open_subject

@@ -112,8 +112,8 @@ def test_wheel_holds_the_package_alone(wheel):
     modules = {str(path.relative_to(source)) for path in (source / "fmnist").rglob("*.py")}
     assert modules | {
         "fmnist/py.typed",
-        "fmnist/report/report.html.jinja",
-        "fmnist/audit/audit.html.jinja",
+        "fmnist/reports/report.html.jinja",
+        "fmnist/audits/audit.html.jinja",
         "fmnist/exports/card.html.jinja",
     } <= set(inside)
     web = "fmnist/serving/web/"

@@ -82,7 +82,7 @@ def audit(
 
     It writes lists of them and a page of pictures into a new folder. The data stays as it is.
     """
-    from fmnist.audit import audit as auditing
+    from fmnist.audits import audit as auditing
     from fmnist.training.progress import Progress
 
     refuse_beside_resume(

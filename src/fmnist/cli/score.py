@@ -273,7 +273,7 @@ def report(
     indices = parse_images(images)
     opened = [find_run(run) for run in runs]
 
-    from fmnist.report.report import choose_split, write_report
+    from fmnist.reports.report import choose_split, write_report
 
     split = choose_split(opened, split)
     loaded = load_of(opened[0], data)

@@ -15,8 +15,8 @@ from fmnist.data.fashion_mnist import FASHION_MNIST
 from fmnist.errors import UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS, plain
-from fmnist.report import plots
-from fmnist.report.templates import environment
+from fmnist.reports import plots
+from fmnist.reports.templates import environment
 from fmnist.runs.run import SCHEMA, Run, now
 from fmnist.scoring.figures import Score, calibration_bins, expected_calibration_error
 from fmnist.version import __version__

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from fmnist import files
 from fmnist.errors import RunError
 from fmnist.recipes.text import plain, short
-from fmnist.report import plots, templates
+from fmnist.reports import plots, templates
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import compare, open_subject, sentence
 from fmnist.search.outcome import Rows, ranked

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fmnist.report import plots
+from fmnist.reports import plots
 
 EPOCHS = [
     {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist.audit import duplicates
+from fmnist.audits import duplicates
 
 
 @pytest.fixture

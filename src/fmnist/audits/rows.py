@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist import files
-from fmnist.audit import confident_learning, duplicates
+from fmnist.audits import confident_learning, duplicates
 from fmnist.data.splits import Data, Split
 
 # On Fashion-MNIST pairs above 0.999 show one photograph, those down to 0.995 mostly one garment

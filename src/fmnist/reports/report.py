@@ -14,10 +14,10 @@ from fmnist import files
 from fmnist.data.splits import Data, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.text import plain
-from fmnist.report import pictures, plots
-from fmnist.report.figures import answer_of, describe_comparison, describe_run
-from fmnist.report.occlusion import occlusion_map
-from fmnist.report.templates import environment
+from fmnist.reports import pictures, plots
+from fmnist.reports.figures import answer_of, describe_comparison, describe_run
+from fmnist.reports.occlusion import occlusion_map
+from fmnist.reports.templates import environment
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import Subject, open_subject
 from fmnist.scoring.evaluate import compile_forward, load_model

@@ -19,8 +19,8 @@ import fmnist
 from fmnist import files
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import parse_settings, recipe
-from fmnist.report.figures import PICTURES, describe_run
-from fmnist.report.report import OCCLUDED, _look_inside, choose_split, write_report
+from fmnist.reports.figures import PICTURES, describe_run
+from fmnist.reports.report import OCCLUDED, _look_inside, choose_split, write_report
 from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import compare, open_subject, sentence

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist import files
-from fmnist.audit.page import render
-from fmnist.audit.rows import audit_duplicates, audit_labels, write_lines
+from fmnist.audits.page import render
+from fmnist.audits.rows import audit_duplicates, audit_labels, write_lines
 from fmnist.data.splits import Data, Split
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist.errors import UsageError
-from fmnist.report.occlusion import occlusion_map
+from fmnist.reports.occlusion import occlusion_map
 
 
 def linear(height, width, classes=3):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from idx import make_images, write_idx, write_idx_set
 
-from fmnist.audit.audit import SCHEMA, audit, fold_data, fold_numbers, resume
+from fmnist.audits.audit import SCHEMA, audit, fold_data, fold_numbers, resume
 from fmnist.data.load import load_data
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmnist.report.pictures import png_uri
+from fmnist.reports.pictures import png_uri
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist.report import pictures
+from fmnist.reports import pictures
 
 
 def pixels_of(uri):

@@ -6,7 +6,7 @@ from cleanlab.count import compute_confident_joint
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_normalized_margin_for_each_label
 
-from fmnist.audit import confident_learning
+from fmnist.audits import confident_learning
 
 
 def made_up(seed, n=3000, classes=5, skew=0.0):

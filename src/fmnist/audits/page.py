@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.data.splits import Data, Split
-from fmnist.report.pictures import png_uri
-from fmnist.report.templates import environment
+from fmnist.reports.pictures import png_uri
+from fmnist.reports.templates import environment
 
 MOST_SUSPECTS = 300
 MOST_CLUSTERS = 200
