@@ -43,7 +43,7 @@ from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
 from fmnist.scoring.views import predict_logits
 from fmnist.training import trainer as training
-from fmnist.training.ensemble import create
+from fmnist.training.ensemble import ensemble
 from fmnist.training.task import Task
 
 SMALL = {
@@ -114,7 +114,7 @@ def train(name: str, asked: argparse.Namespace) -> list[Run]:
 def combine(members: list[Run], asked: argparse.Namespace) -> None:
     """The members' ensemble: its score, and its logits for the training images."""
     data, folder = load_data(), members[0].path.parent / "ensemble"
-    made = Run(folder) if folder.exists() else create(members, folder, equal=True)
+    made = Run(folder) if folder.exists() else ensemble(members, folder, equal=True)
     if "test" not in made.scores:
         evaluate(made, data.test)
     write_json(asked.out / "ensemble.json", made.scores["test"])

@@ -18,17 +18,29 @@ _PUBLIC = {
     "Recipe": "recipes.recipe",
     "Run": "runs.run",
     "Score": "scoring.figures",
+    "Sweep": "search.sweep",
+    "audit": "audits.audit",
+    "compare": "scoring.compare",
+    "describe": "data.describe",
+    "ensemble": "training.ensemble",
     "evaluate": "scoring.evaluate",
     "export": "exports.export",
     "load_data": "data.load",
     "micro_batched": "training.update",
+    "occlusion_map": "reports.occlusion",
     "recipe": "recipes.shipped",
+    "report": "reports.report",
     "resume": "training.train",
+    "sweep": "search.start",
+    "sweep_page": "search.page",
     "train": "training.train",
+    "verify": "scoring.verify",
 }
 __all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
+    from fmnist.audits.audit import audit as audit
+    from fmnist.data.describe import describe as describe
     from fmnist.data.load import load_data as load_data
     from fmnist.data.splits import Data as Data
     from fmnist.errors import FmnistError as FmnistError
@@ -36,9 +48,17 @@ if TYPE_CHECKING:
     from fmnist.inference.classifier import Classifier as Classifier
     from fmnist.recipes.recipe import Recipe as Recipe
     from fmnist.recipes.shipped import recipe as recipe
+    from fmnist.reports.occlusion import occlusion_map as occlusion_map
+    from fmnist.reports.report import report as report
     from fmnist.runs.run import Run as Run
+    from fmnist.scoring.compare import compare as compare
     from fmnist.scoring.evaluate import evaluate as evaluate
     from fmnist.scoring.figures import Score as Score
+    from fmnist.scoring.verify import verify as verify
+    from fmnist.search.page import sweep_page as sweep_page
+    from fmnist.search.start import sweep as sweep
+    from fmnist.search.sweep import Sweep as Sweep
+    from fmnist.training.ensemble import ensemble as ensemble
     from fmnist.training.train import resume as resume
     from fmnist.training.train import train as train
     from fmnist.training.update import micro_batched as micro_batched

@@ -648,12 +648,14 @@ def test_report_writes_a_page_and_opens_no_test(trained, tmp_path, monkeypatch):
     assert (done.code, done.out) == (0, f"report: {Path('reports') / 'first.html'}\n"), done.err
     page = (tmp_path / "reports" / "first.html").read_text(encoding="utf-8")
     assert page.count('alt="which regions of it mattered"') == 2
-    made = call("report", path, path, "--out", "pages/two.html", "--json").json
+    other = shutil.copytree(path, tmp_path / "other")
+    made = call("report", path, other, "--out", "pages/two.html", "--json").json
     assert Path(made["report"]).is_file()
-    assert [each["run"] for each in made["runs"]] == ["first", "first"]
+    assert [each["run"] for each in made["runs"]] == ["first", "other"]
+    assert "expected different runs" in refused(call("report", path, path), 2)
     for images in ("1,x", "-1", "1,", "99999"):
         assert "--images" in refused(call("report", path, f"--images={images}"), 2)
-    refused(call("report", path, path, "--images", "1"), 2)
+    refused(call("report", path, other, "--images", "1"), 2)
     refused(call("report", path, "--split", "train"), 2)
     refused(call("report", path, "--out", tmp_path / "reports"), 2)
     assert call("report", path, "--images", "3").code == 0, "an earlier report is replaced"

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -107,8 +108,9 @@ def test_compare(pair, printed):
     whole_numbers(lines, width, "0.0001")
 
 
-def test_compare_of_several_is_a_table(pair, printed):
-    subjects = [open_subject([run], "val") for run in (pair[0], *[pair[1]] * 6)]
+def test_compare_of_several_is_a_table(pair, printed, tmp_path):
+    others = [shutil.copytree(pair[1], tmp_path / str(i) / pair[1].name) for i in range(6)]
+    subjects = [open_subject([run], "val") for run in (pair[0], *others)]
     pairs = compare(subjects)
     width, lines = printed(score.show_comparison, subjects, pairs, "val")
     difference, (low, _) = pairs[0].difference, pairs[0].interval

@@ -31,7 +31,7 @@ from fmnist.scoring.calibration import COLDEST, HOTTEST, fit_temperature
 from fmnist.scoring.evaluate import compile_forward, load_model
 from fmnist.scoring.figures import score_logits
 from fmnist.scoring.views import predict_logits
-from fmnist.training.ensemble import create
+from fmnist.training.ensemble import ensemble
 from fmnist.training.progress import Progress
 from fmnist.training.train import train
 
@@ -272,7 +272,7 @@ def test_a_keras_file_has_nothing_of_fmnist_in_it(run, data, tmp_path):
 
 
 def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
-    both = create([run, plain], tmp_path / "both")
+    both = ensemble([run, plain], tmp_path / "both")
     made = exports.export(both, "onnx", data, storage="float32", out=tmp_path / "out")
     logits, _ = answers(tmp_path / "out" / "model.onnx", data.val.images)
     first, second = (logits_of(each, data.val.images) for each in (run, plain))

@@ -11,14 +11,7 @@ from fmnist.errors import RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs import arrays
 from fmnist.runs.run import Run
-from fmnist.scoring.compare import (
-    compare,
-    mcnemar,
-    newcombe,
-    open_subject,
-    over_images_and_seeds,
-    sentence,
-)
+from fmnist.scoring.compare import compare, mcnemar, newcombe, open_subject, over_images_and_seeds
 
 SMALL = {"model.filters": "2,3", "model.pool_after": "1,2"}
 
@@ -116,7 +109,7 @@ def test_intervals_and_p_are_corrected_alike(make):
         assert (low, high) == newcombe(both, 0, round(pair.only_second), n, 1 - 0.05 / 6)
         assert (pair.p_corrected < 0.05) == (not low <= 0 <= high), pair
     assert [pair.p_corrected < 0.05 for pair in pairs] == [False] * 3 + [True] * 3
-    assert "both corrected for 6 comparisons (Bonferroni)" in sentence(subjects, pairs)
+    assert "both corrected for 6 comparisons (Bonferroni)" in " ".join(map(str, pairs))
 
 
 def test_a_pair_is_counted_image_by_image(trio):
@@ -135,7 +128,7 @@ def test_a_pair_is_counted_image_by_image(trio):
     four = next(row for row in second.images if row["image"] == 4)
     assert four["first"]["class"] == four["label"] == "b"
     assert four["second"]["class"] == "c"
-    said = sentence(subjects, [second, third])
+    said = f"{second} {third}"
     assert said.startswith("seed1 is ahead of seed0 by 20.00 points (95% CI -")
     assert "which may be chance" in said
 
@@ -144,18 +137,38 @@ def test_a_large_difference_is_more_than_chance(make):
     labels = np.zeros(200, int)
     runs = [make("bad", np.arange(200) % 2, labels), make("good", labels, labels)]
     subjects = [open_subject([run], "val") for run in runs]
-    said = sentence(subjects, compare(subjects))
+    said = str(compare(subjects)[0])
     assert said.startswith("good is better than bad by 50.00 points (95% CI 4")
     assert "p < 0.0001), which is more than chance" in said
     subjects.reverse()
-    assert sentence(subjects, compare(subjects)) == said
+    assert str(compare(subjects)[0]) == said
 
 
-def test_the_same_run_twice_is_no_difference(trio):
-    subjects = [open_subject([trio[0]], "val")] * 2
-    (pair,) = compare(subjects)
+def test_the_same_run_twice_is_refused(trio):
+    one, other, third = trio
+    for same in ([one, one], [one, other, str(one.path)], [[one, other], third, [other, one]]):
+        with pytest.raises(UsageError, match=r"expected different runs, received .* twice"):
+            compare(same)
+    with pytest.raises(UsageError, match="seed0 twice"):
+        compare([[one, one], other])
+    assert len(compare([one, [one, other]])) == 1
+
+
+def test_runs_are_named_by_a_mapping_folders_or_themselves(trio):
+    one, other, third = trio
+    (pair,) = compare({"narrow": one, "wide": [str(other.path), third.path]})
+    assert (pair.first, pair.second) == ("narrow", "wide")
+    assert (
+        pair
+        == compare([open_subject([one], "val", "narrow"), open_subject(trio[1:], "val", "wide")])[0]
+    )
+
+
+def test_equal_answers_are_no_difference(make):
+    labels = np.arange(10) % 3
+    (pair,) = compare([make("one", labels, labels), make("other", labels, labels)])
     assert (pair.difference, pair.p) == (0, 1)
-    assert "right equally often" in sentence(subjects, [pair])
+    assert "right equally often" in str(pair)
 
 
 def test_a_group_has_mean_and_spread_and_cost(trio):

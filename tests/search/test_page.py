@@ -12,7 +12,7 @@ import fmnist
 from fmnist.errors import UsageError
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import compare, open_subject
-from fmnist.search.page import LEAST, importance, own_row, verdict, write_page
+from fmnist.search.page import LEAST, importance, own_row, sweep_page, verdict
 from fmnist.search.sweep import Sweep
 
 HOSTILE = "<script>alert(1) $\\frac{"
@@ -74,7 +74,7 @@ def sweep(tmp_path_factory, small_set):
 
 def test_the_page_says_what_the_trials_say(sweep, tmp_path):
     out = tmp_path / "new folder" / "sweep.html"
-    write_page(sweep, out)
+    sweep_page(sweep, out)
     page = Page(out)
     rows, best = sweep.rows(), sweep.best()
     assert best["trial"] == 1
@@ -94,11 +94,11 @@ def test_the_page_says_what_the_trials_say(sweep, tmp_path):
     assert next(iter(shares)) == "learning_rate"
     assert sum(shares.values()) == pytest.approx(1)
     assert f"learning_rate {shares['learning_rate']:.0%}" in page.text
-    write_page(sweep, out)  # an earlier page is replaced
+    sweep_page(sweep, out)  # an earlier page is replaced
 
 
 def test_the_page_needs_no_other_file_and_runs_nothing(sweep, tmp_path):
-    write_page(sweep, tmp_path / "sweep.html")
+    sweep_page(sweep, tmp_path / "sweep.html")
     page = Page(tmp_path / "sweep.html")
     assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "img"}
     for tag, attributes in page.elements:
@@ -123,10 +123,10 @@ def test_the_best_is_compared_with_the_recipes_own_image_by_image(sweep):
 
 def test_few_trials_are_shown_without_importance(tmp_path):
     sweep = Sweep.create(tmp_path / "s", fmnist.recipe("quick"), OVER)
-    write_page(sweep, tmp_path / "none.html")
+    sweep_page(sweep, tmp_path / "none.html")
     assert "No trial was finished." in Page(tmp_path / "none.html").text
     tell(sweep, {"learning_rate": 0.1, "crop": "1"}, 0.5)
-    write_page(sweep, tmp_path / "one.html")
+    sweep_page(sweep, tmp_path / "one.html")
     assert f"from {LEAST} finished trials on. There are 1." in Page(tmp_path / "one.html").text
 
 

@@ -23,7 +23,7 @@ from fmnist.scoring.compare import open_subject
 from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
 from fmnist.scoring.figures import probabilities
 from fmnist.scoring.verify import verify
-from fmnist.training.ensemble import create, files, fit_weights
+from fmnist.training.ensemble import ensemble, files, fit_weights
 from fmnist.training.progress import Progress
 from fmnist.training.train import resume, train
 
@@ -54,7 +54,7 @@ def members(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(members, data):
-    run = create(members, members[0].path.with_name("both"))
+    run = ensemble(members, members[0].path.with_name("both"))
     evaluate(run, data.val)
     return run
 
@@ -138,31 +138,31 @@ def test_it_is_described_without_a_training_that_it_never_had(members, made, cap
 
 
 def test_the_plain_mean_where_asked_or_where_val_was_trained_on(members, data, tmp_path):
-    run = create(members, tmp_path / "equal", equal=True)
+    run = ensemble(members, tmp_path / "equal", equal=True)
     assert run.recipe.options.weights == (0.5, 0.5)
     small = recipe("quick", **{**SMALL, "epochs": 1}, fit_on="all")
     two = [
         train(small.changed(seed=i), data, tmp_path / f"{i}", progress=Progress("none"))
         for i in range(2)
     ]
-    assert create(two, tmp_path / "two").recipe.options.weights == (0.5, 0.5)
+    assert ensemble(two, tmp_path / "two").recipe.options.weights == (0.5, 0.5)
     with pytest.raises(UsageError, match="same images"):
-        create([members[0], two[0]], tmp_path / "mixed")
+        ensemble([members[0], two[0]], tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
 
 
 def test_what_cannot_be_an_ensemble_is_refused(members, made, data, tmp_path):
     with pytest.raises(UsageError, match="two or more"):
-        create(members[:1], tmp_path / "one")
+        ensemble(members[:1], tmp_path / "one")
     twin = Run(shutil.copytree(members[0].path, tmp_path / "twin"))
     for same in (Run(members[0].path), twin):
         with pytest.raises(UsageError, match="different weights"):
-            create([members[0], same], tmp_path / "twice")
+            ensemble([members[0], same], tmp_path / "twice")
     shutil.rmtree(twin)
     with pytest.raises(UsageError, match="received an ensemble"):
-        create([members[0], made], tmp_path / "nested")
+        ensemble([members[0], made], tmp_path / "nested")
     with pytest.raises(RunError, match="exists already"):
-        create(members, made.path)
+        ensemble(members, made.path)
     with pytest.raises(UsageError, match="fmnist ensemble"):
         train(made.recipe, data, tmp_path / "trained")
     with pytest.raises(UsageError, match="2 to 32"):
@@ -179,7 +179,7 @@ def test_half_an_ensemble_is_no_run_and_is_not_trained(members, made, data, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(files, "save_arrays", killed)
         with pytest.raises(KeyboardInterrupt):
-            create(members, tmp_path / "half")
+            ensemble(members, tmp_path / "half")
     assert not (tmp_path / "half").exists()
     half = Run(shutil.copytree(made.path, tmp_path / "half"))
     half.weights_path.unlink()

@@ -9,6 +9,7 @@ scoring on it. Its images are compared to find duplicates. Nothing is relabelled
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -95,7 +96,7 @@ def check(recipe: Recipe, folds: int, n: int = MOST_FOLDS) -> None:
 def audit(
     recipe: Recipe,
     data: Data,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     *,
     folds: int = FOLDS,
     progress: Progress | None = None,
@@ -122,14 +123,14 @@ def audit(
         "folds": folds,
         "data": data.record | {"n": len(data.train) + len(data.val)},
     }
-    folder = folders.make_folder(
-        folder,
+    made = folders.make_folder(
+        Path(folder) if folder is not None else None,
         "audits",
         recipe.name,
         _refusal,
         lambda folder: files.write_json(folder / "audit.json", settings),
     )
-    return resume(folder, data, progress=progress)
+    return resume(made, data, progress=progress)
 
 
 def refuse_existing(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """The options that commands share, and what all of them do with data, runs and output."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -291,17 +290,6 @@ def load_recorded(recorded: dict[str, Any], asked: Path | None) -> "Data":
 def load_of(run: "Run", asked: Path | None) -> "Data":
     """The data of a run."""
     return load_recorded(run.env["data"], asked)
-
-
-def place_named(place: Path | None) -> str:
-    """Absolute path of the data that the option or FMNIST_DATA names, found; empty for none."""
-    asked = place or os.environ.get("FMNIST_DATA")
-    if not asked:
-        return ""
-    from fmnist.data.find import find_set
-
-    find_set(Path(asked))
-    return str(Path(asked).resolve())
 
 
 def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) -> "Recipe":

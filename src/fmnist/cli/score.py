@@ -48,10 +48,8 @@ def show_comparison(
     subjects: Sequence["Subject"], pairs: Sequence["Pair"], split: str, wide: bool = False
 ) -> None:
     """The verdict, accuracy and cost side by side, and of a single pair its classes and images."""
-    from fmnist.scoring.compare import sentence
-
     if len(pairs) == 1:
-        paragraph(sentence(subjects, pairs))
+        paragraph(str(pairs[0]))
         print()
     rows = []
     for about in (subject.describe() for subject in subjects):
@@ -189,11 +187,10 @@ def verify(runs: RunFolders, data: Folder = None, as_json: Json = False) -> None
 
 def open_group(text: str, split: str) -> "Subject":
     """The runs that `RUN`, `RUN,RUN` or `NAME=RUN,RUN` names, with their answers on a split."""
-    from fmnist.runs.run import find_run
     from fmnist.scoring.compare import open_subject
 
     name, _, members = text.rpartition("=")
-    return open_subject([find_run(member) for member in members.split(",")], split, name)
+    return open_subject(members.split(","), split, name)
 
 
 def compare(
@@ -207,7 +204,6 @@ def compare(
     import dataclasses
 
     from fmnist.scoring.compare import compare as compare_all
-    from fmnist.scoring.compare import sentence
 
     check_split(split)
     groups = [open_group(text, split) for text in subjects]
@@ -217,7 +213,7 @@ def compare(
             {
                 "split": split,
                 "n": len(groups[0].labels),
-                "sentence": sentence(groups, pairs),
+                "sentence": " ".join(map(str, pairs)),
                 "subjects": [group.describe() for group in groups],
                 "pairs": [dataclasses.asdict(pair) for pair in pairs],
             }

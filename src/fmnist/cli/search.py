@@ -13,7 +13,6 @@ from fmnist.cli.options import (
     Json,
     Quiet,
     Settings,
-    place_named,
     print_json,
     read_recipe,
     refuse_beside_resume,
@@ -219,6 +218,7 @@ def sweep(
         raise UsageError("--cpus-per-trial, --gpus-per-trial: only go with --ray ADDRESS")
     chosen = read_recipe(recipe, settings)
 
+    from fmnist.data.find import named_place
     from fmnist.search import cluster, page
     from fmnist.search.outcome import ranked
     from fmnist.search.sweep import Sweep
@@ -231,7 +231,7 @@ def sweep(
     if resume:
         opened = Sweep(resume)
     else:
-        folder = place_named(data)
+        folder = named_place(data)
         opened = Sweep.create(
             out,
             chosen,
@@ -253,7 +253,7 @@ def sweep(
         say(f"all combinations of the values have been tried, in {len(rows)} trials")
     command = opened.command_for(best) if best else ""
     if html:
-        page.write_page(opened, html)
+        page.sweep_page(opened, html)
     if as_json:
         about = {"sweep": str(opened.path), "best": best, "command": command, "trials": rows}
         print_json(about | ({"page": str(html)} if html else {}))

@@ -266,9 +266,9 @@ def ensemble(
     members[0].require_data(loaded.hash, loaded.name)  # before there is what cannot be scored
 
     from fmnist.scoring.evaluate import evaluate as score_run
-    from fmnist.training.ensemble import create
+    from fmnist.training.ensemble import ensemble as combine
 
-    combined = create(members, run, equal=equal)
+    combined = combine(members, run, equal=equal)
     if combined.recipe.fit_on == "train":
         score_run(combined, loaded.val)
     if test:

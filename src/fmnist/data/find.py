@@ -24,6 +24,14 @@ class Found(NamedTuple):
     files: tuple[Path, ...]
 
 
+def named_place(place: str | os.PathLike[str] | None) -> str:
+    """Absolute path of the data that `place` or FMNIST_DATA names, found; empty for none."""
+    if not (asked := place or os.environ.get("FMNIST_DATA")):
+        return ""
+    find_set(Path(asked))
+    return str(Path(asked).resolve())
+
+
 def find_set(place: Path) -> Found:
     """The one data set in `place`: a file, a folder, or the beginning of its files' names.
 

@@ -14,7 +14,7 @@ from fmnist.recipes.text import VIEWS, plain
 from fmnist.runs.commands import command
 from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
-from fmnist.scoring.compare import Subject, compare, correction, sentence
+from fmnist.scoring.compare import Subject, compare, correction
 from fmnist.scoring.figures import Score, calibration_bins, score_logits
 
 PICTURES = 12  # most confident mistakes, and least certain images
@@ -183,7 +183,7 @@ def describe_comparison(subjects: Sequence[Subject]) -> dict[str, Any]:
         for i, row in enumerate(pairs[0].per_class)
     ]
     return {
-        "sentence": sentence(subjects, pairs),
+        "sentence": " ".join(map(str, pairs)),
         "correction": correction(pairs),
         "pairs": pairs,
         "classes": classes,

@@ -4,6 +4,7 @@ The figures come from the run folders, the pictures from the data set. Nothing i
 answers are the logits that training (val) or `fmnist evaluate` (val, test) kept.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fmnist.reports import pictures, plots
 from fmnist.reports.figures import answer_of, describe_comparison, describe_run
 from fmnist.reports.occlusion import occlusion_map
 from fmnist.reports.templates import environment
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
 from fmnist.scoring.compare import Subject, open_subject
 from fmnist.scoring.evaluate import compile_forward, load_model
 from fmnist.scoring.views import BATCH
@@ -42,6 +43,30 @@ def choose_split(opened: Sequence[Run], asked: str | None = None) -> str:
     for run in opened:
         run.load_logits(split)
     return split
+
+
+def report(
+    runs: Sequence[str | os.PathLike[str]],
+    data: Data,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = None,
+    images: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Write an HTML page about one run, or about several that are compared with the first.
+
+    Args:
+        runs: each a `Run`, its folder or its name.
+        split: "val" or "test", which must have been scored; by default val, and test for a run that
+            was trained on all images.
+
+    All else is as in `write_report`: `data` are those that the runs were trained on, `out` the
+    file, by default `reports/NAME.html`, `images` the indices of images to look at. Returns
+    "report", the file's path, "split", and "runs", their scores. Raises RunError, UsageError.
+    """
+    opened = [find_run(run) for run in runs]
+    chosen = choose_split(opened, split)
+    return write_report(opened, chosen, data, None if out is None else Path(out), images)
 
 
 def write_report(

@@ -6,7 +6,8 @@ or `fmnist evaluate` (val, test) saved in the run folders.
 """
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.errors import UsageError
-from fmnist.runs.run import Run
+from fmnist.runs.run import Run, find_run
 from fmnist.scoring.figures import probabilities, wilson_interval
 
 MOST_DIFFERENT = 20  # images that are named
@@ -95,10 +96,31 @@ class Pair:
     only_second: float
     per_class: list[dict[str, Any]]
     images: list[dict[str, Any]]
+    comparisons: int = 1
+
+    def __str__(self) -> str:
+        """Which is better, by how much, and whether that is more than chance."""
+        better, worse, sign = self.second, self.first, 1
+        if self.difference < 0:
+            better, worse, sign = self.first, self.second, -1
+        low, high = sorted(100 * sign * bound for bound in self.interval)
+        by = f"{100 * abs(self.difference):.2f} points (95% CI {low:.2f} to {high:.2f}"
+        note = f", both {correction([self])}" if self.comparisons > 1 else ""
+        p = f"p {p_in_words(self)}{note})"
+        if self.p_corrected < CHANCE:
+            return f"{better} is better than {worse} by {by}, {p}, which is more than chance."
+        if self.difference:
+            return f"{better} is ahead of {worse} by {by}, {p}, which may be chance."
+        return f"{better} and {worse} are right equally often ({p}."
 
 
-def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
-    """A subject of runs that were scored on a split. Raises RunError, UsageError."""
+def open_subject(named: Sequence[str | os.PathLike[str]], split: str, name: str = "") -> Subject:
+    """A subject of runs that were scored on a split: each a `Run`, its folder or its name.
+
+    Raises RunError, UsageError.
+    """
+    runs = [find_run(run) for run in named]
+    _require_once([str(run.path) for run in runs])
     logits, labels = zip(*(run.load_logits(split) for run in runs), strict=True)
     for run, other in zip(runs, labels, strict=True):
         run.require_data_of(runs[0])
@@ -109,19 +131,44 @@ def open_subject(runs: Sequence[Run], split: str, name: str = "") -> Subject:
     return Subject(name, tuple(runs), np.stack(logits), labels[0], split)
 
 
-def compare(subjects: Sequence[Subject]) -> list[Pair]:
-    """Compare each further subject with the first; see `Pair` for what is corrected.
+def compare(subjects: Iterable[Any] | Mapping[str, Any], split: str = "val") -> list[Pair]:
+    """Compare runs, each further one with the first, image by image on a split.
 
-    Raises UsageError for fewer than two, and for subjects on different images.
+    Args:
+        subjects: two or more. Each is a run (a `Run`, its folder or its name) or a sequence of
+            runs, such as a recipe's seeds, which is compared as one. A mapping names them.
+        split: "val" or "test", on which each run must have been scored.
+
+    Returns a pair for each further one, in which "first" and "second" are the two: `str(pair)` says
+    in words which is better; `difference`, `interval`, `p_corrected`, `per_class` and `images` in
+    numbers. With several pairs the interval and p are corrected (Bonferroni).
+
+    Raises UsageError for fewer than two, for equal ones, and for runs on different images, RunError
+    for a run that is missing or was not scored on the split.
     """
-    if len(subjects) < 2:
-        raise UsageError(f"compare: expected at least two runs or groups, received {len(subjects)}")
-    first = subjects[0]
-    for other in subjects[1:]:
+    named = subjects.items() if isinstance(subjects, Mapping) else (("", s) for s in subjects)
+    opened = [_opened(subject, split, name) for name, subject in named]
+    if len(opened) < 2:
+        raise UsageError(f"compare: expected at least two runs or groups, received {len(opened)}")
+    _require_once([", ".join(sorted(str(r.path.resolve()) for r in s.runs)) for s in opened])
+    first = opened[0]
+    for other in opened[1:]:
         other.runs[0].require_data_of(first.runs[0])
         if not np.array_equal(other.labels, first.labels):
             raise UsageError(f"compare: {first.name} and {other.name} are on different images")
-    return [_pair(first, other, len(subjects) - 1) for other in subjects[1:]]
+    return [_pair(first, other, len(opened) - 1) for other in opened[1:]]
+
+
+def _opened(subject: Any, split: str, name: str) -> Subject:
+    if isinstance(subject, Subject):
+        return subject
+    alone = isinstance(subject, str | os.PathLike)
+    return open_subject([subject] if alone else list(subject), split, name)
+
+
+def _require_once(names: Sequence[str]) -> None:
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise UsageError(f"compare: expected different runs, received {twice[0]} twice")
 
 
 def _pair(first: Subject, second: Subject, count: int) -> Pair:
@@ -150,6 +197,7 @@ def _pair(first: Subject, second: Subject, count: int) -> Pair:
         only_second,
         _per_class(a, b, first.labels, classes),
         _most_different(first, second, classes),
+        count,
     )
 
 
@@ -258,28 +306,9 @@ def over_images_and_seeds(
 
 
 def correction(pairs: Sequence[Pair]) -> str:
-    """What the figures of several pairs are corrected for; empty for one pair."""
-    return f"corrected for {len(pairs)} comparisons (Bonferroni)" if len(pairs) > 1 else ""
-
-
-def sentence(subjects: Sequence[Subject], pairs: Sequence[Pair]) -> str:
-    """Which is better, by how much, and whether that is more than chance."""
-    said = []
-    note = f", both {correction(pairs)}" if len(pairs) > 1 else ""
-    for pair in pairs:
-        better, worse, sign = pair.second, pair.first, 1
-        if pair.difference < 0:
-            better, worse, sign = pair.first, pair.second, -1
-        low, high = sorted(100 * sign * bound for bound in pair.interval)
-        by = f"{100 * abs(pair.difference):.2f} points (95% CI {low:.2f} to {high:.2f}"
-        p = f"p {p_in_words(pair)}{note})"
-        if pair.p_corrected < CHANCE:
-            said.append(f"{better} is better than {worse} by {by}, {p}, which is more than chance.")
-        elif pair.difference:
-            said.append(f"{better} is ahead of {worse} by {by}, {p}, which may be chance.")
-        else:
-            said.append(f"{better} and {worse} are right equally often ({p}.")
-    return " ".join(said)
+    """What the figures of pairs are corrected for; empty for one pair."""
+    count = pairs[0].comparisons
+    return f"corrected for {count} comparisons (Bonferroni)" if count > 1 else ""
 
 
 def p_in_words(pair: Pair) -> str:

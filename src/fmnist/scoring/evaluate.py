@@ -47,7 +47,9 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
 def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
     """Score a finished run on a split; for val and test, save score and logits in its folder.
 
-    Everything else is as in `score`.
+    `split` is `data.val` or `data.test`, which is sealed: it is opened, and the ledger notes it.
+    Raises RunError for a run without weights, UsageError for images or labels that do not fit it,
+    and for val where the run was trained on val.
     """
     run = find_run(run)
     found, logits, labels = score(run, split)

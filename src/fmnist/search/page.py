@@ -4,6 +4,7 @@ One file that needs no other, in the report's style. Nothing is scored for it.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,7 @@ from fmnist import files
 from fmnist.errors import RunError
 from fmnist.recipes.text import plain, short
 from fmnist.reports import plots, templates
-from fmnist.runs.run import Run
-from fmnist.scoring.compare import compare, open_subject, sentence
+from fmnist.scoring.compare import compare
 from fmnist.search.outcome import Rows, ranked
 from fmnist.search.repeats import is_repeated
 from fmnist.search.space import own_values
@@ -31,7 +31,7 @@ TOP = 0.25  # the share of trials in which importance looks for what they have i
 LEAST = 12  # complete trials from which on importance is shown: three of them are the top
 
 
-def write_page(sweep: Sweep, out: Path) -> None:
+def sweep_page(sweep: Sweep, out: str | os.PathLike[str]) -> None:
     """Write the page of a sweep's trials so far into a file, new or an earlier page.
 
     Raises RunError where the file or the storage fails, UsageError for another file in its place.
@@ -58,7 +58,9 @@ def write_page(sweep: Sweep, out: Path) -> None:
         plain=plain,
         short=short,
     )
-    files.write_own(out, MARK, lambda p: p.write_text(text, encoding="utf-8", errors="replace"))
+    files.write_own(
+        Path(out), MARK, lambda p: p.write_text(text, encoding="utf-8", errors="replace")
+    )
 
 
 def own_row(sweep: Sweep) -> dict[str, Any] | None:
@@ -103,14 +105,10 @@ def verdict(own: Mapping[str, Any] | None, best: Mapping[str, Any] | None) -> st
     if own["trial"] == best["trial"]:
         return "No trial did better than the recipe's own values."
     try:
-        subjects = [
-            open_subject([Run(row["run"])], "val", name)
-            for row, name in ((own, "the recipe's own"), (best, f"trial {best['trial']}"))
-        ]
+        (pair,) = compare({"the recipe's own": own["run"], f"trial {best['trial']}": best["run"]})
     except RunError as error:
         return f"The best could not be compared with the recipe's own values: {error}"
-    said = sentence(subjects, compare(subjects))
-    return said[:1].upper() + said[1:]
+    return str(pair)[:1].upper() + str(pair)[1:]
 
 
 def _role(

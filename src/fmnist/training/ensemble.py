@@ -5,6 +5,7 @@ works wherever a run does: evaluate, verify, compare, export, a student's --teac
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fmnist.recipes.networks.ensemble import LARGEST_WEIGHT, Ensemble
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS
 from fmnist.runs.origin import origin_of
-from fmnist.runs.run import SCHEMA, Run, now
+from fmnist.runs.run import SCHEMA, Run, find_run, now
 from fmnist.scoring.figures import probabilities
 from fmnist.training.environment import of_ensemble
 
@@ -47,11 +48,17 @@ def fit_weights(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float6
     return np.asarray(found.x, np.float64)
 
 
-def create(members: Sequence[Run], path: str | Path | None = None, *, equal: bool = False) -> Run:
-    """A new run folder that holds the ensemble of finished runs.
+def ensemble(
+    runs: Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    equal: bool = False,
+) -> Run:
+    """A new run that averages finished runs; `fmnist.evaluate` scores it, as any run.
 
     Args:
-        members: two or more, trained on the same images of the same data.
+        runs: two or more, trained on the same images of the same data: each a `Run`, its folder or
+            its name.
         path: the folder to make; None makes up a name under `runs/`.
         equal: take the plain mean of the logits. Else the weights are fitted on the members' saved
             logits of val. Members that were trained on val always get the plain mean.
@@ -59,6 +66,7 @@ def create(members: Sequence[Run], path: str | Path | None = None, *, equal: boo
     Raises RunError for a member without weights or logits, UsageError for members that cannot
     be combined, RunError for a folder that exists.
     """
+    members = [find_run(run) for run in runs]
     for run in members:
         run.require_weights()
     recipes = [run.recipe.changed(precision=run.env["precision"]) for run in members]
@@ -108,7 +116,7 @@ def _write(
     recipe: Recipe,
     env: dict[str, Any],
     arrays: dict[str, NDArray[Any]],
-    path: str | Path | None,
+    path: str | os.PathLike[str] | None,
 ) -> Run:
     """The run folder, which is a run once it is whole: no `--resume` could finish half of it."""
     last = (lines[-1] for run in members if (lines := run.metrics()))
