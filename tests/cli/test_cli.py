@@ -303,13 +303,18 @@ def test_another_engine_than_the_two_is_refused():
 
 def test_recipes_lists_all_with_their_results():
     done = call("recipes")
-    listed = re.findall(r"^([\w-]+)$", done.out, re.MULTILINE)
-    assert listed == list(RECIPES)
-    assert re.search(r"\d\d\.\d\d ?%", done.out)
+    rows = [line.split() for line in done.out.splitlines()[1:]]
+    listed = [row[0] for row in rows[: rows.index([])]]
+    assert [*dict.fromkeys(listed)] == list(RECIPES)
     cards = call("recipes", "--json").json
     for name, make in RECIPES.items():
-        card = cards[name].pop("card")
-        assert card.splitlines()[0] in done.out
+        about = {key: cards[name].pop(key) for key in ("card", "parameters", "results", "fields")}
+        assert len(about["results"]) == listed.count(name)
+        row = rows[listed.index(name)]
+        assert row[1] == f"{about['parameters']:,}"
+        assert row[2].startswith(f"{100 * about['results'][0]['accuracy']:.2f}")
+        assert all(result["record"] in about["card"] for result in about["results"])
+        assert all(field["meaning"] for field in about["fields"])
         assert cards[name] == json.loads(json.dumps(make().to_json()))
 
 
@@ -318,7 +323,7 @@ def test_recipes_prints_every_field_of_one(name):
     done = call("recipes", name)
     assert done.code == 0
     for field, _, unit, meaning in RECIPES[name]().describe():
-        (line,) = [x for x in done.out.splitlines() if x.split(" ")[0] == field]
+        (line,) = [x for x in done.out.splitlines() if x.startswith(f"{field}=")]
         assert meaning in line
         assert unit in line
 
@@ -328,6 +333,7 @@ def test_a_recipe_can_be_changed_kept_in_a_file_and_used(tmp_path):
         "recipes", "reference", "--set", "model.filters=8,16", "--set", "epochs=3", "--json"
     )
     assert done.json["model"]["filters"] == [8, 16]
+    assert done.json["about"]["results"] == []  # none of this one
     file = tmp_path / "mine.json"
     file.write_text(done.out)
     assert call("recipes", file, "--json").json == done.json

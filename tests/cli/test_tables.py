@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist.cli import runs, score, search, tables, train
-from fmnist.recipes.shipped import recipe
+from fmnist.cli import about, runs, score, search, tables, train
+from fmnist.recipes.shipped import RECIPES, recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import compare, open_subject
 from fmnist.scoring.figures import read_score, score_logits
@@ -106,6 +106,16 @@ def test_compare(pair, printed):
     low, high = (100 * bound for bound in about["interval"])
     whole_numbers(lines, width, "100.00", f"{100 * about['accuracy']:.2f}", f"{low:.2f}–{high:.2f}")
     whole_numbers(lines, width, "0.0001")
+
+
+def test_recipes(printed):
+    recipes = {name: about._describe(make()) for name, make in RECIPES.items()}
+    width, lines = printed(about.show_recipes, recipes)
+    whole_numbers(lines, width, "57,288,202", "94.29±0.12", "4,839", "94.37±0.13")
+    assert len([line for line in lines if line.startswith("reference ")]) == 2
+    width, lines = printed(about.show_recipe, RECIPES["strong"]())
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("epochs=72 ") for line in lines)
 
 
 def test_compare_of_several_is_a_table(pair, printed, tmp_path):

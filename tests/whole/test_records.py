@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fmnist.recipes.results import RESULTS
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.runs.origin import require_unchanged
 from fmnist.runs.run import Run
@@ -94,6 +95,15 @@ def test_the_results_and_the_recipes_quote_the_records():
         card = inspect.getdoc(RECIPES[name])
         assert f"Test {figure} %" in card
         assert path in card
+        (result,) = [each for each in RESULTS[name] if each.record == path]
+        lines = results(ROOT / path)
+        accuracies = [line["accuracy"] for line in lines]
+        assert (result.seeds, f"{100 * result.accuracy:.2f}") == (len(lines), figure)
+        spread = round(statistics.stdev(accuracies), 4) if len(lines) > 1 else None
+        assert result.deviation == spread
+        assert result.seconds == round(statistics.median(line["seconds"] for line in lines))
+    recorded = [ROOT / result.record for every in RESULTS.values() for result in every]
+    assert sorted(recorded) == sorted(CURRENT)
 
 
 def test_the_leaderboard_is_that_of_the_records():

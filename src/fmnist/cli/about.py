@@ -18,7 +18,7 @@ from fmnist.cli.options import (
     print_json,
     read_recipe,
 )
-from fmnist.cli.tables import table
+from fmnist.cli.tables import paragraph, table
 from fmnist.errors import FmnistError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import plain
@@ -49,9 +49,57 @@ def show_data(about: dict[str, Any]) -> None:
 
 
 def show_recipe(recipe: Recipe) -> None:
-    """Every field with its value, unit and meaning."""
-    for field, value, unit, meaning in recipe.describe():
-        print(f"{field:<20} {plain(value):<20} {meaning}" + (f" [{unit}]" if unit else ""))
+    """Every field with its value, as `--set` takes it, its meaning and unit."""
+    table(
+        ["field=value", "meaning"],
+        [
+            [f"{field}={plain(value)}", meaning + (f" [{unit}]" if unit else "")]
+            for field, value, unit, meaning in recipe.describe()
+        ],
+        left=2,
+        folds=True,
+    )
+
+
+def show_recipes(recipes: dict[str, dict[str, Any]]) -> None:
+    """A line for each recorded result of the recipes."""
+    rows = []
+    for name, about in recipes.items():
+        for result in about["results"]:
+            spread = f"±{100 * result['deviation']:.2f}" if result["deviation"] else ""
+            rows.append(
+                [
+                    name,
+                    f"{about['parameters']:,}",
+                    f"{100 * result['accuracy']:.2f}{spread}",
+                    str(result["seeds"]),
+                    f"{result['seconds']:,.0f}",
+                    result["device"],
+                ]
+            )
+    columns = ["recipe", "parameters", "test %", "seeds", "training s", "on"]
+    table(columns, rows, optional=["seeds"])
+    print()
+    paragraph(
+        "test %: the mean over seeds ± their standard deviation, n=10,000. `fmnist recipes NAME` "
+        "says how each was trained and what every field means; `fmnist train NAME` trains it."
+    )
+
+
+def _describe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's parameters, its recorded results if it is as shipped, and its fields."""
+    from fmnist.recipes.results import RESULTS
+    from fmnist.recipes.shipped import RECIPES
+
+    shipped = recipe.name in RECIPES and recipe == RECIPES[recipe.name]()
+    return {
+        "parameters": recipe.options.parameters((28, 28, 1), 10),
+        "results": [each._asdict() for each in RESULTS[recipe.name]] if shipped else [],
+        "fields": [
+            {"name": name, "value": value, "unit": unit, "meaning": meaning}
+            for name, value, unit, meaning in recipe.describe()
+        ],
+    }
 
 
 def data(
@@ -130,8 +178,8 @@ def recipes(
 ) -> None:
     """List the recipes, or the fields of one.
 
-    Without RECIPE it prints each recipe's description with its recorded results. With RECIPE it
-    prints every field with its value, unit and meaning.
+    Without RECIPE it prints a table of the recipes with their recorded results. With RECIPE it
+    prints how these were made, and every field with its value, meaning and unit.
     """
     import inspect
 
@@ -140,21 +188,24 @@ def recipes(
     if name is None:
         if settings:
             raise UsageError("--set: expected the name of a recipe as well, received none")
-        cards = {key: inspect.getdoc(build) or "" for key, build in shipped.RECIPES.items()}
+        cards = {
+            key: build().to_json() | {"card": inspect.getdoc(build)} | _describe(build())
+            for key, build in shipped.RECIPES.items()
+        }
         if as_json:
-            print_json({k: shipped.RECIPES[k]().to_json() | {"card": c} for k, c in cards.items()})
-            return
-        for key, card in cards.items():
-            print(f"{key}\n" + "\n".join(f"    {line}".rstrip() for line in card.splitlines()))
-        print("\n`fmnist recipes NAME` prints a recipe's fields, `fmnist train NAME` trains it.")
+            print_json(cards)
+        else:
+            show_recipes(cards)
         return
     recipe = read_recipe(name, settings)
     if as_json:
-        print_json(recipe.to_json())
+        print_json(recipe.to_json() | {"about": _describe(recipe)})
         return
 
     if name in shipped.RECIPES:
-        print(inspect.getdoc(shipped.RECIPES[name]), end="\n\n")
+        for part in (inspect.getdoc(shipped.RECIPES[name]) or "").split("\n\n"):
+            paragraph(part)
+            print()
     show_recipe(recipe)
 
 

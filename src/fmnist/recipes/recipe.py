@@ -26,6 +26,7 @@ ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
 # In older runs and records: recipes' names, and fields with the one value that has stayed.
 FORMER_NAMES = {"seed": "reference"}
 FORMER_FIELDS = {"schedule": "linear"}
+NO_FIELDS = ("schema", "name", "model", "about")  # "about" is what `fmnist recipes` says of it
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ class Recipe:
             raise UsageError(
                 f"recipe: expected model to be an object with a name, received {model!r}"
             )
-        changes = {k: v for k, v in values.items() if k not in ("schema", "name", "model")}
+        changes = {k: v for k, v in values.items() if k not in NO_FIELDS}
         for name, value in FORMER_FIELDS.items():
             received = changes.pop(name, value)
             require(received == value, name, f"{value}, the only value that is left", received)
