@@ -25,6 +25,7 @@ _PUBLIC = {
     "ensemble": "training.ensemble",
     "evaluate": "scoring.evaluate",
     "export": "exports.export",
+    "keras": "engine",
     "load_data": "data.load",
     "micro_batched": "training.update",
     "occlusion_map": "reports.occlusion",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fmnist.data.describe import describe as describe
     from fmnist.data.load import load_data as load_data
     from fmnist.data.splits import Data as Data
+    from fmnist.engine import keras as keras
     from fmnist.errors import FmnistError as FmnistError
     from fmnist.exports.export import export as export
     from fmnist.inference.classifier import Classifier as Classifier

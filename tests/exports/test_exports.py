@@ -250,8 +250,9 @@ def test_a_name_in_the_data_cannot_write_into_the_page(run, data, tmp_path):
 
 
 @pytest.mark.parametrize("storage", ["float16", "int8"])
-def test_a_litert_file_answers_as_the_run_does(run, storage, data, tmp_path):
+def test_a_litert_file_answers_as_the_run_does(run, storage, data, tmp_path, capfd):
     made = exports.export(run, "litert", data, storage=storage, out=tmp_path)
+    assert capfd.readouterr().err == ""  # its interpreter greets at the first answer
     assert made.parts == ["model.tflite"]
     assert made.largest_difference <= {"float16": 0.05, "int8": 1.0}[storage]
     assert made.accuracy >= made.before - outcome.ALLOWED

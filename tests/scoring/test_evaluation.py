@@ -206,6 +206,18 @@ def test_the_headline_has_n_interval_and_count():
 # batches and views
 
 
+@pytest.mark.parametrize("views", ["flip", "shift"])
+def test_logits_that_are_no_numbers_are_no_warning(views):
+    """Who scores refuses them in one line; here each warning is an error."""
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    images[:, :, :2] = 1
+
+    def forward(part):
+        return np.where(part[:, 0, :2, 0] > part[:, 0, 2:, 0], np.inf, -np.inf)
+
+    assert np.isnan(predict_logits(forward, images, views)).all()
+
+
 @pytest.mark.parametrize("n", [1, 6, 7, 8, 20])
 @pytest.mark.parametrize("views", ["one", "flip", "shift"])
 def test_every_image_is_predicted_once_and_in_order(n, views):

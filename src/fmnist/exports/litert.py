@@ -56,4 +56,6 @@ def load(path: Path, threads: int = 0) -> Callable[[NDArray[np.uint8]], dict[str
         warnings.simplefilter("ignore")  # that the interpreter moves to a package of its own
         interpreter = tf.lite.Interpreter(str(path), num_threads=threads or None)
         run = interpreter.get_signature_runner()
+        (images,) = interpreter.get_input_details()
+        run(images=np.zeros(images["shape"], np.uint8))  # the first answer says which kernels
     return lambda images: {k: np.asarray(v) for k, v in run(images=images).items()}

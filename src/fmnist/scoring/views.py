@@ -23,14 +23,15 @@ def predict_logits(
     A shift repeats the border's values.
     """
     parts = []
-    for first in range(0, len(images), batch):
-        part = images[first : first + batch]
-        logits = _both_ways(forward, part) if views != "one" else forward(part)
-        if views == "shift":
-            moved = [_both_ways(forward, shifted(part, dy, dx)) for dy, dx in ONE_PIXEL]
-            logits = (logits + sum(moved) / len(moved)) / 2
-        parts.append(logits)
-    return np.concatenate(parts).astype(np.float32)
+    with np.errstate(all="ignore"):  # logits that are no numbers are the caller's to refuse
+        for first in range(0, len(images), batch):
+            part = images[first : first + batch]
+            logits = _both_ways(forward, part) if views != "one" else forward(part)
+            if views == "shift":
+                moved = [_both_ways(forward, shifted(part, dy, dx)) for dy, dx in ONE_PIXEL]
+                logits = (logits + sum(moved) / len(moved)) / 2
+            parts.append(logits)
+        return np.concatenate(parts).astype(np.float32)
 
 
 def _both_ways(forward: Forward, images: NDArray[np.uint8]) -> NDArray[Any]:
