@@ -75,10 +75,11 @@ unit: install-dev ## the test suite alone; make unit PYTEST_OPTIONS='-k wheel'
 	    -m "engines and not (chaos or long_on_jax)" \
 	    $(PYTEST_OPTIONS) $(BACKEND_TESTS) || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
-web: install-train ## the page's runtime, from npm into src/fmnist/serving/web/vendor; the page then needs no server
+web: venv ## the page's runtime, from npm into src/fmnist/serving/web/vendor; the page then needs no server
 	@command -v npm >/dev/null || { echo "make web needs npm (Node.js 18 or newer)" >&2; exit 1; }
 	@echo "installing what web-build/package-lock.json pins ..."
 	@cd web-build && npm ci --silent
+	$(call install,base,$(call packages,base) pinned packages into .venv (for the licence texts of the runtime))
 	@mkdir -p $(WEB)/vendor
 	@cp web-build/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs $(WEB)/vendor/ort.js
 	@gzip -9 -n -c web-build/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm >$(WEB)/vendor/ort.wasm.gz

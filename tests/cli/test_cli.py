@@ -566,6 +566,7 @@ def test_an_export_is_a_run_of_the_score_that_it_states(trained, folder, tmp_pat
         else:
             kept = was[name].astype("float16") if storage == "float16" else was[name]
             assert (array == kept).all(), name
+    assert not (out / "lock").exists()
     assert "exists already" in refused(call(*arguments), 2)
 
 
@@ -637,6 +638,10 @@ def test_compare_begins_with_a_sentence_and_opens_no_test(trained, folder, tmp_p
     said = rf"({names}) (is ahead of|is better than|and) ({names}) .*chance|right equally often"
     assert re.match(said, done.out.splitlines()[0]), done.out
     assert "only the first is right on" in done.out
+    group = call("compare", first, f"both={first},{other}")
+    counts = re.findall(r"right on (\S+) images, only the second on (\S+) \(", group.out)
+    rows = [line.split()[-2:] for line in group.out.split("only second\n")[1].splitlines()[:10]]
+    assert {len(count.partition(".")[2]) for pair in [*counts, *rows] for count in pair} == {1}
     values = call("compare", first, f"both={first},{other}", "--json").json
     assert [s["name"] for s in values["subjects"]] == [first.name, "both"]
     assert values["n"] == 40

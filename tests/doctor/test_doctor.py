@@ -47,6 +47,7 @@ def run_doctor(*arguments, **environment):
     assert said["healthy"] == (done.returncode == 0)
     findings = {}
     for each in said["findings"]:
+        assert each["about"] == each["about"].strip()
         findings.setdefault(each["about"], []).append(each)
     return done, findings
 

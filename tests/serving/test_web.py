@@ -193,6 +193,27 @@ def test_the_occlusion_map_is_pythons(tmp_path):
 
 
 @needs_node
+def test_the_most_important_region_is_told_in_words(tmp_path):
+    code = """
+        const { mostImportant } = await import("./answer.js");
+        const words = [3, 14, 25].flatMap((y) => [3, 14, 25].map((x) => {
+          const map = new Float32Array(784);
+          map[28 * y + x] = 0.4;
+          return mostImportant(map, "Bag");
+        }));
+        console.log(JSON.stringify(words));
+    """
+    places = [
+        *("at the top left", "at the top", "at the top right"),
+        *("at the left", "in the middle", "at the right"),
+        *("at the bottom left", "at the bottom", "at the bottom right"),
+    ]
+    assert json.loads(in_node(tmp_path, code)) == [
+        f"Red, most {place}: without it 40 points less Bag" for place in places
+    ]
+
+
+@needs_node
 def test_doubts_are_told_where_there_are_any(tmp_path):
     """Energy and temperature as Python has them; sentences only where they are true."""
     card = {
@@ -388,6 +409,11 @@ def test_the_page_at_first_sight(visit, host, viewport, scheme):
     page = visit(host, viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
     assert page.get_by_text("your pictures stay on this device").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tiles = page.evaluate(
+        "[...document.querySelectorAll('.tiles label')].map((e) => e.offsetWidth)"
+    )
+    assert min(tiles) >= 44  # what a finger hits
+    assert ".." not in page.locator("#card").inner_text()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     size = "wide" if viewport is WIDE else "phone"
     page.screenshot(path=SCREENSHOTS / f"examples-{size}-{scheme}.png", full_page=True)

@@ -252,6 +252,11 @@ def test_requirement_file_is_hashed_and_names_no_address(name):
     assert "://" not in text
 
 
+def test_the_page_is_made_without_tensorflow():
+    done = subprocess.run(["make", "-n", "page"], cwd=ROOT, capture_output=True, text=True)
+    assert {*re.findall(r"requirements/(\w+)\.txt", done.stdout)} == {"base"}, done.stderr
+
+
 def test_make_accepts_the_pythons_that_the_package_does():
     accepted = re.findall(r"3\.(\d+)\.\*", (ROOT / "Makefile").read_text(encoding="utf-8"))
     wanted = Requirement(f"fmnist{PROJECT['requires-python']}").specifier

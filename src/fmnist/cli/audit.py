@@ -34,7 +34,7 @@ def show_audit(audit: dict[str, Any]) -> None:
         ],
     )
     if len(pairs) > 10:
-        print(f"and {len(pairs) - 10} more pairs of classes")
+        print(f"and {len(pairs) - 10} more pair{'s' * (len(pairs) != 11)} of classes")
     print()
     table(
         ["near-duplicates", "pairs", "exact", "labels differ"],

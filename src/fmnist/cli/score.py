@@ -106,11 +106,12 @@ def _show_pairs(pairs: Sequence["Pair"]) -> None:
 
 def _show_pair(pair: "Pair") -> None:
     """The classes and images on which two differ."""
+    decimals = 0 if pair.only_first.is_integer() and pair.only_second.is_integer() else 1
     print()
     paragraph(
         f"{pair.first} (first) → {pair.second} (second): only the first is right on "
-        f"{pair.only_first:,.4g} images, only the second on {pair.only_second:,.4g} "
-        f"({pair.method})"
+        f"{pair.only_first:,.{decimals}f} images, only the second on "
+        f"{pair.only_second:,.{decimals}f} ({pair.method})"
     )
     table(
         ["class", "n", "first", "second", "only first", "only second"],
@@ -120,8 +121,8 @@ def _show_pair(pair: "Pair") -> None:
                 f"{r['n']:,}",
                 f"{r['first']:.2%}",
                 f"{r['second']:.2%}",
-                f"{r['only_first']:,.4g}",
-                f"{r['only_second']:,.4g}",
+                f"{r['only_first']:,.{decimals}f}",
+                f"{r['only_second']:,.{decimals}f}",
             ]
             for r in pair.per_class
         ],

@@ -54,5 +54,7 @@ def to_json(findings: list[Finding]) -> dict[str, Any]:
     """The findings for a script; `healthy` unless one of them is wrong."""
     return {
         "healthy": all(finding.level != "wrong" for finding in findings),
-        "findings": [dataclasses.asdict(finding) for finding in findings],
+        "findings": [
+            dataclasses.asdict(finding) | {"about": finding.about.strip()} for finding in findings
+        ],
     }

@@ -27,6 +27,7 @@ def portable_env(run: Run) -> dict[str, Any]:
 def copy_run(run: Run, folder: Path) -> Run:
     """A run folder with recipe, environment and learning curve, without what is of this machine."""
     made = Run.create(folder, run.recipe, portable_env(run))
+    (folder / "lock").unlink()  # nothing trains it
     files.write_json(folder / "recipe.json", run.recipe_json)  # as its weights were trained by
     for line in run.metrics():
         made.append_metrics(line)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MARK = "made by fmnist predict"
-UNLIKE = "does not look like any of the classes"
+INDEX_WIDTH = len("[59999]")
+UNLIKE = "looks like none of the classes:"
 
 
 def answer(
@@ -35,6 +36,8 @@ def answer(
     say: Callable[[str], None],
 ) -> int:
     """Print a line for each image that `words` name, see `inputs.read`; returns the refused count.
+
+    An IDX file's images stand below its name.
 
     `say` gets a line for each refused image and for each likely mistake. `show_in` is a folder for
     a picture of each image, or a .png file for one image. Raises UsageError for options that do not
@@ -58,17 +61,23 @@ def answer(
     def note(line: str) -> None:
         say(f"note: {printable(line)}")
 
-    keep, threads, width = show is not None, usable_processors(), 0
+    keep, threads, width, file = show is not None, usable_processors(), 0, ""
     some_at_a_time = read(
         words, classifier.shape, refuse, note, as_is=as_is, keep=keep, threads=threads
     )
     for given in some_at_a_time:
-        width = max(width, *(len(printable(each.name)) for each in given), 0)
-        for each, found in zip(given, _found(classifier, given, top), strict=True):
+        if show:
+            show.require_place_for(given)
+        labels = [printable(each.name.removeprefix(each.file)) for each in given]
+        width = max(width, *(len(printable(each.name)) for each in given if not each.file), 0)
+        for each, label, found in zip(given, labels, _found(classifier, given, top), strict=True):
             if as_json:
                 print(json.dumps({"file": each.name, **found}, ensure_ascii=False))
             else:
-                print(f"{printable(each.name):<{width}}  {_text(found)}")
+                if each.file and each.file != file:
+                    print(f"{printable(each.file)}:")
+                print(f"{label:<{INDEX_WIDTH if each.file else width}}  {_text(found)}")
+                file = each.file
             if show:
                 show.write(each)
     return refused
@@ -95,7 +104,7 @@ def _found(classifier: Classifier, given: Sequence[Given], top: int) -> list[dic
 
 def _text(found: dict[str, Any]) -> str:
     parts = [f"{each['class']} {each['probability']:.1%}" for each in found["classes"]]
-    return "  ".join([f"{part:<18}" for part in parts] + [UNLIKE] * found["unlike"]).rstrip()
+    return "  ".join([UNLIKE] * found["unlike"] + [f"{part:<18}" for part in parts]).rstrip()
 
 
 class _Show:
@@ -111,10 +120,13 @@ class _Show:
         elif os.path.lexists(place) and not place.is_dir():
             raise UsageError(f"--show: expected a folder or a .png file, received {place}")
 
+    def require_place_for(self, given: Sequence[Given]) -> None:
+        """Raise UsageError for more images than there is a file for."""
+        if self.one and len(self.written) + len(given) > 1:
+            raise UsageError(f"--show: {self.place} is for one image; name a folder for several")
+
     def write(self, given: Given) -> None:
         path = self.place
-        if self.one and self.written:
-            raise UsageError(f"--show: {path} is for one image; name a folder for several")
         if not self.one:
             name, number = Path(given.name).name.replace("-", "stdin", given.name == "-"), 1
             path = self.place / f"{name}.seen.png"

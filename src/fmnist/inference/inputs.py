@@ -37,13 +37,15 @@ KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
 class Given(NamedTuple):
     """An image for the model: its name, its pixels, and a small version of the photo.
 
-    `suspect`: it was read as a photo, but has the size of a prepared image.
+    `suspect`: it was read as a photo, but has the size of a prepared image. `file`: the IDX file
+    that it is one of, with which its name begins.
     """
 
     name: str
     pixels: Bytes
     photo: "Image.Image | None" = None
     suspect: bool = False
+    file: str = ""
 
 
 def read(
@@ -174,7 +176,9 @@ def _from_idx(source: str, path: Path, shape: tuple[int, int]) -> Iterator[list[
     done = 0
     try:
         for images in images_in_pieces(path, IDX_AT_ONCE, shape):
-            yield [Given(f"{source}[{done + i}]", image) for i, image in enumerate(images)]
+            yield [
+                Given(f"{source}[{done + i}]", image, file=source) for i, image in enumerate(images)
+            ]
             done += len(images)
     except DataError as error:
         raise PhotoError(f"{source}: {str(error).removeprefix(f'{path}: ')}") from None

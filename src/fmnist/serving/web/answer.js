@@ -80,8 +80,8 @@ export function mostImportant(map, name) {
   const third = (i) => Math.min(2, Math.floor((3 * i) / SIDE));
   const down = ["top", "middle", "bottom"][third(Math.floor(at / SIDE))];
   const across = ["left", "", "right"][third(at % SIDE)];
-  const place = `${down} ${across}`.trim();
-  return `Red, most at the ${place}: without it ${Math.round(100 * highest)} points less ${name}`;
+  const place = down !== "middle" ? `at the ${down} ${across}`.trim() : across ? `at the ${across}` : "in the middle";
+  return `Red, most ${place}: without it ${Math.round(100 * highest)} points less ${name}`;
 }
 
 // Why an answer may be wrong, the gravest first: [{grave, text}], none where nothing is known.

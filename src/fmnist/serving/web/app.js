@@ -143,7 +143,7 @@ function introduce({ card, local }) {
   }));
   const limits = make("ul");
   limits.append(...(card.limits ?? []).map((limit) => make("li", limit)));
-  const licence = card.licence ? `Licence: ${card.licence}. ` : "";
+  const licence = card.licence ? `Licence: ${card.licence.replace(/\.$/, "")}. ` : "";
   byId("card").replaceChildren(
     make("p", `${card.name}. ${card.intended_use ?? ""}`),
     limits,
