@@ -37,7 +37,7 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
         )
     recipe = run.recipe.changed(precision=precision or run.env["precision"])
     model = networks.build(recipe, shape, len(about["classes"]))
-    variables = {v.path: v for v in model.variables}
+    variables = {v.path: v for v in model.weights}
     arrays = run.load_weights({path: tuple(v.shape) for path, v in variables.items()})
     for path, variable in variables.items():
         variable.assign(arrays[path])

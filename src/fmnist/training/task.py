@@ -72,8 +72,9 @@ class Task:
         undivided = size == self.batch
         wrapped = micro_batched(model, None if undivided else size, seed=self.recipe.seed)
         wrapped.teach = self.teach
+        head = model.trainable_weights[-1].path.rpartition("/")[0]
         wrapped.compile(
-            optimizer=optimizers.build(self.recipe, self.updates, model.layers[-1].name),
+            optimizer=optimizers.build(self.recipe, self.updates, head),
             loss=self._loss(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )

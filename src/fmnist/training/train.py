@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from fmnist.data.splits import Data
 from fmnist.engine import backend, distributed
+from fmnist.engine.architecture import Network
 from fmnist.errors import FmnistError, RunError, UsageError, printable
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
@@ -18,6 +19,7 @@ from fmnist.training.environment import of_training
 from fmnist.training.loop import fit
 from fmnist.training.micro_batch import choose_micro_batch
 from fmnist.training.null_run import NullRun, in_every_process
+from fmnist.training.own_network import with_network
 from fmnist.training.progress import Progress
 from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer
@@ -30,6 +32,7 @@ def train(
     data: Data,
     run: str | Path | None = None,
     *,
+    network: Network | None = None,
     teachers: Iterable[str | Path | runs.Run] = (),
     micro_batch: int | None = None,
     memory_limit: int | None = None,
@@ -43,6 +46,10 @@ def train(
         recipe: what to train, and how.
         data: from `load_data`; only `data.train` and `data.val` are used.
         run: the folder to make; None makes up a name under `runs/`.
+        network: a Keras model to train instead of the recipe's, from standardised float32 images
+            (n, height, width, 1) to logits (n, classes), or a function of (shape, classes) that
+            returns one. The recipe's augmentation comes before it, and its weights are drawn anew.
+            It is made of Keras' own layers, which the recipe keeps: no code is needed later.
         teachers: finished runs whose outputs are learnt besides the labels, see `teachers`.
         micro_batch: images on the device at once; None: as many as fit the memory. A model with
             batch statistics takes it from the recipe instead.
@@ -62,6 +69,8 @@ def train(
     folder and returns it; the others return None.
     """
     _collect_now_and_then()
+    if network is not None and distributed.first():
+        recipe = with_network(recipe, network, data.shape, len(data.classes))
     recipe = Recipe.from_json(distributed.share(recipe.to_json()))
     _refuse_ensemble(recipe)
     recipe.check_micro_batch(micro_batch)
