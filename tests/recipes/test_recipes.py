@@ -270,6 +270,8 @@ def test_a_recipe_json_serves_as_a_name(tmp_path):
     file.write_text(json.dumps(made.to_json()))
     assert recipe(str(file)) == made
     assert recipe(str(file), seed=3) == made.changed(seed=3)
+    file.write_text('{"model": {"name": "plain"}, "epochs": 2}')  # by hand
+    assert recipe(str(file)) == Recipe(epochs=2)
 
 
 def test_a_recipes_former_name_is_still_its_name(tmp_path):

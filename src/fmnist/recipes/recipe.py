@@ -241,9 +241,15 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote, today or before. Raises UsageError for anything else."""
-        if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-            schema = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
+        """The recipe that `to_json` wrote, today or before, or that was written by hand.
+
+        By hand it may leave out the schema, and fields that have their defaults. Raises UsageError
+        for anything else.
+        """
+        schema = type(values).__name__
+        if isinstance(values, Mapping):
+            schema = values.get("schema", SCHEMA)
+        if schema != SCHEMA:
             raise UsageError(
                 f"recipe: expected a JSON object of schema {SCHEMA}, received {schema}"
             )

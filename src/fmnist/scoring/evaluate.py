@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy import typing as npt
 from numpy.typing import NDArray
 
 from fmnist.data.splits import SealedSplit, Split
@@ -44,12 +45,17 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
     return model, about
 
 
-def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
+def evaluate(
+    run: Run | str, split: Split | SealedSplit | tuple[npt.ArrayLike, npt.ArrayLike]
+) -> Score:
     """Score a finished run on a split; for val and test, save score and logits in its folder.
 
-    Everything else is as in `score`.
+    A pair is images, whole numbers of 0 to 255 (n, height, width) or (n, height, width, 1), and
+    labels, whole numbers (n,). Everything else is as in `score`.
     """
     run = find_run(run)
+    if isinstance(split, tuple):
+        split = Split.from_arrays(*split)
     found, logits, labels = score(run, split)
     if found.split in ("val", "test"):
         run.save_logits(found.split, logits, labels)
