@@ -207,6 +207,19 @@ def _head(values: dict[str, Any]) -> dict[str, Any]:
     return _head(last)
 
 
+def copy_of(options: Own, model: keras.Model, name: str, head: str = "") -> keras.Model:
+    """A trained model's network alone, of Keras' own layers; `head` names its last layer anew."""
+    architecture = json.loads(options.architecture)
+    require_keras_own(architecture)
+    architecture["config"]["name"] = name
+    if head:
+        _head(architecture)["name"] = head
+    network = read(architecture)
+    for weight, trained in zip(network.weights, model.weights, strict=True):
+        weight.assign(trained)
+    return network
+
+
 def require_counts(network: keras.Model, options: Own) -> None:
     """Raise UsageError unless a network is as large as its options say."""
     found = network.count_params(), operations(network)
