@@ -252,6 +252,7 @@ def test_a_strangers_architecture_makes_nothing_but_keras_own_layers(own):
     for changes, words in (
         ({"class_name": "Lambda"}, "found Lambda"),
         ({"module": "os", "class_name": "system"}, "found system"),
+        ({"module": "layers"}, "found Conv2D"),  # a file of that name in the working directory
         ({"module": "keras.src.utils.file_utils", "class_name": "File"}, "found File"),
         ({"module": "keras.src.ops.nn", "class_name": "os"}, "found os"),
         ({"class_name": "TFSMLayer"}, "found TFSMLayer"),
@@ -265,6 +266,13 @@ def test_a_strangers_architecture_makes_nothing_but_keras_own_layers(own):
         with pytest.raises(UsageError, match=words):
             networks.build(Recipe.from_json(written), SHAPE, 10)
     layer.update(kept)
+    deep: dict = {}
+    for _ in range(5000):
+        deep = {"config": deep}
+    for architecture in (None, "", "{", "[]", [], {}, {"class_name": "Functional"}, deep):
+        written["model"]["architecture"], written["micro_batch"] = architecture, 0
+        with pytest.raises(UsageError, match="model own: expected"):
+            networks.build(Recipe.from_json(written), SHAPE, 10)
 
 
 def test_operations_of_layers_that_fmnist_has_no_network_of():

@@ -23,7 +23,7 @@ from fmnist.recipes.networks.own import Own
 from fmnist.recipes.recipe import Recipe
 
 MODELS = ("Functional", "Sequential")
-PLAIN = ("initializers", "regularizers", "constraints")  # Keras' modules beside its layers
+PLAIN = ("keras.initializers", "keras.regularizers", "keras.constraints")  # beside its layers
 VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "slice")  # of a call
 # Preprocessing that neither draws nor learns nor reads a file. Its other layers do.
 PREPROCESSING = ("Rescaling", "Resizing", "CenterCrop")
@@ -37,11 +37,14 @@ def build(options: Own, shape: Shape, classes: int, recipe: Recipe) -> keras.Mod
     Raises UsageError for a network that does not take these images, does not give `classes` logits
     or has other counts than the options say.
     """
-    architecture = json.loads(options.architecture)
-    require_keras_own(architecture)
+    architecture = _checked(options)
     with nothing_allocated():
         require_counts(read(architecture), options)
-    network = read(prepared(architecture, recipe.seed))
+    try:
+        ready = prepared(architecture, recipe.seed)
+    except (LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise UsageError(f"model own: expected Keras' JSON, found another ({error!r})") from None
+    network = read(ready)
     require_shapes(network, shape, classes)
     image = layers.Input(shape, name="image")
     x = image
@@ -54,6 +57,24 @@ def build(options: Own, shape: Shape, classes: int, recipe: Recipe) -> keras.Mod
         return keras.Model(image, logits, name="own")
     except ValueError as error:  # a layer has the name of one of ours
         raise UsageError(f"model own: Keras says: {first_line(error)}") from None
+
+
+def _checked(options: Own) -> dict[str, Any]:
+    """The architecture of the options, of Keras' own layers alone. Raises UsageError."""
+    try:
+        architecture: dict[str, Any] = json.loads(options.architecture)
+        require_keras_own(architecture)
+    except RecursionError:
+        raise UsageError("model own: expected models in models, found too many levels") from None
+    if architecture.get("class_name") != "Functional" or not _layers(architecture):
+        raise UsageError("model own: expected a functional model with layers, found none")
+    return architecture
+
+
+def _layers(values: dict[str, Any]) -> list[Any]:
+    config = values.get("config")
+    found = config.get("layers") if isinstance(config, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def read(architecture: dict[str, Any]) -> keras.Model:
@@ -138,13 +159,12 @@ def _is_keras_own(module: str, name: str) -> bool:
         return module in ("None", "builtins")
     if module in ("keras", "keras.src.models.functional", "keras.src.models.sequential"):
         return name in (*MODELS, "DTypePolicy")
-    kind = module.removeprefix("keras.")
     if module.startswith("keras.src.ops."):
         found = _member(module, name)
         return isinstance(found, type) and issubclass(found, keras.Operation)
-    if kind in PLAIN:
+    if module in PLAIN:
         return isinstance(_member(module, name), type)
-    found = _member(module, name) if kind == "layers" else None
+    found = _member(module, name) if module == "keras.layers" else None
     if not isinstance(found, type) or not issubclass(found, layers.Layer):
         return False
     place = found.__module__.split(".")  # keras.src.layers.ROOM.FILE
@@ -182,7 +202,7 @@ def prepared(architecture: dict[str, Any], seed: int) -> dict[str, Any]:
         if name == "DTypePolicy" and config == {"name": "float32"}:
             changed["config"] = {"name": policy}
         if name == "Dropout":
-            kept = {key: config[key] for key in ("name", "rate", "dtype")}
+            kept = {key: config[key] for key in ("name", "rate", "dtype") if key in config}
             return changed | {
                 "module": "fmnist.engine.augment",
                 "registered_name": "fmnist>Dropout",
@@ -209,8 +229,7 @@ def _head(values: dict[str, Any]) -> dict[str, Any]:
 
 def copy_of(options: Own, model: keras.Model, name: str, head: str = "") -> keras.Model:
     """A trained model's network alone, of Keras' own layers; `head` names its last layer anew."""
-    architecture = json.loads(options.architecture)
-    require_keras_own(architecture)
+    architecture = _checked(options)
     architecture["config"]["name"] = name
     if head:
         _head(architecture)["name"] = head
@@ -273,7 +292,7 @@ def operations(network: keras.Model) -> int:
             given, made = call.input_tensors, call.output_tensors[0].shape
             places = _product(made[1:-1])
             if isinstance(layer, layers.RNN | layers.Bidirectional):
-                places = given[0].shape[1]
+                places = given[0].shape[1] or 1
             elif "Transpose" in type(layer).__name__:
                 places = _product(given[0].shape[1:-1])
             total += 2 * size * places

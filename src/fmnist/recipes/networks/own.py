@@ -26,12 +26,19 @@ class Own:
     )
 
     def __post_init__(self) -> None:
-        architecture: Any = self.architecture
-        if isinstance(architecture, Mapping):  # from a recipe.json
-            architecture = text(architecture)
-        if not isinstance(architecture, str) or not architecture.startswith("{"):
-            raise UsageError("model own: expected a network; train one by --network FILE")
-        object.__setattr__(self, "architecture", architecture)
+        try:
+            architecture: Any = self.architecture  # an object where it is from a recipe.json
+            architecture = (
+                json.loads(architecture) if isinstance(architecture, str) else architecture
+            )
+            written = text(architecture) if isinstance(architecture, Mapping) else ""
+        except (ValueError, TypeError, RecursionError):
+            written = ""
+        if not written:
+            raise UsageError(
+                "model own: expected Keras' JSON; fmnist train --network FILE makes one"
+            )
+        object.__setattr__(self, "architecture", written)
         settle(self, "model.")
         for name in NEEDED[1:]:
             value = getattr(self, name)
