@@ -133,15 +133,6 @@ Teacher = Annotated[
         "learn the mean of several.",
     ),
 ]
-Network = Annotated[
-    Path | None,
-    typer.Option(
-        "--network",
-        metavar="FILE",
-        help="Train the Keras model that build(shape, classes) of this Python file returns, from "
-        "standardised images to logits, instead of the recipe's network.",
-    ),
-]
 Test = Annotated[
     bool,
     typer.Option(

@@ -17,7 +17,6 @@ from fmnist.cli.options import (
     Json,
     Memory,
     MicroBatch,
-    Network,
     NewRun,
     NumProcesses,
     OldRun,
@@ -47,6 +46,16 @@ from fmnist.errors import UsageError
 if TYPE_CHECKING:
     from fmnist.runs.run import Run
     from fmnist.scoring.figures import Score
+
+Network = Annotated[
+    Path | None,
+    typer.Option(
+        "--network",
+        metavar="FILE",
+        help="Train the Keras model that build(shape, classes) of this Python file returns, from "
+        "standardised images to logits, instead of the recipe's network.",
+    ),
+]
 
 
 def memory_limit(memory: str | None, micro_batch: int | None, distributed: bool) -> int | None:

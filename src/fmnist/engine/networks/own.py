@@ -17,6 +17,7 @@ import keras
 from keras import layers
 from keras.src.backend.common import global_state
 
+from fmnist.engine import backend
 from fmnist.engine.networks import Shape, augmentation
 from fmnist.errors import UsageError
 from fmnist.recipes.networks.own import Own
@@ -88,6 +89,8 @@ def read(architecture: dict[str, Any]) -> keras.Model:
         whole = copy.deepcopy(architecture)  # Keras takes it apart
         network = keras.saving.deserialize_keras_object(whole, safe_mode=True)
     except Exception as error:  # Keras raises nearly anything for a config that does not fit
+        if backend.is_out_of_memory(error):
+            raise
         raise UsageError(f"model own: Keras says: {first_line(error)}") from None
     finally:
         global_state.set_global_attribute("object_name_uids", names)
