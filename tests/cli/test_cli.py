@@ -408,6 +408,35 @@ def test_summary_is_keras_table_and_json():
     assert f"{about['parameters']:,}" in done.out
 
 
+def test_train_takes_a_network_of_the_users_own_and_then_its_recipe_alone(folder, tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import keras\n"
+        "from keras import layers\n"
+        "def build(shape, classes):\n"
+        "    head = layers.Dense(classes)\n"
+        "    return keras.Sequential([layers.AveragePooling2D(4), layers.Flatten(), head])\n"
+    )
+    common = ("--data", folder, "--epochs", 1, "--json")
+    done = call("train", "reference", "--network", net, *common, "--run", tmp_path / "run")
+    assert done.code == 0, done.err
+    net.unlink()
+    done = call("train", tmp_path / "run" / "recipe.json", *common, "--run", tmp_path / "again")
+    assert done.code == 0, done.err
+    first, second = (Run(tmp_path / name) for name in ("run", "again"))
+    assert first.env["parameters"] == 49 * 10 + 10
+    for name, values in first.load_weights().items():
+        np.testing.assert_array_equal(values, second.load_weights()[name])
+    for words, said in (
+        (("--network", net), "expected a Python file with build"),
+        (("--network", folder), "expected a Python file with build"),
+        (("--network", __file__, "--set", "model.stem=haar"), "leave out --set model.stem"),
+        (("--network", __file__, "--resume", tmp_path / "run"), "leave out the other options"),
+    ):
+        done = call("train", *words)
+        assert (done.code, said in done.err) == (2, True), done.err
+
+
 def test_train_leaves_a_whole_run(trained, folder):
     path, done = trained
     about, run = done.json, Run(path)

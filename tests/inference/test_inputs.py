@@ -44,6 +44,7 @@ def photos(tmp_path):
     photo(1).convert("RGB").save(folder / "b.jpg")
     photo(2).save(folder / "more" / "c.webp", lossless=True)
     (folder / "notes.txt").write_text("no image")
+    (folder / "more" / "raw.dng").write_text("no image")
     (folder / ".hidden.png").write_text("no image")
     return folder
 
@@ -61,7 +62,8 @@ def best(lines):
 
 def test_a_folder_is_walked_in_order(model, photos):
     lines, errors, code = predict(model, photos)
-    assert (errors, code) == ([], 0)
+    said = f"note: {photos}: 2 other files are passed over: .dng (1), .txt (1)"
+    assert (errors, code) == ([said], 0)
     assert [line["file"] for line in lines] == [
         str(photos / name) for name in ("a.png", "b.jpg", "more/c.webp")
     ]
@@ -130,7 +132,8 @@ def test_what_is_bad_is_refused_one_by_one_and_the_rest_goes_on(model, photos):
     os.mkfifo(photos / "bad-5.png")
     (photos / "bad-6\n.png").write_bytes(b"no")
     (photos / "bad-7.png").symlink_to(photos / "nothing")
-    lines, errors, code = predict(model, photos, photos / "none.jpg")
+    lines, (note, *errors), code = predict(model, photos, photos / "none.jpg")
+    assert note.startswith("note: ")
     assert best(lines) == [*CLASSES]
     assert code == 1
     assert len(errors) == 9
@@ -143,11 +146,20 @@ def test_raw_takes_images_that_are_in_the_data_sets_form(model, photos, tmp_path
     lines, errors, code = predict(model, "--raw", tmp_path / "raw.png", photos / "a.png")
     assert (best(lines), code) == (["bottom"], 1)
     assert "expected 28 × 28 pixels, received 160 × 200" in errors[0]
-    _, errors, code = predict(model, tmp_path / "raw.png")
-    assert (errors, code) == (
-        [f"note: {tmp_path / 'raw.png'}: 28 × 28 already; did you mean --raw?"],
-        0,
-    )
+
+
+@pytest.mark.parametrize("bright", [0, 1, 2])
+def test_the_border_of_a_small_image_tells_its_form(model, tmp_path, bright):
+    """On black it is the data set's own; on white a small photo of a dark thing."""
+    path = tmp_path / "tiny.png"
+    seen = np.zeros((28, 28), np.uint8)
+    seen[2:26, 2:26] = halves(bright)[2:26, 2:26]
+    Image.fromarray(seen).save(path)
+    lines, errors, code = predict(model, path)
+    assert (best(lines), code) == ([CLASSES[bright]], 0)
+    assert errors == [f"note: {path}: 28 × 28 on black: taken as it is"]
+    Image.fromarray(255 - seen).save(path)
+    assert predict(model, path)[1:] == ([], 0)
 
 
 def test_a_model_of_another_size_takes_raw_images_alone(tmp_path, photos):
@@ -208,7 +220,8 @@ def test_show_never_writes_over_a_photo(model, photos, tmp_path):
     assert "is the photo itself" in refused(done, 2)
     assert path.read_bytes() == before
     done = call("predict", photos, "--model", model, "--show", tmp_path / "one.png")
-    assert "for one image" in refused(done, 2)
+    assert (done.code, done.out) == (2, "")
+    assert "for one image" in done.err
 
 
 def test_a_bad_model_is_one_line_and_exit_5(photos, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -90,6 +91,44 @@ def test_grey_modes_keep_their_levels(mode):
     read = decode(packed(image))
     assert read.mode == ("RGBA" if mode == "LA" else "L")
     assert np.array_equal(np.asarray(read.convert("L")), levels)
+
+
+@pytest.mark.parametrize("kind", ["float", "float of 0 to 1", "int32", "12 bits", "16 bits"])
+def test_tiff_keeps_its_levels_in_every_type_of_number(kind):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    stored = {
+        "float": levels.astype(np.float32),
+        "float of 0 to 1": levels.astype(np.float32) / 255,
+        "int32": levels.astype(np.int32),
+        "12 bits": levels.astype(np.uint16) * 16 + 9,
+        "16 bits": levels.astype(np.uint16) * 256 + 9,
+    }[kind]
+    assert np.array_equal(np.asarray(decode(packed(Image.fromarray(stored), "TIFF"))), levels)
+
+
+@pytest.mark.parametrize("value", [-1.0, 256.0, np.nan])
+def test_tiff_of_other_numbers_is_refused(value):
+    stored = np.zeros((4, 4), np.float32)
+    stored[1, 1] = value
+    with pytest.raises(PhotoError, match="expected floats of 0 to 1 or 0 to 255"):
+        decode(packed(Image.fromarray(stored), "TIFF"))
+    with pytest.raises(PhotoError, match="expected grey values of 0 to 65535, received -9 to 9"):
+        decode(packed(Image.fromarray(np.array([[-9, 9]], np.int32)), "TIFF"))
+
+
+def test_phones_formats(monkeypatch):
+    wanted = np.asarray(colours(), float)
+    heif = pytest.importorskip("pillow_heif")
+    stream = io.BytesIO()
+    heif.from_pillow(colours()).save(stream, quality=95)
+    for content in (packed(colours(), "AVIF", quality=95), stream.getvalue()):
+        difference = np.abs(np.asarray(decode(content), float) - wanted)[2:-2, 2:-2]
+        assert np.median(difference) <= 6
+        with pytest.raises(PhotoError):
+            decode(content[: len(content) // 2])
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(PhotoError, match=r"HEIC, which pillow-heif reads: .* or convert the photo"):
+        decode(stream.getvalue())
 
 
 def test_a_transparent_palette_is_transparent():
@@ -250,7 +289,7 @@ def test_a_limit_of_ones_own():
 
 HEADS = [
     packed(colours(), kind)[:n]
-    for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF")
     for n in (12, 60, 200)
 ]
 

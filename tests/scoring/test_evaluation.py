@@ -15,7 +15,7 @@ from sklearn import metrics
 
 from fmnist import files
 from fmnist.data.splits import SealedSplit, Split
-from fmnist.errors import RunError, UsageError
+from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.shipped import recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.evaluate import evaluate, load_model
@@ -357,3 +357,28 @@ def test_weights_of_another_model_are_refused(make_run):
     )
     with pytest.raises(RunError, match=r"the arrays of recipe\.json's model"):
         load_model(run)
+
+
+def test_a_pair_of_arrays_is_scored_as_a_split_is(make_run):
+    """As (x, y) of Keras' users; what is not whole numbers of 0 to 255 says how to convert it."""
+    run, split = make_run(), some_split(30)
+    images, labels = split.images, split.labels
+    expected = evaluate(run, split).confusion
+    for x, y in (
+        (images, labels),
+        (images[..., 0], labels.astype("int64")),
+        (images.tolist(), labels[:, None]),
+    ):
+        pair = evaluate(run, (x, y))
+        assert (pair.split, pair.n, pair.confusion) == ("images", 30, expected)
+    assert set(run.scores) == {"val"}, "it is no split of the run's data"
+    for x, y, words in (
+        (images / 255, labels, r"convert: x = \(x \* 255\)"),
+        (images.reshape(30, -1), labels, r"convert: x = x\.reshape"),
+        (images, np.eye(3)[labels], r"convert: y = y\.argmax"),
+        (images, labels[:-1], "expected one label an image"),
+        (images, labels.astype("int64") + 2**40, "expected labels 0 to 2"),
+        (images, labels.astype(str), "received texts"),
+    ):
+        with pytest.raises(FmnistError, match=words):
+            evaluate(run, (x, y))

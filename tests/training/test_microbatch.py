@@ -1,6 +1,7 @@
 """The update in micro-batches against a plain full-batch step that shares none of its code."""
 
 import gc
+import zipfile
 
 import numpy as np
 import pytest
@@ -237,6 +238,38 @@ def test_weights_are_shared_with_the_model_given():
     model = build(small())
     wrapped = micro_batched(model, 4)
     assert [id(v) for v in wrapped.variables] == [id(v) for v in model.variables]
+
+
+@LONG
+def test_a_callback_saves_the_plain_network(tmp_path):
+    """Another program with Keras reads it."""
+    image = keras.Input((6,))
+    hidden = keras.layers.Dense(4, activation="relu")(image)
+    model = micro_batched(keras.Model(image, keras.layers.Dense(3)(hidden)), 4)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="sgd", loss=loss)
+    x, file = RANDOM.normal(size=(10, 6)).astype("float32"), tmp_path / "model.keras"
+    checkpoint = keras.callbacks.ModelCheckpoint(str(file), save_freq=1)
+    model.fit(x, np.zeros(10), callbacks=[checkpoint], verbose=0)
+    assert "MicroBatched" not in zipfile.ZipFile(file).read("config.json").decode()
+    read = keras.saving.load_model(file, custom_objects={})
+    np.testing.assert_array_equal(read.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_what_looks_at_the_batch_is_warned_of_once():
+    """The whole batch at once is exact for it too."""
+    for norm in (
+        keras.layers.BatchNormalization(),
+        BatchNorm(),
+        keras.Sequential([keras.layers.BatchNormalization()]),
+    ):
+        model = keras.Sequential([keras.Input((6,)), norm, keras.layers.Dense(2)])
+        micro_batched(model)
+        with pytest.warns(UserWarning, match="not that of the whole batch") as told:
+            micro_batched(model, 4)
+        assert len(told) == 1
+    plain = keras.layers.LayerNormalization()
+    micro_batched(keras.Sequential([keras.Input((6,)), plain, keras.layers.Dense(2)]), 4)
 
 
 def test_refuses_what_cannot_be():

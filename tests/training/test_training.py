@@ -346,3 +346,29 @@ def test_cross_entropy_with_smoothing_equals_its_formula():
     target[np.arange(6), labels] += 0.8
     loss = cross_entropy(0.2)(labels, logits)
     np.testing.assert_allclose(np.asarray(loss), -(target * log_p).sum(axis=1), rtol=1e-5)
+
+
+def test_callbacks_get_each_epochs_line_and_a_recipe_is_named_or_a_file(whole, data, tmp_path):
+    """One that raises ends the training, and `resume` goes on from the checkpoint before it."""
+    lines, more = [], []
+
+    def stop(line):
+        lines.append(line)
+        if line["epoch"] == 2:
+            raise KeyError("the caller's own")
+
+    with pytest.raises(KeyError, match="the caller's own"):
+        train(
+            str(whole.path / "recipe.json"),
+            data,
+            tmp_path / "run",
+            checkpoint_updates=6,
+            callbacks=[stop],
+            progress=QUIET,
+        )
+    run = resume(tmp_path / "run", data, callbacks=[more.append], progress=QUIET)
+    assert weights_hash(run) == weights_hash(whole)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert more == [line for line in run.metrics() if line.get("epoch", 0) > 1]
+    with pytest.raises(UsageError, match="did you mean quick"):
+        train("quik", data, tmp_path / "other")

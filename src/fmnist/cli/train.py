@@ -47,6 +47,16 @@ if TYPE_CHECKING:
     from fmnist.runs.run import Run
     from fmnist.scoring.figures import Score
 
+Network = Annotated[
+    Path | None,
+    typer.Option(
+        "--network",
+        metavar="FILE",
+        help="Train the Keras model that build(shape, classes) of this Python file returns, from "
+        "standardised images to logits, instead of the recipe's network.",
+    ),
+]
+
 
 def memory_limit(memory: str | None, micro_batch: int | None, distributed: bool) -> int | None:
     """The bytes that `--memory` allows. Raises UsageError beside what it cannot go with."""
@@ -72,6 +82,14 @@ def join_processes(
     if (coordinator, count, number) != (None, None, None):
         raise UsageError("--coordinator, --num-processes, --process-id: only go with --distributed")
     return True
+
+
+def require_own_network(file: Path, settings: Sequence[str]) -> None:
+    """Raise UsageError for a `--network` that is no file, or beside changes of the model."""
+    if not file.is_file():
+        raise UsageError(f"{file}: expected a Python file with build(shape, classes), found none")
+    if others := [s for s in settings if s.partition("=")[0].strip().startswith("model")]:
+        raise UsageError(f"--network: is the model itself; leave out --set {others[0]}")
 
 
 def find_interrupted(name: Path, first: bool, distributed: bool) -> tuple[Path, dict[str, Any]]:
@@ -122,6 +140,7 @@ def train(
     run: NewRun = None,
     resume: OldRun = None,
     fit_on: FitOn = None,
+    network: Network = None,
     teacher: Teacher = None,
     test: Test = False,
     memory: Memory = None,
@@ -144,19 +163,8 @@ def train(
         recipe = None
     settings = [*(changes or []), *(settings or [])]
     settings += [f"{k}={v}" for k, v in (("epochs", epochs), ("seed", seed)) if v is not None]
-    refuse_beside_resume(
-        resume,
-        "run",
-        recipe,
-        settings,
-        fit_on,
-        run,
-        teacher,
-        memory,
-        micro_batch,
-        size,
-        skip_unreadable,
-    )
+    others = (network, teacher, memory, micro_batch, size, skip_unreadable)
+    refuse_beside_resume(resume, "run", recipe, settings, fit_on, run, *others)
     limit = memory_limit(memory, micro_batch, distributed)
     first = join_processes(distributed, coordinator, num_processes, process_id)
     if resume:
@@ -164,17 +172,22 @@ def train(
         loaded = load_recorded(recorded, data)
     else:
         chosen = read_recipe(recipe, settings, **{"fit_on": fit_on} if fit_on else {})
-        chosen.check_micro_batch(micro_batch)
+        if network:
+            require_own_network(network, settings)
+        else:
+            chosen.check_micro_batch(micro_batch)
         if run and first:
             from fmnist.runs.run import Run
 
             Run.refuse_existing(run)
         teachers = open_finished(teacher or [])
         loaded = load(data, size, skip_unreadable)
-        chosen.check_shape(loaded.shape, len(loaded.classes))
+        if not network:
+            chosen.check_shape(loaded.shape, len(loaded.classes))
 
     from fmnist.scoring.evaluate import evaluate as score_run
     from fmnist.training import train as training
+    from fmnist.training.own_network import from_file
     from fmnist.training.progress import Progress
 
     progress = Progress("none" if quiet or not first else "auto")
@@ -191,6 +204,7 @@ def train(
             chosen,
             loaded,
             run,
+            network=from_file(network) if network and first else None,
             teachers=teachers,
             micro_batch=micro_batch,
             memory_limit=limit,

@@ -17,10 +17,11 @@ LARGEST_FILE = 32 * 2**20  # bytes
 LARGEST_SIDE = 20_000  # pixels
 LARGEST_IMAGE = 64 * 2**20  # pixels
 MOST_SCANS = 100  # of a JPEG, of which a progressive one has ten; each goes over the whole image
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm"),
+    *(".ppm", ".pgm", ".pbm", ".avif", ".heic", ".heif"),
 )  # of the files in a folder that are taken for images
 ENOUGH = 1024  # pixels of a side: a larger JPEG is decoded to no less than this, which is quicker
 # EXIF's orientation, and how Pillow's transpositions (by their number) undo it.
@@ -52,8 +53,9 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE, *, reduce: bool = True)
     # Within compressed data no byte 0xFF is followed by 0xDA, which begins a scan.
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MOST_SCANS:
         raise PhotoError(f"expected a JPEG of at most {MOST_SCANS} scans, received one with more")
+    formats = (*FORMATS, _heif()) if content[4:8] == b"ftyp" and content[8:12] in HEIC else FORMATS
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             width, height = image.size
             if max(width, height) > LARGEST_SIDE or width * height > largest:
                 raise PhotoError(
@@ -81,6 +83,19 @@ def decode(content: bytes, largest: int = LARGEST_IMAGE, *, reduce: bool = True)
         raise PhotoError(f"a damaged image ({error or type(error).__name__})") from None
 
 
+def _heif() -> str:
+    """The name of iPhones' format for Pillow, once its reader is there. Raises PhotoError."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise PhotoError(
+            "expected another format than HEIC, which pillow-heif reads: python -m pip install "
+            "pillow-heif, or convert the photo to JPEG"
+        ) from None
+    register_heif_opener()
+    return "HEIF"
+
+
 def _ends_in_zeros(image: "Image.Image") -> bool:
     """Whether the last row is zero, as what Pillow did not find in a file is."""
     return not np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any()
@@ -97,9 +112,20 @@ def _eight_bits(image: "Image.Image") -> "Image.Image":
     """As L, RGB or RGBA."""
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
+    if image.mode.startswith("I"):  # more than 8 bits, which convert() would cut off at 255
         values = np.asarray(image).astype(np.int64)
-        return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+        least, most = int(values.min()), int(values.max())
+        if least < 0 or most > 65535:
+            raise PhotoError(f"expected grey values of 0 to 65535, received {least} to {most}")
+        # A TIFF may hold 8 or 12 bits, as of a scanner or a microscope, in longer numbers.
+        bits = 16 if image.format != "TIFF" or most > 4095 else 12 if most > 255 else 8
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 255):
+            raise PhotoError("expected floats of 0 to 1 or 0 to 255, received others")
+        scale = 255 if values.max() <= 1 else 1
+        return Image.fromarray(np.round(values * scale).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         return _converted(image, "RGBA")
     return _converted(image, "L" if image.mode in ("1", "L") else "RGB")

@@ -44,6 +44,21 @@ class Split:
             values.flags.writeable = False  # of our view; the caller's own array stays as it was
             object.__setattr__(self, name, values)
 
+    @classmethod
+    def from_arrays(cls, x: npt.ArrayLike, y: npt.ArrayLike) -> "Split":
+        """Images as `Data.from_arrays` takes them, and whole numbers (n,) as labels.
+
+        Raises DataError, with the line of Python that mends what Keras' users have in hand.
+        """
+        from fmnist.data.forms.arrays import as_images, as_labels
+
+        images, _ = as_images("x", x)
+        labels = as_labels("y", y, len(images))
+        if labels.dtype.kind == "U":
+            raise DataError("y: expected whole numbers, received texts; number the classes")
+        # Those that int32 has no room for are of no class either.
+        return cls(images[..., None], np.clip(labels, -1, 2**31 - 1).astype(np.int32))
+
     def __len__(self) -> int:
         return len(self.labels)
 

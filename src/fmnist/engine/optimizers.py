@@ -29,11 +29,11 @@ class Muon(OneReplica, keras.optimizers.Muon):
     """Muon (Jordan et al. 2024) for convolutions too: each kernel as a matrix (fan-in, filters).
 
     Keras' own gives every variable that is not a matrix, so every convolution, to its AdamW half.
-    Here AdamW gets biases, norms, convolutions of one input channel, layers of `exclude_layers`
-    (the head) and matrices of more than `largest` elements, on which the iteration would cost more
-    than the gradient. With `keep_norm` each orthogonalised kernel is scaled back to the norm of
-    He's initialisation, √(2·filters), after its update, as airbench does (Jordan 2024): under a
-    batch norm the scale has no effect but on the size of steps.
+    Here AdamW gets biases, norms, convolutions of one input channel or one filter a channel, layers
+    of `exclude_layers` (the head) and matrices of more than `largest` elements, on which the
+    iteration would cost more than the gradient. With `keep_norm` each orthogonalised kernel is
+    scaled back to the norm of He's initialisation, √(2·filters), after its update, as airbench does
+    (Jordan 2024): under a batch norm the scale has no effect but on the size of steps.
     """
 
     def __init__(self, *, largest: int = 2**22, keep_norm: bool = False, **options: Any) -> None:
@@ -44,7 +44,7 @@ class Muon(OneReplica, keras.optimizers.Muon):
         shape = variable.shape
         if len(shape) not in (2, 4) or math.prod(shape) > self.largest:
             return True
-        if len(shape) == 4 and shape[2] == 1:
+        if len(shape) == 4 and 1 in shape[2:]:  # the last: one filter a channel
             return True
         return any(name in variable.path for name in self.exclude_layers)
 

@@ -129,7 +129,7 @@ def _require_place(out: Path, names: Sequence[str], replace: bool) -> None:
 def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | None) -> Export:
     """A run folder with the weights as `storage`, scored as any run is."""
     model, about = evaluation.load_model(run)
-    arrays = {variable.path: backend.view(variable) for variable in model.variables}
+    arrays = {variable.path: backend.view(variable) for variable in model.weights}
     split = "test" if run.has_logits("test") else "val"
     before, labels = run.load_logits(split)
     made = copy_run(run, folder)

@@ -13,28 +13,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
+from fmnist.engine import keras
 from fmnist.errors import UsageError
+from fmnist.exports import onnx_layers
+from fmnist.exports.onnx_layers import Graph
 
+OUTSIDE = ("channel", "probabilities")  # the portable model's own layers around the network
 OPSET, IR_VERSION = 17, 8  # of 2022: read by onnxruntime since 1.12 and by its web version
-
-
-class _Graph:
-    """Nodes and weights in the making."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.weights: list[TensorProto] = []
-
-    def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add an operator with one output, which is named after it and returned."""
-        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
-        return name
-
-    def weight(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype, order="C"), name))
-        return name
 
 
 def convert(model: Any) -> ModelProto:
@@ -43,19 +30,12 @@ def convert(model: Any) -> ModelProto:
     The number of images n is free. Weights are float32. Raises UsageError for a layer that has no
     operator here.
     """
-    graph = _Graph()
-    names: dict[int, str] = {}
-    flattened: dict[str, tuple[int, ...]] = {}
-    for layer in model.layers:
-        if type(layer).__name__ == "InputLayer":
-            names[id(layer.output)] = layer.name
-            continue
-        given = layer.input if isinstance(layer.input, list) else [layer.input]
-        inputs = [names[id(tensor)] for tensor in given]
-        made = _operator(graph, layer, inputs, flattened)
-        if type(layer).__name__ == "Flatten":
-            flattened[made] = tuple(given[0].shape[1:])
-        names[id(layer.output)] = made
+    graph = Graph()
+    names = {id(model.inputs[0]): "images"}
+    _add(graph, model, names)
+    for name, tensor in model.output.items():
+        if names[id(tensor)] != name:
+            graph.node("Identity", [names[id(tensor)]], name)
     (images,) = model.inputs
     classes = model.output["logits"].shape[1]
     shape = ["n", *images.shape[1:]]
@@ -74,11 +54,34 @@ def convert(model: Any) -> ModelProto:
     return made
 
 
-def _operator(
-    graph: _Graph, layer: Any, inputs: list[str], flattened: Mapping[str, tuple[int, ...]]
-) -> str:
+def _add(graph: Graph, model: Any, names: dict[int, str], prefix: str = "") -> None:
+    """Add a model's layers in their order, also those of models in it.
+
+    `names` says what Keras' tensors are called in the graph, by their id: of those that the model
+    takes before, of all afterwards.
+    """
+    calls = [call for _, level in sorted(model._nodes_by_depth.items()) for call in level]
+    for call in calls:
+        graph.note(call)
+    for call in reversed(calls):
+        if call.is_input:
+            continue
+        layer, name = call.operation, graph.unused(prefix + call.operation.name)
+        inputs = [names[id(tensor)] for tensor in call.input_tensors]
+        if isinstance(layer, keras.Model):
+            inner = keras.Model(layer.inputs, layer.outputs)  # a sequence's layers have their order
+            names[id(inner.inputs[0])] = inputs[0]
+            _add(graph, inner, names, f"{name}/")
+            made = names[id(inner.outputs[0])]
+        elif name in OUTSIDE or type(layer).__name__ == "Rescaling":
+            made = _operator(graph, layer, inputs, name)
+        else:
+            made = onnx_layers.operator(graph, call, inputs, name)
+        names[id(call.output_tensors[0])] = made
+
+
+def _operator(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
     """Add a layer's operators; returns the name of what they give."""
-    name: str = layer.name
     match type(layer).__name__:
         case "Reshape":  # images (n, h, w) to (n, 1, h, w)
             channel = graph.weight(f"{name}/axis", [1], np.int64)
@@ -86,67 +89,17 @@ def _operator(
         case "Rescaling":
             if name == "standard":
                 inputs = [graph.node("Cast", inputs, f"{name}/float", to=TensorProto.FLOAT)]
+            if np.ndim(layer.scale) or np.ndim(layer.offset):
+                raise UsageError(f"onnx: layer {name} scales each channel, which is not exported")
             inputs.append(graph.weight(f"{name}/scale", layer.scale))
             if not layer.offset:
                 return graph.node("Mul", inputs, name)
             scaled = graph.node("Mul", inputs, f"{name}/scaled")
             return graph.node("Add", [scaled, graph.weight(f"{name}/offset", layer.offset)], name)
-        case "Conv2D":
-            kernel, bias = layer.get_weights()
-            inputs.append(graph.weight(f"{name}/kernel", kernel.transpose(3, 2, 0, 1)))
-            inputs.append(graph.weight(f"{name}/bias", bias))
-            return _activated(graph, layer, graph.node("Conv", inputs, name, **_sides(layer)))
-        case "BatchNormalization":
-            for what in ("gamma", "beta", "moving_mean", "moving_variance"):
-                inputs.append(graph.weight(f"{name}/{what}", getattr(layer, what).numpy()))
-            return graph.node("BatchNormalization", inputs, name, epsilon=layer.epsilon)
-        case "MaxPooling2D":
-            return graph.node("MaxPool", inputs, name, kernel_shape=[2, 2], strides=[2, 2])
-        case "GlobalMaxPooling2D" | "GlobalMax":
-            return graph.node("ReduceMax", inputs, name, axes=[2, 3], keepdims=0)
-        case "GlobalAveragePooling2D":
-            return graph.node("ReduceMean", inputs, name, axes=[2, 3], keepdims=0)
-        case "Flatten":
-            return graph.node("Flatten", inputs, name)
-        case "Dense":
-            kernel, bias = layer.get_weights()
-            if inputs[0] in flattened:  # Keras flattened (h, w, channels), ONNX (channels, h, w)
-                kernel = kernel.reshape(*flattened[inputs[0]], -1).transpose(2, 0, 1, 3)
-                kernel = kernel.reshape(-1, len(bias))
-            inputs.append(graph.weight(f"{name}/kernel", kernel))
-            inputs.append(graph.weight(f"{name}/bias", bias))
-            return _activated(graph, layer, graph.node("Gemm", inputs, name))
         case "Softmax":
             return graph.node("Softmax", inputs, name, axis=-1)
-        case "Add":  # Sum takes any number of inputs, but onnxruntime fuses only Add
-            return graph.node("Add" if len(inputs) == 2 else "Sum", inputs, name)
-        case "ReLU":
-            return graph.node("Relu", inputs, name)
         case kind:
             raise UsageError(f"onnx: layer {name} is a {kind}, which is not exported")
-
-
-def _sides(layer: Any) -> dict[str, list[int]]:
-    """Kernel, strides and padding of a convolution whose output is as large as its strides allow.
-
-    What is padded goes to both sides, an odd one to the lower right, as in TensorFlow's "SAME".
-    """
-    before, after = [], []
-    for side, size, stride in zip(
-        layer.input.shape[1:3], layer.kernel_size, layer.strides, strict=True
-    ):
-        total = max((-(-side // stride) - 1) * stride + size - side, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-    kernel, strides = list(layer.kernel_size), list(layer.strides)
-    return {"kernel_shape": kernel, "strides": strides, "pads": before + after}
-
-
-def _activated(graph: _Graph, layer: Any, made: str) -> str:
-    """With the activation that a layer holds, none or ReLU."""
-    if layer.activation.__name__ == "linear":
-        return made
-    return graph.node("Relu", [made], f"{layer.name}/relu")
 
 
 def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> None:

@@ -13,7 +13,10 @@ import numpy as np
 
 from fmnist.engine import augment, backend, keras, networks, precision
 from fmnist.engine.layers import BatchNorm, GlobalMax, MaxPooling2D
+from fmnist.engine.networks import own
+from fmnist.errors import UsageError
 from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.networks.own import Own
 from fmnist.recipes.recipe import Recipe
 
 IDENTITIES = (augment.RandomCrop, augment.RandomFlip, augment.RandomCutout, augment.Dropout)
@@ -44,15 +47,25 @@ def build(
         if isinstance(recipe.options, Ensemble):
             outputs = []
             for i, member in enumerate(recipe.options.members):
-                network = networks.build(member, shape, len(about["classes"]))
-                network.set_weights(model.get_layer(f"member_{i}").get_weights())
-                outputs.append(_copy(network, x, f"member_{i}_", recipe.options.weights[i]))
+                part, weight = model.get_layer(f"member_{i}"), recipe.options.weights[i]
+                if isinstance(member.options, Own):
+                    scaled = keras.layers.Rescaling(weight, name=f"member_{i}_weight")
+                    outputs.append(scaled(own.copy_of(member.options, part, f"member_{i}")(x)))
+                else:
+                    network = networks.build(member, shape, len(about["classes"]))
+                    network.set_weights(part.get_weights())
+                    outputs.append(_copy(network, x, f"member_{i}_", weight))
             logits = keras.layers.Add(name="logits")(outputs)
+        elif isinstance(recipe.options, Own):
+            logits = own.copy_of(recipe.options, model, "own", head="logits").call(x)
         else:
             logits = _copy(model, x)
         softened = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
         chance = keras.layers.Softmax(name="probabilities")(softened)
-    return keras.Model(images, {"logits": logits, "probabilities": chance}, name="fmnist")
+    try:
+        return keras.Model(images, {"logits": logits, "probabilities": chance}, name="fmnist")
+    except ValueError as error:  # a user's layer has the name of one of these
+        raise UsageError(f"model own: Keras says: {own.first_line(error)}") from None
 
 
 def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> Any:

@@ -10,11 +10,14 @@ import os
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from fmnist.data.idx import images_in_pieces
 from fmnist.data.image_file import LARGEST_FILE, SUFFIXES, Bytes, PhotoError, decode
@@ -31,20 +34,21 @@ IDX_AT_ONCE = 1024  # images of an IDX file
 LARGE = 8_000_000  # pixels, of which several images at once would take gigabytes
 _large = threading.Lock()
 AT_ONCE = 64  # files read before the model answers for them
+BLACK = 12  # of 255
 KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
 
 
 class Given(NamedTuple):
     """An image for the model: its name, its pixels, and a small version of the photo.
 
-    `suspect`: it was read as a photo, but has the size of a prepared image. `file`: the IDX file
-    that it is one of, with which its name begins.
+    `as_it_is`: it was in the data set's form already, by its size and its border. `file`: the IDX
+    file that it is one of, with which its name begins.
     """
 
     name: str
     pixels: Bytes
     photo: "Image.Image | None" = None
-    suspect: bool = False
+    as_it_is: bool = False
     file: str = ""
 
 
@@ -62,10 +66,11 @@ def read(
 
     A word is a file, a folder, a pattern such as `*.jpg`, or `-` for standard input. Photos are
     prepared unless `as_is`; IDX images are in the data set's form already. `refuse` gets a line for
-    each refused image, `note` one for each photo that seems to be prepared already. With `keep`,
+    each refused image, `note` one for each image that is in the data set's form already, and for
+    the files in a folder that are no images. With `keep`,
     a small version of each photo is kept.
     """
-    found = _sources(words, refuse)
+    found = _sources(words, refuse, note)
     with ThreadPoolExecutor(threads) as pool:
         while some := list(islice(found, AT_ONCE)):
             given: list[Given] = []
@@ -83,12 +88,14 @@ def read(
                     continue
                 given += each
                 for one in each:
-                    if one.suspect:
-                        note(f"{one.name}: {shape[1]} × {shape[0]} already; did you mean --raw?")
+                    if one.as_it_is:
+                        note(f"{one.name}: {shape[1]} × {shape[0]} on black: taken as it is")
             yield given
 
 
-def _sources(words: Sequence[str], refuse: Callable[[str], None]) -> Iterator[str]:
+def _sources(
+    words: Sequence[str], refuse: Callable[[str], None], note: Callable[[str], None]
+) -> Iterator[str]:
     """The files, in the order of the words and by name within each."""
     for word in words:
         if word == "-" or os.path.lexists(word):
@@ -99,18 +106,25 @@ def _sources(words: Sequence[str], refuse: Callable[[str], None]) -> Iterator[st
                 refuse(f"{word}: expected a file or folder of images, found none")
         for place in places:
             if place != "-" and Path(place).is_dir():
-                yield from _in_folder(place, refuse)
+                yield from _in_folder(place, refuse, note)
             else:
                 yield place
 
 
-def _in_folder(folder: str, refuse: Callable[[str], None]) -> Iterator[str]:
-    paths = sorted(
+def _in_folder(
+    folder: str, refuse: Callable[[str], None], note: Callable[[str], None]
+) -> Iterator[str]:
+    found = [
         str(Path(place, name))
         for place, _, names in os.walk(folder)
         for name in names
-        if name.lower().endswith(LOOKED_AT) and not name.startswith(".")
-    )
+        if not name.startswith(".")
+    ]
+    paths = sorted(name for name in found if name.lower().endswith(LOOKED_AT))
+    if others := Counter(Path(name).suffix.lower() or "no ending" for name in found):
+        others.subtract(Path(name).suffix.lower() or "no ending" for name in paths)
+        if listed := ", ".join(f"{kind} ({n:,})" for kind, n in sorted(others.items()) if n):
+            note(f"{folder}: {others.total():,} other files are passed over: {listed}")
     if not paths:
         refuse(f"{folder}: expected images in the folder, found none")
     yield from paths
@@ -138,18 +152,24 @@ def _read(
                 content += stream.read(LARGEST_FILE)
         with _alone(content):
             image = decode(content)
-            pixels = raw(image, shape) if as_is else prepare(image)
-            size = image.size
+            prepared = not as_is and image.size == shape[::-1] and _is_on_black(image)
+            pixels = raw(image, shape) if as_is or prepared else prepare(image)
             if keep:
                 image.thumbnail((KEPT, KEPT))
             photo = image if keep else None
             del image  # before the next very large one is read
-        suspect = not as_is and size == shape[::-1]
-        return [Given(source, pixels, photo, suspect)]
+        return [Given(source, pixels, photo, prepared)]
     except OSError as error:
         return f"{source}: cannot be read ({error.strerror or error})"
     except FmnistError as error:
         return f"{source}: {error}"
+
+
+def _is_on_black(image: "Image.Image") -> bool:
+    """Whether most of an image's outermost pixels are black, as in the data set."""
+    grey = np.asarray(image.convert("L"))
+    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
+    return bool(np.mean(border <= BLACK) > 0.6)
 
 
 def _alone(content: bytes) -> contextlib.AbstractContextManager[object]:

@@ -7,6 +7,7 @@ is not valid is refused before anything heavy is loaded.
 """
 
 import dataclasses
+import json
 import re
 import typing
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fmnist.errors import UsageError
-from fmnist.recipes.networks import NETWORKS, Network
+from fmnist.recipes.networks import NETWORKS, Network, own
 from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.networks.own import Own
 from fmnist.recipes.networks.plain import Plain
 from fmnist.recipes.values import one_of, require, setting, settle
 
@@ -23,6 +25,7 @@ SCHEMA = 1
 LARGEST_MODEL = 10**9  # parameters: 4 GB of weights, 16 GB with gradients and AdamW's moments
 LARGEST_SIDE = 4096  # pixels
 ENSEMBLE_FIELDS = ("name", "model", "options", "views", "fit_on", "precision")
+NEEDED = {Ensemble: ("members", "weights"), Own: own.NEEDED}  # options without a default
 # In older runs and records: recipes' names, and fields with the one value that has stayed.
 FORMER_NAMES = {"seed": "reference"}
 FORMER_FIELDS = {"schedule": "linear"}
@@ -165,7 +168,7 @@ class Recipe:
         if "model" in changes and changes["model"] != self.model:
             one_of("model", changes["model"], NETWORKS)
             network = NETWORKS[changes["model"]]
-            needed = ("members", "weights") if network is Ensemble else ()
+            needed = NEEDED.get(network, ())
             values["options"] = network(**{n: changes.get(f"model.{n}", ()) for n in needed})
         option_values = {
             f.name: getattr(values["options"], f.name)
@@ -233,13 +236,21 @@ class Recipe:
         values["model"] = {"name": self.model} | values.pop("options")
         if isinstance(self.options, Ensemble):
             values["model"]["members"] = [member.to_json() for member in self.options.members]
+        if isinstance(self.options, Own):
+            values["model"]["architecture"] = json.loads(self.options.architecture)
         return {"schema": SCHEMA} | values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote, today or before. Raises UsageError for anything else."""
-        if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-            schema = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
+        """The recipe that `to_json` wrote, today or before, or that was written by hand.
+
+        By hand it may leave out the schema, and fields that have their defaults. Raises UsageError
+        for anything else.
+        """
+        schema = type(values).__name__
+        if isinstance(values, Mapping):
+            schema = values.get("schema", SCHEMA)
+        if schema != SCHEMA:
             raise UsageError(
                 f"recipe: expected a JSON object of schema {SCHEMA}, received {schema}"
             )

@@ -1,5 +1,6 @@
 """The words for a recipe's values, in tables, pages and commands."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ",".join(v.name if isinstance(v, Recipe) else str(v) for v in value) or "none"
+    if isinstance(value, str) and value.startswith("{"):  # a network's JSON
+        return f"SHA-256 {hashlib.sha256(value.encode()).hexdigest()[:12]}"
     return str(value)
 
 

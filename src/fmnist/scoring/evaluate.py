@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy import typing as npt
 from numpy.typing import NDArray
 
 from fmnist.data.splits import SealedSplit, Split
@@ -37,21 +38,26 @@ def load_model(run: Run, precision: str = "") -> tuple[Any, dict[str, Any]]:
         )
     recipe = run.recipe.changed(precision=precision or run.env["precision"])
     model = networks.build(recipe, shape, len(about["classes"]))
-    variables = {v.path: v for v in model.variables}
+    variables = {v.path: v for v in model.weights}
     arrays = run.load_weights({path: tuple(v.shape) for path, v in variables.items()})
     for path, variable in variables.items():
         variable.assign(arrays[path])
     return model, about
 
 
-def evaluate(run: Run | str, split: Split | SealedSplit) -> Score:
+def evaluate(
+    run: Run | str, split: Split | SealedSplit | tuple[npt.ArrayLike, npt.ArrayLike]
+) -> Score:
     """Score a finished run on a split; for val and test, save score and logits in its folder.
 
-    `split` is `data.val` or `data.test`, which is sealed: it is opened, and the ledger notes it.
-    Raises RunError for a run without weights, UsageError for images or labels that do not fit it,
-    and for val where the run was trained on val.
+    `split` is `data.val`, `data.test`, which is sealed: it is opened, and the ledger notes it; or a
+    pair of images, whole numbers of 0 to 255 (n, height, width) or (n, height, width, 1), and
+    labels, whole numbers (n,). Raises RunError for a run without weights, UsageError for images or
+    labels that do not fit it, and for val where the run was trained on val.
     """
     run = find_run(run)
+    if isinstance(split, tuple):
+        split = Split.from_arrays(*split)
     found, logits, labels = score(run, split)
     if found.split in ("val", "test"):
         run.save_logits(found.split, logits, labels)

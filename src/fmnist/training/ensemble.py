@@ -105,7 +105,7 @@ def ensemble(
     for i, run in enumerate(members):
         arrays |= {f"member_{i}/{name}": array for name, array in run.load_weights().items()}
     model = networks.build(recipe, tuple(envs[0]["shape"]), len(envs[0]["classes"]))
-    if {v.path: tuple(v.shape) for v in model.variables} != {k: a.shape for k, a in arrays.items()}:
+    if {v.path: tuple(v.shape) for v in model.weights} != {k: a.shape for k, a in arrays.items()}:
         raise RunError("ensemble: expected weights that match the members' recipes, found others")
     env = of_ensemble(members, hashes, model.count_params())
     return _write(members, recipe, env, arrays, path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from fmnist import system
 from fmnist.engine import backend, keras
 from fmnist.errors import OutOfMemoryError, RunError, UsageError
+from fmnist.recipes.shipped import RECIPES
 from fmnist.runs.commands import command, resume_command
 from fmnist.training.task import Task
 
@@ -52,8 +53,9 @@ def estimate(task: Task, model: keras.Model) -> int:
     """A generous guess at the bytes one update needs undivided: weights, state, activations."""
     elements = sum(
         math.prod(d or 1 for d in out.shape)
-        for layer in model.layers
-        for out in keras.tree.flatten(layer.output)
+        for layer in model._flatten_layers(include_self=False)
+        for call in layer._inbound_nodes
+        for out in call.output_tensors
     )
     return 8 * 4 * int(task.env["parameters"]) + task.batch * elements * 4 * 4
 
@@ -131,7 +133,8 @@ def half_the_micro_batch(task: Task, size: int, run: Path, update: int) -> int:
     """
     short = f"update {update}: memory is short for {size} images at once"
     if task.recipe.batch_statistics:
-        fewer = command("train", task.recipe.name, "--set", f"micro_batch={size // 2}")
+        named = task.recipe.name if task.recipe.name in RECIPES else run / "recipe.json"
+        fewer = command("train", named, "--set", f"micro_batch={size // 2}")
         raise OutOfMemoryError(
             f"{short}, which the model's batch statistics need; resume with more memory by "
             f"{resume_command(run)}, or start a new run with fewer images by {fewer}"

@@ -8,7 +8,7 @@ from fmnist.engine import distributed, keras, networks, ops, optimizers
 from fmnist.errors import UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.training import teachers
-from fmnist.training.update import Updater, micro_batched
+from fmnist.training.update import Updater, wrap
 
 
 def cross_entropy(smoothing: float) -> Any:
@@ -70,10 +70,11 @@ class Task:
                 "processes, or --set batch_size="
             )
         undivided = size == self.batch
-        wrapped = micro_batched(model, None if undivided else size, seed=self.recipe.seed)
+        wrapped = wrap(model, None if undivided else size, seed=self.recipe.seed)
         wrapped.teach = self.teach
+        head = model.trainable_weights[-1].path.rpartition("/")[0]
         wrapped.compile(
-            optimizer=optimizers.build(self.recipe, self.updates, model.layers[-1].name),
+            optimizer=optimizers.build(self.recipe, self.updates, head),
             loss=self._loss(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )

@@ -3,13 +3,16 @@
 import contextlib
 import gc
 import itertools
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from fmnist.data.splits import Data
 from fmnist.engine import backend, distributed
+from fmnist.engine.architecture import Network
 from fmnist.errors import FmnistError, RunError, UsageError, printable
+from fmnist.recipes import shipped
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
 from fmnist.runs.same_data import require_same_data
@@ -18,6 +21,7 @@ from fmnist.training.environment import of_training
 from fmnist.training.loop import fit
 from fmnist.training.micro_batch import choose_micro_batch
 from fmnist.training.null_run import NullRun, in_every_process
+from fmnist.training.own_network import with_network
 from fmnist.training.progress import Progress
 from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer
@@ -26,23 +30,29 @@ _trainings = itertools.count(1)
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str,
     data: Data,
     run: str | Path | None = None,
     *,
+    network: Network | None = None,
     teachers: Iterable[str | Path | runs.Run] = (),
     micro_batch: int | None = None,
     memory_limit: int | None = None,
     checkpoint_seconds: float | None = None,
     checkpoint_updates: int | None = None,
+    callbacks: Sequence[Callable[[Mapping[str, Any]], None]] = (),
     progress: Progress | None = None,
 ) -> runs.Run:
     """Train a recipe; returns its run folder, with the weights after the last update.
 
     Args:
-        recipe: what to train, and how.
+        recipe: what to train, and how; or the name of a shipped recipe, or a recipe.json file.
         data: from `load_data`; only `data.train` and `data.val` are used.
         run: the folder to make; None makes up a name under `runs/`.
+        network: a Keras model to train instead of the recipe's, from standardised float32 images
+            (n, height, width, 1) to logits (n, classes), or a function of (shape, classes) that
+            returns one. The recipe's augmentation comes before it, and its weights are drawn anew.
+            It is made of Keras' own layers, which the recipe keeps: no code is needed later.
         teachers: finished runs whose outputs are learnt besides the labels, see `teachers`.
         micro_batch: images on the device at once; None: as many as fit the memory. A model with
             batch statistics takes it from the recipe instead.
@@ -51,6 +61,8 @@ def train(
         checkpoint_seconds: seconds between checkpoints of the whole state; None: 300, or 100 times
             as long as saving takes if that is more.
         checkpoint_updates: also save a checkpoint after every so many updates.
+        callbacks: functions that are called at the end of each epoch with a dict of its figures:
+            its line of `metrics.jsonl`. What one raises ends the training; `resume` goes on.
         progress: shows the progress; None: a bar on a terminal, else lines.
 
     If memory runs out, training continues from the last checkpoint with half the micro-batch.
@@ -62,6 +74,10 @@ def train(
     folder and returns it; the others return None.
     """
     _collect_now_and_then()
+    if isinstance(recipe, str | os.PathLike):
+        recipe = shipped.recipe(os.fspath(recipe))
+    if network is not None and distributed.first():
+        recipe = with_network(recipe, network, data.shape, len(data.classes))
     recipe = Recipe.from_json(distributed.share(recipe.to_json()))
     _refuse_ensemble(recipe)
     recipe.check_micro_batch(micro_batch)
@@ -82,7 +98,8 @@ def train(
     folder = runs.Run.create(run, recipe, env) if distributed.first() else None
     shared = in_every_process(folder)
     with shared.locked(), reason_kept(shared):
-        fit(trainer, shared, progress or Progress(), checkpoint_seconds, checkpoint_updates)
+        progress = progress or Progress()
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, callbacks)
     return cast(runs.Run, folder)
 
 
@@ -92,6 +109,7 @@ def resume(
     *,
     checkpoint_seconds: float | None = None,
     checkpoint_updates: int | None = None,
+    callbacks: Sequence[Callable[[Mapping[str, Any]], None]] = (),
     progress: Progress | None = None,
 ) -> runs.Run:
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
@@ -121,7 +139,7 @@ def resume(
     with shared.locked(), reason_kept(shared):
         task = Task(recipe, env, data.fitting(recipe.fit_on), data.val)
         trainer = Trainer(task, env["micro_batch"])
-        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates)
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, callbacks)
     return cast(runs.Run, folder)
 
 

@@ -71,8 +71,8 @@ class Trainer:
     def weights(self) -> dict[str, NDArray[Any]]:
         """The model's weights by path. Raises RunError where two share a path."""
         self.updater.variables()
-        weights = {v.path: backend.view(v) for v in self.model.variables}
-        if len(weights) != len(self.model.variables):
+        weights = {v.path: backend.view(v) for v in self.model.weights}
+        if len(weights) != len(self.model.weights):
             raise RunError(
                 "expected weights of different names, found two of the model with the same name"
             )

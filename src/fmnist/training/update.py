@@ -11,6 +11,7 @@ schedule and the moving average every micro-batch, carries leftovers into the ne
 the last window (measured on 3.15.1).
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.engine import augment, backend, distributed, keras
+from fmnist.engine.layers import BatchNorm
 from fmnist.errors import UsageError
 
 if backend.name() == "tensorflow":
@@ -39,12 +41,30 @@ def micro_batched(
             image's place in the batch. (The caller, or `fit`, orders the images.)
 
     The loss must be a mean over the images, as Keras' losses are by default, so that the
-    micro-batches' shares add up to it. Callbacks that save should save weights, or `model`, which
-    shares them.
+    micro-batches' shares add up to it. `save` writes the plain network without the optimiser, so
+    that `keras.saving.load_model` reads it. Batch normalisation is over a micro-batch, of which a
+    UserWarning tells.
 
     Raises UsageError for a micro-batch below 1, and for a model without inputs or with several
     outputs. Training raises it for a loss that is not a mean over the images.
     """
+    if micro_batch is not None and (normed := batch_layer(model)):
+        warnings.warn(
+            f"layer {normed.name} ({type(normed).__name__}) works on each micro-batch, so that an "
+            "update is not that of the whole batch; layer and group normalisation are exact",
+            stacklevel=2,
+        )
+    return wrap(model, micro_batch, seed=seed)
+
+
+def batch_layer(model: keras.Model) -> keras.layers.Layer | None:
+    """A layer of a model that looks at the whole batch, or changes with each micro-batch."""
+    kinds = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization, BatchNorm)
+    return next((each for each in model._flatten_layers() if isinstance(each, kinds)), None)
+
+
+def wrap(model: keras.Model, micro_batch: int | None, *, seed: int) -> "MicroBatched":
+    """As `micro_batched`, without its warning."""
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"micro_batch: expected at least 1 image, received {micro_batch}")
     if not getattr(model, "inputs", None):
@@ -68,6 +88,13 @@ class MicroBatched(keras.Model):
     # Makes the loss's targets from (images, labels). Runs inside `augment.step`, so teacher and
     # student see the same crops.
     teach: Callable[[Any, Any], Any] | None = None
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        """Save the plain network as Keras does, without the optimiser."""
+        if backend.name() == "jax":
+            self.jax_state_sync()  # `fit` keeps the state to itself until asked
+        plain = keras.Model(self.inputs, self.outputs[0], name=self.name)
+        plain.save(*arguments, **options)
 
     def train_step(self, *arguments: Any) -> Any:
         """One update as Keras asks for it: of (data) on TensorFlow, of (state, data) on JAX."""

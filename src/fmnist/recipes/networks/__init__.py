@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from fmnist.recipes.networks.compact import Compact
 from fmnist.recipes.networks.ensemble import Ensemble
+from fmnist.recipes.networks.own import Own
 from fmnist.recipes.networks.plain import Plain
 from fmnist.recipes.networks.wide import Wide
 
@@ -17,8 +18,9 @@ class Network(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
-    batch_statistics: ClassVar[bool]
-    """Whether the network normalises over the images of a micro-batch."""
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether the network normalises over the images of a micro-batch."""
 
     @property
     def halvings(self) -> int:
@@ -36,4 +38,5 @@ NETWORKS: dict[str, type[Network]] = {
     "compact": Compact,
     "wide": Wide,
     "ensemble": Ensemble,
+    "own": Own,
 }
