@@ -123,11 +123,11 @@ docs: venv ## the documentation as a site in build/docs; a link that leads nowhe
 	@echo "build/docs/index.html is the site's first page"
 
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
-	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt
+	@$(UV) --extra train --extra jax --extra tensorboard --group build --group dev --output-file requirements/dev.txt
 	@$(UV) --constraints requirements/dev.txt --extra train --group build --output-file requirements/train.txt
 	@$(UV) --constraints requirements/dev.txt --output-file requirements/base.txt
 	@$(UV) --constraints requirements/dev.txt --group docs --output-file requirements/docs.txt
-	@for extra in cuda rocm cluster; do \
+	@for extra in cuda rocm cluster mlflow; do \
 	    $(UV) --constraints requirements/dev.txt --extra $$extra --output-file requirements/$$extra.txt || exit 1; \
 	done
 	@echo "requirements/*.txt are up to date; commit them"
@@ -171,7 +171,7 @@ packages = $(shell grep -c '^[a-z].*==' requirements/$(1).txt)
 # The checkout itself is installed editable; --no-deps and --no-build-isolation: nothing that is not
 # pinned is ever fetched.
 install-train: venv
-	$(call install,train,$(call packages,train) pinned packages into .venv (0.5 GB to fetch and 2.4 GB on disk; a minute or two))
+	$(call install,train,$(call packages,train) pinned packages into .venv (0.4 GB to fetch and 1.9 GB on disk; a minute or two))
 	@if cmp -s pyproject.toml .venv/installed-pyproject.toml; then exit 0; fi; \
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
 	cp pyproject.toml .venv/installed-pyproject.toml

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import files
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, UsageError, to_install
 
 if TYPE_CHECKING:
     from fmnist.search.sweep import Rows, Sweep
@@ -45,7 +45,7 @@ def connect(address: str, cpus: int, gpus: float) -> None:
         import ray
     except ModuleNotFoundError as error:
         raise UsageError(
-            f'--ray needs more packages ({error.name} is missing): pip install "fmnist[cluster]"'
+            f"--ray needs more packages ({error.name} is missing): {to_install('cluster')}"
         ) from None
     try:
         if address not in ("auto", "local"):  # Ray itself would try for minutes
