@@ -41,7 +41,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test coverage lint unit web page browser chaos verify processes cluster bench docs lock clean venv install-train install-dev
+.PHONY: help train test coverage lint unit web page browser chaos verify processes trackers cluster bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -106,6 +106,10 @@ verify: install-train ## every committed record's weights score what they claim 
 
 processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed
 	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/engine/test_distributed.py
+
+trackers: install-dev ## trainings that real MLflow follows
+	$(call install,mlflow,MLflow's client into .venv (another 0.1 GB on disk))
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/training/test_trackers.py
 
 cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))

@@ -82,6 +82,7 @@ class Sweep:
         storage: str = "",
         seed: int = 0,
         prune: bool = True,
+        log: Iterable[str] = (),
     ) -> "Sweep":
         """A new sweep over a recipe.
 
@@ -94,6 +95,7 @@ class Sweep:
             storage: a storage URL of Optuna's, such as sqlite:///sweeps.db; empty for a file.
             seed: seed of the proposals.
             prune: stop trials early that are worse than others at the same epoch.
+            log: trackers that follow each trial, as for `fmnist train --log`.
         """
         over = list(over)
         space.parse_over(over, recipe)
@@ -113,6 +115,7 @@ class Sweep:
                 "prune": prune,
                 "data": data,
                 "storage": storage,
+                "log": list(log),
                 # Another sweep may have the same name and storage, and a folder may be renamed.
                 "study": f"{folder.resolve().name} {uuid.uuid4()}",
                 "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
@@ -244,7 +247,7 @@ class Sweep:
     def words_of(self, trial: Trial) -> list[str]:
         """The options of `fmnist train` that make a trial of the sweep's recipe."""
         data = ["--data", self.about["data"]] if self.about["data"] else []
-        return settings(trial.params) + data
+        return settings(trial.params) + data + [f"--log={name}" for name in self.about["log"]]
 
     def finish(self, trial: Trial, code: int, show: Callable[[Rows], object]) -> None:
         """Tell the storage what became of a trial whose process has ended with `code`.

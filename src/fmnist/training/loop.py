@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,16 @@ def fit(
     progress: Progress,
     checkpoint_seconds: float | None,
     checkpoint_updates: int | None,
+    at_epoch: Sequence[Callable[[Mapping[str, Any]], None]] = (),
 ) -> None:
     """Do the remaining updates, then write weights, val logits and val score to the run's folder.
 
-    The caller holds the run's lock. Raises the same errors in training as `train`.
+    Each of `at_epoch` is called at the end of an epoch with its line of `metrics.jsonl`. The caller
+    holds the run's lock. Raises the same errors in training as `train`.
     """
     with stop_signals() as stop, progress, distributed.watched(resume_command(run.path)):
         run.drop_temporaries()
-        loop = Loop(trainer, run, progress, stop)
+        loop = Loop(trainer, run, progress, stop, at_epoch)
         loop.train(Interval(checkpoint_seconds, checkpoint_updates))
         results.finish(run, trainer, loop.watch, progress)
 
@@ -45,10 +47,16 @@ class Loop:
     """Steps a trainer, settles results, scores epochs, saves and stops."""
 
     def __init__(
-        self, trainer: Trainer, run: Run | NullRun, progress: Progress, stop: Sequence[int]
+        self,
+        trainer: Trainer,
+        run: Run | NullRun,
+        progress: Progress,
+        stop: Sequence[int],
+        at_epoch: Sequence[Callable[[Mapping[str, Any]], None]] = (),
     ) -> None:
         self.trainer, self.task, self.run, self.progress = trainer, trainer.task, run, progress
         self.stop = stop  # the signals that have come
+        self.at_epoch = at_epoch
         self.watch = Stopwatch()
         self.running: deque[tuple[int, dict[str, Any]]] = deque()  # updates and what they gave
         self.update = self.begin()  # how many are done
@@ -132,6 +140,8 @@ class Loop:
         line |= {"images_per_second": round(speed, 1), **peak_memory()}
         self.run.append_metrics(line)
         self.progress.epoch(line)
+        for call in self.at_epoch:
+            call(line)
         self.watch.start()
 
     def score_val(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
 from fmnist.runs.same_data import require_same_data
 from fmnist.signals import Interrupted
+from fmnist.training import trackers
 from fmnist.training.environment import of_training
 from fmnist.training.loop import fit
 from fmnist.training.micro_batch import choose_micro_batch
@@ -35,6 +36,7 @@ def train(
     memory_limit: int | None = None,
     checkpoint_seconds: float | None = None,
     checkpoint_updates: int | None = None,
+    log: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> runs.Run:
     """Train a recipe; returns its run folder, with the weights after the last update.
@@ -51,6 +53,8 @@ def train(
         checkpoint_seconds: seconds between checkpoints of the whole state; None: 300, or 100 times
             as long as saving takes if that is more.
         checkpoint_updates: also save a checkpoint after every so many updates.
+        log: trackers that follow the training: `tensorboard` (event files in the run folder),
+            `mlflow` (the server that MLFLOW_TRACKING_URI names). One that fails is one line.
         progress: shows the progress; None: a bar on a terminal, else lines.
 
     If memory runs out, training continues from the last checkpoint with half the micro-batch.
@@ -64,6 +68,8 @@ def train(
     _collect_now_and_then()
     recipe = Recipe.from_json(distributed.share(recipe.to_json()))
     _refuse_ensemble(recipe)
+    for name in log:
+        trackers.require(name)
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
     if run is not None and distributed.first():
@@ -77,12 +83,14 @@ def train(
     env["micro_batch"], env["probe"] = distributed.share(
         choose_micro_batch(task, model, micro_batch, memory_limit)
     )
+    if log:
+        env["log"] = list(dict.fromkeys(log))
     trainer = Trainer(task, env["micro_batch"], model)
     del model  # the trainer's alone, which lets go of it where memory is short
     folder = runs.Run.create(run, recipe, env) if distributed.first() else None
-    shared = in_every_process(folder)
-    with shared.locked(), reason_kept(shared):
-        fit(trainer, shared, progress or Progress(), checkpoint_seconds, checkpoint_updates)
+    shared, progress = in_every_process(folder), progress or Progress()
+    with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, logs)
     return cast(runs.Run, folder)
 
 
@@ -96,6 +104,7 @@ def resume(
 ) -> runs.Run:
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
 
+    The trackers that followed it go on too.
     Raises RunError for a finished run, one that another process trains, or other data.
     """
     folder = runs.find_run(run) if distributed.first() else None
@@ -118,10 +127,10 @@ def resume(
     if changed:
         progress.say(f"note: other than before ({', '.join(changed)}): bits may differ")
     shared = in_every_process(folder)
-    with shared.locked(), reason_kept(shared):
+    with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
         task = Task(recipe, env, data.fitting(recipe.fit_on), data.val)
         trainer = Trainer(task, env["micro_batch"])
-        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates)
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, logs)
     return cast(runs.Run, folder)
 
 
