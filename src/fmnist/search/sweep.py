@@ -31,7 +31,7 @@ from fmnist.runs.commands import command
 from fmnist.runs.folders import make_folder, require_plain_files
 from fmnist.runs.run import Run, now
 from fmnist.search import repeats, space, trial_process
-from fmnist.search.outcome import row_of, train_command
+from fmnist.search.outcome import refusal, row_of, train_command
 from fmnist.search.study import (
     JOURNAL,
     mend_journal,
@@ -101,7 +101,7 @@ class Sweep:
         space.parse_over(over, recipe)
         asked = Path(path) if path is not None else None
         folder = make_folder(
-            asked, "sweeps", recipe.name, _refusal, lambda folder: (folder / "trials").mkdir()
+            asked, "sweeps", recipe.name, refusal, lambda folder: (folder / "trials").mkdir()
         )
         files.write_json(folder / "base.json", recipe.to_json())
         files.write_json(
@@ -344,10 +344,3 @@ class Sweep:
     def command_for(self, row: Mapping[str, Any]) -> str:
         """The command that trains a trial's recipe on all images and scores it on test."""
         return train_command(self.recipe, row, self.about["data"], self.about["backend"])
-
-
-def _refusal(folder: Path) -> str:
-    return (
-        f"{folder}: exists already and a sweep never writes into another; choose another name, or "
-        f"go on with it by {command('sweep', '--resume', folder)}"
-    )
