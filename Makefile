@@ -181,4 +181,4 @@ install-train: venv
 	cp pyproject.toml .venv/installed-pyproject.toml
 
 install-dev: install-train
-	$(call install,dev,the tools for tests into .venv (another 0.2 GB on disk))
+	$(call install,dev,JAX and the tools for tests into .venv (another 0.8 GB on disk))
