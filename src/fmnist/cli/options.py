@@ -173,6 +173,15 @@ Updates = Annotated[
         help="Write a checkpoint after every N updates as well.",
     ),
 ]
+Logs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="tensorboard|mlflow",
+        help="Show the training there too: TensorBoard's event files in the run folder, or the "
+        "MLflow server that MLFLOW_TRACKING_URI names; repeatable.",
+    ),
+]
 Distributed = Annotated[
     bool,
     typer.Option(
@@ -250,6 +259,7 @@ OfData = Annotated[
 Wide = Annotated[
     bool, typer.Option("--wide", help="Show every column, in however narrow a terminal.")
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of text.")]
 Parameters = Annotated[
     str | None,
     typer.Option(
@@ -302,6 +312,16 @@ def place_named(place: Path | None) -> str:
 
     find_set(Path(asked))
     return str(Path(asked).resolve())
+
+
+def check_logs(names: Iterable[str] | None) -> list[str]:
+    """The trackers that `--log` names. Raises UsageError for one that is not installed."""
+    from fmnist.training.trackers import require
+
+    chosen = list(names or [])
+    for name in chosen:
+        require(name)
+    return chosen
 
 
 def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) -> "Recipe":

@@ -10,8 +10,10 @@ import typer
 from fmnist.cli.options import (
     Folder,
     Json,
+    Logs,
     Quiet,
     Settings,
+    check_logs,
     place_named,
     print_json,
     read_recipe,
@@ -202,6 +204,7 @@ def sweep(
             help="With --ray: GPU for each trial, 1 or a fraction [default: 0].",
         ),
     ] = None,
+    log: Logs = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -210,8 +213,9 @@ def sweep(
     Each trial is a run in a folder of its own. The accuracy on val decides which is best.
     """
     refuse_beside_resume(
-        resume, "sweep", recipe, over, settings, data, out, storage, seed, no_prune
+        resume, "sweep", recipe, over, settings, data, out, storage, seed, no_prune, log
     )
+    logs = check_logs(log)
     if ray is None and (cpus is not None or gpus is not None):
         raise UsageError("--cpus-per-trial, --gpus-per-trial: only go with --ray ADDRESS")
     chosen = read_recipe(recipe, settings)
@@ -233,6 +237,7 @@ def sweep(
             storage=storage,
             seed=seed,
             prune=not (no_prune or ray),
+            log=logs,
         )
     if not quiet:
         say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)} in {opened.path}")
