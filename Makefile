@@ -41,7 +41,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test coverage lint unit web page browser chaos verify processes cluster bench docs lock clean venv install-train install-dev
+.PHONY: help train test coverage lint unit web page browser chaos verify processes trackers cluster bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -108,6 +108,10 @@ verify: install-train ## every committed record's weights score what they claim 
 processes: install-dev ## training over 2 and 4 processes of this machine, of which one is killed
 	@KERAS_BACKEND=jax $(BIN)/python -m pytest -m "slow or not slow" tests/engine/test_distributed.py
 
+trackers: install-dev ## trainings that real MLflow follows
+	$(call install,mlflow,MLflow's client into .venv (another 0.1 GB on disk))
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/training/test_trackers.py
+
 cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
 	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/search/test_cluster.py
@@ -124,11 +128,11 @@ docs: venv ## the documentation as a site in build/docs; a link that leads nowhe
 	@echo "build/docs/index.html is the site's first page"
 
 lock: install-dev ## resolve requirements/*.txt anew; LOCK_OPTIONS=--upgrade takes newer versions
-	@$(UV) --extra train --group build --group dev --output-file requirements/dev.txt
+	@$(UV) --extra train --extra jax --extra tensorboard --extra parquet --extra heic --group build --group dev --output-file requirements/dev.txt
 	@$(UV) --constraints requirements/dev.txt --extra train --group build --output-file requirements/train.txt
 	@$(UV) --constraints requirements/dev.txt --output-file requirements/base.txt
 	@$(UV) --constraints requirements/dev.txt --group docs --output-file requirements/docs.txt
-	@for extra in cuda rocm cluster; do \
+	@for extra in cuda rocm cluster mlflow; do \
 	    $(UV) --constraints requirements/dev.txt --extra $$extra --output-file requirements/$$extra.txt || exit 1; \
 	done
 	@echo "requirements/*.txt are up to date; commit them"
@@ -172,10 +176,10 @@ packages = $(shell grep -c '^[a-z].*==' requirements/$(1).txt)
 # The checkout itself is installed editable; --no-deps and --no-build-isolation: nothing that is not
 # pinned is ever fetched.
 install-train: venv
-	$(call install,train,$(call packages,train) pinned packages into .venv (0.5 GB to fetch and 2.4 GB on disk; a minute or two))
+	$(call install,train,$(call packages,train) pinned packages into .venv (0.4 GB to fetch and 1.9 GB on disk; a minute or two))
 	@if cmp -s pyproject.toml .venv/installed-pyproject.toml; then exit 0; fi; \
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable . && \
 	cp pyproject.toml .venv/installed-pyproject.toml
 
 install-dev: install-train
-	$(call install,dev,the tools for tests into .venv (another 0.2 GB on disk))
+	$(call install,dev,JAX and the tools for tests into .venv (another 0.8 GB on disk))

@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     return "".join("?" if unicodedata.category(c) in UNPRINTABLE else c for c in text)
 
 
+def to_install(extra: str = "", *others: str) -> str:
+    """The command that adds an extra, and other packages: from a checkout, as no index has fmnist.
+
+    It installs the checkout itself editable, and so changes nothing where that was done before.
+    """
+    words = [f'".[{extra}]"' if extra else ".", *(f'"{other}"' for other in others)]
+    return f"pip install -e {' '.join(words)}  # in the checkout"
+
+
 class FmnistError(Exception):
     """Something went wrong that the user can act on. Exit code 1."""
 

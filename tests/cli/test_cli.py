@@ -4,6 +4,8 @@ Most commands run in this process, which loads the engine once; those whose proc
 matter (signals, imports, pipes) run in their own.
 """
 
+import csv
+import io
 import json
 import os
 import re
@@ -26,7 +28,8 @@ from fmnist import files
 from fmnist.cli.main import COMMANDS as GROUPS
 from fmnist.cli.main import app
 from fmnist.recipes.recipe import Recipe
-from fmnist.recipes.shipped import RECIPES
+from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.recipes.text import plain
 from fmnist.runs.run import Run
 
 COMMANDS = [
@@ -196,6 +199,10 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
         (["train", "reference", "--memory", "0GB"], "such as 4GB"),
         (["train", "--resume", "x", "--set", "epochs=3"], "leave out the other options"),
         (["train", "--resume", "x", "--run", "y"], "leave out the other options"),
+        (["train", "--resume", "x", "--log", "tensorboard"], "leave out the other options"),
+        (["train", "quick", "--log", "elsewhere"], "expected one of tensorboard, mlflow"),
+        (["sweep", "quick", "--log", "elsewhere"], "expected one of tensorboard, mlflow"),
+        (["runs", "--csv", "--json"], "leave out one"),
         (["audit", "quick", "--folds", "1"], "expected 2 to 100, received 1"),
         (["audit", "quick", "--set", "fit_on=all"], "each model must leave out its fold"),
         (["audit", "--resume", "x", "--folds", "3"], "leave out the other options"),
@@ -791,6 +798,15 @@ def test_runs_tables_and_shows(trained):
     (row,) = call("runs", "--in", path.parent, "--json").json
     assert (row["run"], row["recipe"], row["finished"]) == ("first", "reference", True)
     assert row["val"]["accuracy"] == done.json["scores"]["val"]["accuracy"]
+    (line,) = csv.DictReader(io.StringIO(call("runs", "--in", path.parent, "--csv").out))
+    assert (line["run"], line["state"], line["changes"]) == (
+        *("first", "finished"),
+        " ".join(f"{name}={plain(value)}" for name, value in changes_of(Run(path).recipe).items()),
+    )
+    for name, value in row["val"].items():
+        if f"val_{name}" in line:
+            assert float(line[f"val_{name}"]) == value
+    assert (line["val_n"], line["test_accuracy"]) == (str(row["val"]["n"]), "")
     table = call("runs", "--in", path.parent).out
     for value in (
         "first",

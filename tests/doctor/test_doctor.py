@@ -19,6 +19,7 @@ from fmnist.doctor import doctor, engines, gpus
 from fmnist.doctor.findings import ask
 from fmnist.doctor.machine import check_data
 from fmnist.doctor.packages import check_packages
+from fmnist.errors import to_install
 
 SOURCE = Path(doctor.__file__).parents[2]
 CUDA = {"jax": "0.10.2", "jaxlib": "0.10.2", "jax-cuda13-plugin": "0.10.2"}
@@ -137,14 +138,15 @@ def made_up(place, name, version, *requires):
 
 
 def test_packages_that_do_not_fit(tmp_path, monkeypatch):
-    train = 'extra == "train"'
+    keras = 'extra == "keras"'
     made_up(
         tmp_path,
         "fmnist",
         "0.1.0",
         "numpy>=2",
-        f"keras==3.15.*; {train}",
-        f"jax>=0.10; {train}",
+        f"keras==3.15.*; {keras}",
+        'fmnist[keras]; extra == "jax"',
+        'jax>=0.10; extra == "jax"',
         'ray>=2; extra == "cluster"',
     )
     made_up(tmp_path, "numpy", "1.26.0")
@@ -170,13 +172,46 @@ def test_packages_that_do_not_fit(tmp_path, monkeypatch):
     assert "keras needs namex, which is missing" in found
 
 
+def test_two_packages_of_the_same_files_are_told(tmp_path, monkeypatch):
+    """pip puts tensorflow-cpu over tensorflow, whose GPU code is gone then, and says nothing."""
+    installed = {"fmnist": "0.1.0", "keras": "3.15.1", "tensorflow": "2.21.0"}
+    made_up(tmp_path, "fmnist", "0.1.0", 'keras==3.15.*; extra == "keras"')
+    for name in ("keras", "tensorflow", "tensorflow-cpu"):
+        made_up(tmp_path, name, installed.get(name, "2.21.0"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (fits,) = check_packages(installed)
+    assert fits.level == "ok"
+    fits, both = check_packages(installed | {"tensorflow-cpu": "2.21.0"})
+    assert (fits.level, both.level) == ("ok", "note")
+    assert "tensorflow 2.21.0 and tensorflow-cpu 2.21.0 are both installed" in both.found
+    assert both.mend == (
+        'pip uninstall --yes tensorflow tensorflow-cpu && pip install "tensorflow==2.21.0"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "there", "mend"),
+    [
+        ("tensorflow", {"keras", "jax"}, "export KERAS_BACKEND=jax"),
+        ("tensorflow", {"keras"}, to_install("train")),
+        ("jax", {"keras"}, to_install("jax")),
+    ],
+)
+def test_the_chosen_engine_is_missing(monkeypatch, chosen, there, mend):
+    monkeypatch.setenv("KERAS_BACKEND", chosen)
+    monkeypatch.setattr(engines, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(engines, "_engine", lambda name, *_: [doctor.Finding(name, "ok", "")])
+    found = engines.check_backend({}, False, 1)[0]
+    assert (found.about, found.level, found.mend) == ("backend", "wrong", mend)
+
+
 def test_base_install_alone_is_healthy(tmp_path, monkeypatch):
     made_up(tmp_path, "fmnist", "0.1.0", "numpy>=2", 'keras==3.15.*; extra == "train"')
     made_up(tmp_path, "numpy", "2.4.6")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     base, train = check_packages({"fmnist": "0.1.0", "numpy": "2.4.6"})
     assert (base.level, train.level) == ("ok", "note")
-    assert train.mend == 'pip install "fmnist[train]"'
+    assert train.mend == 'pip install -e ".[train]"  # in the checkout'
 
 
 # accelerators
@@ -212,15 +247,15 @@ def write(path, text=""):
     ("driver", "installed", "level", "mend"),
     [
         ("580.65.06", CUDA, "ok", ""),
-        ("595.10", {}, "note", 'pip install "fmnist[cuda]"'),
+        ("595.10", {}, "note", to_install("cuda")),
         (
             "535.104.05",
             CUDA,
             "wrong",
             "pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt && "
-            'pip install "fmnist[train]" "jax[cuda12]"',
+            'pip install -e ".[keras]" "jax[cuda12]"  # in the checkout',
         ),
-        ("535.104.05", {}, "note", 'pip install "fmnist[train]" "jax[cuda12]"'),
+        ("535.104.05", {}, "note", to_install("keras", "jax[cuda12]")),
         ("470.57.02", CUDA, "wrong", gpus.NEW_DRIVER),
         ("535.104.05", {"jaxlib": "0.10.2", "jax-cuda12-plugin": "0.10.2"}, "ok", ""),
     ],
@@ -269,7 +304,7 @@ def test_command_tells_of_all_that_is_broken(nvidia_smi, tmp_path):
     assert findings["data"][0]["mend"] == "unset FMNIST_DATA"
 
 
-def test_data_is_not_looked_for_where_what_trains_is_missing(monkeypatch):
+def test_data_is_not_looked_for_where_what_reads_it_is_missing(monkeypatch):
     from fmnist.data import sources
 
     assert sources
@@ -277,7 +312,8 @@ def test_data_is_not_looked_for_where_what_trains_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "fmnist.data.sources", None)
     monkeypatch.delenv("FMNIST_DATA", raising=False)
     found = check_data()
-    assert (found.level, found.mend) == ("note", 'pip install "fmnist[train]"')
+    assert (found.level, found.mend) == ("note", "")
+    assert "fmnist.data.sources is missing" in found.found
 
 
 def test_nvidia_card_without_a_driver(root):
@@ -351,7 +387,7 @@ def test_jax_that_sees_no_gpu_although_all_fits(tmp_path, monkeypatch):
     ("version", "installed", "level", "mend"),
     [
         ("7.1.0-43", ROCM, "ok", ""),
-        ("7.1.0-43", {}, "note", 'pip install "fmnist[rocm]"'),
+        ("7.1.0-43", {}, "note", to_install("rocm")),
         ("6.4.1-83", ROCM, "wrong", "sudo apt install rocm"),
         ("", ROCM, "wrong", "sudo apt install rocm"),
     ],

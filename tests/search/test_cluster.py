@@ -1,6 +1,6 @@
 """Trials on a Ray cluster: what comes back, refusals, and a node that is lost on the way.
 
-The test on a real cluster of three nodes is `slow` and wants fmnist[cluster]: `make cluster`.
+The test on a real cluster of three nodes is `slow` and wants the extra `cluster`: `make cluster`.
 """
 
 import os
@@ -63,11 +63,11 @@ def run_cli(*words, **options):
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed here")
 def test_without_ray_it_says_what_to_install(tmp_path):
     said = refused(call("sweep", *OVER, "--ray=auto", f"--out={tmp_path / 's'}"), 2)
-    assert 'pip install "fmnist[cluster]"' in said
+    assert 'pip install -e ".[cluster]"' in said
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: fmnist[cluster]")
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: make cluster")
 @pytest.mark.parametrize("address", ["localhost:1", "nonsense", "ray://localhost:10001"])
 def test_where_no_cluster_is_one_line_says_so(tmp_path, address):
     process = run_cli("sweep", *OVER, f"--ray={address}", f"--out={tmp_path / 's'}")
@@ -125,7 +125,7 @@ def wait_for(what, process):
 @pytest.fixture
 def ray_cluster(tmp_path, monkeypatch):
     """Three nodes of a core each, each with its own folder for temporary files."""
-    pytest.importorskip("ray", reason="Ray is not installed: fmnist[cluster]")
+    pytest.importorskip("ray", reason="Ray is not installed: make cluster")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")

@@ -42,6 +42,7 @@ def start(folder, data, trials=3):
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
     over = ["--over=model.filters=4/4,4", "--over=model.pool_after=1/2", "--over=momentum=0.5..0.9"]
     words = ["quick", *settings, "--set=epochs=60", *over, f"--data={data}", f"--out={folder}"]
+    words += ["--log=tensorboard"]
     return run_cli("sweep", *words, f"--trials={trials}", "--no-prune", f"--seed={SEED}")
 
 
@@ -103,6 +104,7 @@ def test_a_trial_cut_off_goes_on_as_if_nothing_had_been(data, tmp_path):
     (row,) = outcome(folder)
     assert (row["state"], len(row["history"])) == ("complete", 60)
     assert row["values"]["model.filters"] == "4"  # the recipe's own come first
+    assert len(list(trial.path.glob("events.out.tfevents.*"))) == 2  # of --log, also when resumed
     alone = train(
         recipe(str(trial.path / "recipe.json")),
         load_data(data),

@@ -21,29 +21,42 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from fmnist.errors import to_install
+
 ROOT = Path(__file__).parents[2]
 WEB_VENDOR = ROOT / "src" / "fmnist" / "serving" / "web" / "vendor"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
+# What people read: folders, and the kinds of files in them.
+WRITTEN = ("src", "docs", "notebooks", "records", "benchmarks", "tools", "web-build")
+WRITTEN_IN = {".md", ".py", ".ipynb", ".jinja", ".html", ".js"}
 PIN = re.compile(r"^([a-z0-9.-]+)==([^ ;]+)(?: ; (.+?))? \\$", re.MULTILINE)
 # The rooms that work in the base install alone; any other needs the extra `train`, or what is said.
-BASE_ROOMS = {"cli", "doctor", "errors", "inference", "recipes", "serving", "signals", "system"}
-EXTRAS = {"search": ("train", "cluster")}
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}  # where the import has another name
-DIRECT = (
-    {  # the direct dependencies that each requirement file must pin
-        "base": PROJECT["dependencies"],
-        "train": PROJECT["optional-dependencies"]["train"] + GROUPS["build"],
-        "dev": GROUPS["dev"],
-        "docs": PROJECT["dependencies"] + GROUPS["docs"],
-    }
-    | {  # each on top of `train`, which its first line names
-        extra: PROJECT["optional-dependencies"]["train"]
-        + PROJECT["optional-dependencies"][extra][1:]
-        for extra in ("cuda", "rocm", "cluster")
-    }
-)
+BASE_ROOMS = {
+    *("cli", "data", "doctor", "errors", "inference", "recipes", "serving", "signals", "system")
+}
+EXTRAS = {"search": ("train", "cluster"), "engine": ("train", "jax")}
+EXTRAS["training"] = ("train", "jax", "tensorboard", "mlflow")
+PICTURES = {"data": {"matplotlib"}}  # what a room of the base install does without
+DISTRIBUTIONS = {"PIL": "pillow", "mlflow": "mlflow-skinny"}  # where the import has another name
+
+
+def requires(extra: str) -> list[str]:
+    """What an extra requires; where it names another of fmnist's extras, what that requires."""
+    found = []
+    for line in PROJECT["optional-dependencies"][extra]:
+        other = re.fullmatch(r"fmnist\[(\w+)\]", line)
+        found += requires(other[1]) if other else [line]
+    return found
+
+
+DIRECT = {  # the direct dependencies that each requirement file must pin
+    "base": PROJECT["dependencies"],
+    "train": requires("train") + GROUPS["build"],
+    "dev": GROUPS["dev"] + requires("jax") + requires("tensorboard"),
+    "docs": PROJECT["dependencies"] + GROUPS["docs"],
+} | {extra: requires(extra) for extra in ("cuda", "rocm", "cluster", "mlflow")}
 
 
 def text_of(name: str) -> str:
@@ -156,14 +169,25 @@ def test_base_install_is_healthy(fmnist):
     assert done.returncode == 0, done.stdout + done.stderr
     found = {each["about"]: each for each in json.loads(done.stdout)["findings"]}
     assert found["onnxruntime"]["level"] == "ok"
-    assert found["packages"]["mend"] == 'pip install "fmnist[train]"'
+    assert found["packages"]["mend"] == to_install("train")
     assert not {"tensorflow", "jax", "backend"} & set(found)
 
 
-def test_base_install_says_what_training_needs(fmnist):
-    done = fmnist("train", "quick")
+def test_base_install_reads_data_and_answers_from_python(fmnist, small_set):
+    page = (ROOT / "docs" / "predicting.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    told = f"import os\nos.environ['FMNIST_DATA'] = {str(small_set)!r}\n"
+    code = f"{told}{example}\nprint(probabilities.shape)\nimport platformdirs, pooch, requests"
+    done = fmnist("-c", code, executable="python")
+    assert (done.returncode, done.stdout) == (0, "(20, 10)\n"), done.stderr
+    done = fmnist("data", "--data", str(small_set), "--json")
+    assert done.returncode == 0, done.stderr
+
+
+def test_base_install_says_what_training_needs(fmnist, small_set):
+    done = fmnist("train", "quick", "--data", str(small_set))
     assert done.returncode == 2, done.stderr
-    assert 'pip install "fmnist[train]"' in done.stderr
+    assert to_install("train") in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -177,9 +201,9 @@ def test_direct_dependencies_are_pinned(name):
 
 def declared(*extras: str) -> set[str]:
     """The packages that the base install has with these extras."""
-    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in extras)]
+    lists = [PROJECT["dependencies"], *map(requires, extras)]
     names = {canonicalize_name(Requirement(line).name) for lines in lists for line in lines}
-    return names - {"fmnist", "tensorflow-cpu"}  # the latter is tensorflow under another name
+    return names - {"tensorflow-cpu"}  # which is tensorflow under another name
 
 
 def imported() -> dict[str, set[str]]:
@@ -203,7 +227,9 @@ def imported() -> dict[str, set[str]]:
 def test_each_room_imports_what_its_extra_declares():
     rooms = imported()
     wrong = {
-        room: names - declared(*(() if room in BASE_ROOMS else EXTRAS.get(room, ("train",))))
+        room: names
+        - declared(*(() if room in BASE_ROOMS else EXTRAS.get(room, ("train",))))
+        - PICTURES.get(room, set())
         for room, names in rooms.items()
     }
     assert {room: names for room, names in wrong.items() if names} == {}
@@ -211,18 +237,35 @@ def test_each_room_imports_what_its_extra_declares():
 
 
 def test_whatever_is_declared_is_imported():
-    assert declared("train", "cluster") == set().union(*imported().values())
+    extras = set(PROJECT["optional-dependencies"])
+    assert declared(*extras) == set().union(*imported().values())
+
+
+def test_only_the_extra_train_brings_tensorflow():
+    """Over a TensorFlow for GPUs the other extras leave the engine as it is."""
+    found = {
+        extra: {
+            canonicalize_name(Requirement(line).name).removesuffix("-cpu")
+            for line in requires(extra)
+        }
+        & {"tensorflow", "jax"}
+        for extra in ("keras", "train", "jax", "cuda", "rocm", "tensorboard", "mlflow")
+    }
+    assert found == {
+        **{extra: set() for extra in ("keras", "tensorboard", "mlflow")},
+        **{extra: {"jax"} for extra in ("jax", "cuda", "rocm")},
+        "train": {"tensorflow"},
+    }
 
 
 def test_requirement_files_nest():
     assert pins("base") < pins("train") < pins("dev")
     assert {name for name, *_ in pins("base")} < {name for name, *_ in pins("docs")}
-    for extra in ("cuda", "rocm", "cluster"):
-        assert PROJECT["optional-dependencies"][extra][0] == "fmnist[train]"
+    for extra in ("cuda", "rocm", "cluster", "mlflow"):
         assert pins("base") < pins(extra)
     # What is tested is what runs on a GPU or a cluster: no version of a package is another.
     tested = {package: version for package, version, _ in pins("dev")}
-    for name in ("cuda", "rocm", "cluster", "docs"):
+    for name in ("cuda", "rocm", "cluster", "docs", "mlflow"):
         there = {package: version for package, version, _ in pins(name)}
         assert {p: v for p, v in there.items() if tested.get(p, v) != v} == {}
 
@@ -255,6 +298,18 @@ def test_requirement_file_is_hashed_and_names_no_address(name):
 def test_the_page_is_made_without_tensorflow():
     done = subprocess.run(["make", "-n", "page"], cwd=ROOT, capture_output=True, text=True)
     assert {*re.findall(r"requirements/(\w+)\.txt", done.stdout)} == {"base"}, done.stderr
+
+
+def test_no_page_and_no_message_installs_from_an_index():
+    """There is no such package yet: `to_install` and the pages say what works from a checkout."""
+    asks = re.compile(r"\bfmnist\[\w+\]|pip install (?:\S+ )*fmnist\b")
+    told = ROOT.glob("*.md"), *((ROOT / name).rglob("*") for name in WRITTEN)
+    files = [path for paths in told for path in paths if path.suffix in WRITTEN_IN]
+    assert len(files) > 100
+    wrong = {str(path.relative_to(ROOT)) for path in files if asks.search(path.read_text("utf-8"))}
+    assert wrong == set()
+    assert asks.search('pip install "fmnist[train]"')
+    assert asks.search("pip install --upgrade fmnist")
 
 
 def test_make_accepts_the_pythons_that_the_package_does():

@@ -58,6 +58,8 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
         assert names["probabilities"].shape == (len(names["images"]), 10)
     elif "build" in names:  # a file for --network
         assert describe(names["build"], (28, 28, 1), 10).batch_statistics
+    elif "x" in names:
+        assert f"# {names['data']}\n" in code
     else:
         assert made & {"runs", "log.csv"}
 

@@ -27,7 +27,7 @@ from fmnist.cli.runs import runs_app
 from fmnist.cli.score import compare, evaluate, report, verify
 from fmnist.cli.search import sweep
 from fmnist.cli.train import ensemble, train
-from fmnist.errors import FmnistError, OutOfMemoryError, printable
+from fmnist.errors import FmnistError, OutOfMemoryError, printable, to_install
 from fmnist.version import __version__
 
 ABOUT = "Train, score and use image classifiers for Fashion-MNIST and data like it."
@@ -126,7 +126,7 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         say(
             f"error: this command needs the package {error.name}, which is not installed; "
-            'install it with: pip install "fmnist[train]"'
+            f"install it with: {to_install('train')}"
         )
         sys.exit(2)
     except MemoryError as error:  # an Exception too

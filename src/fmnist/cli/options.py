@@ -172,6 +172,15 @@ Updates = Annotated[
         help="Write a checkpoint after every N updates as well.",
     ),
 ]
+Logs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="tensorboard|mlflow",
+        help="Show the training there too: TensorBoard's event files in the run folder, or the "
+        "MLflow server that MLFLOW_TRACKING_URI names; repeatable.",
+    ),
+]
 Distributed = Annotated[
     bool,
     typer.Option(
@@ -249,6 +258,7 @@ OfData = Annotated[
 Wide = Annotated[
     bool, typer.Option("--wide", help="Show every column, in however narrow a terminal.")
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values instead of text.")]
 Parameters = Annotated[
     str | None,
     typer.Option(
@@ -290,6 +300,16 @@ def load_recorded(recorded: dict[str, Any], asked: Path | None) -> "Data":
 def load_of(run: "Run", asked: Path | None) -> "Data":
     """The data of a run."""
     return load_recorded(run.env["data"], asked)
+
+
+def check_logs(names: Iterable[str] | None) -> list[str]:
+    """The trackers that `--log` names. Raises UsageError for one that is not installed."""
+    from fmnist.training.trackers import require
+
+    chosen = list(names or [])
+    for name in chosen:
+        require(name)
+    return chosen
 
 
 def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) -> "Recipe":

@@ -1,5 +1,6 @@
 """`fmnist runs`: the table of runs, one run in full, and deleting runs."""
 
+import csv
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist.cli.options import (
+    Csv,
     Json,
     OfData,
     OfRecipe,
@@ -129,6 +131,23 @@ def show_runs(rows: list[dict[str, Any]], wide: bool = False) -> None:
         )
 
 
+PLAIN = ("run", "recipe", "changes", "data", "created", "state", "parameters", "seconds", "device")
+SCORED = ("accuracy", "n", "loss", "expected_calibration_error")
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    """Rows of `run_row` as comma-separated values under a line of names; no score is empty."""
+    scored = [(split, figure) for split in ("val", "test") for figure in SCORED]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    names = [f"{split}_{figure}" for split, figure in scored]
+    writer.writerow([*PLAIN, *names, "times_opened"])
+    for row in rows:
+        changes = " ".join(f"{key}={plain(value)}" for key, value in row["changes"].items())
+        values = [(row | {"changes": changes})[key] for key in PLAIN]
+        figures = [(row[split] or {}).get(figure, "") for split, figure in scored]
+        writer.writerow([*values, *figures, row["times_opened"]])
+
+
 def _usual_size(scores: list[dict[str, Any] | None]) -> int | None:
     """The number of images that most of these scores are of."""
     sizes = [score["n"] for score in scores if score]
@@ -196,6 +215,7 @@ def runs(
     data: OfData = None,
     parameters: Parameters = None,
     wide: Wide = False,
+    as_csv: Csv = False,
     as_json: Json = False,
 ) -> None:
     """List runs, show one, or delete some.
@@ -203,12 +223,13 @@ def runs(
     Without a command it prints a table of the runs in a folder for each data set.
     """
     if context.invoked_subcommand is not None:
-        if as_json:
-            raise UsageError(
-                f"--json: expected after {context.invoked_subcommand}, received before it"
-            )
+        for option, given in (("--json", as_json), ("--csv", as_csv)):
+            if given:
+                raise UsageError(
+                    f"{option}: expected after {context.invoked_subcommand}, received before it"
+                )
         return
-    _list(folder, sort, recipe, data, parameters, wide, as_json)
+    _list(folder, sort, recipe, data, parameters, wide, as_csv, as_json)
 
 
 @runs_app.command("list", cls=Command)
@@ -219,10 +240,11 @@ def list_runs(
     data: OfData = None,
     parameters: Parameters = None,
     wide: Wide = False,
+    as_csv: Csv = False,
     as_json: Json = False,
 ) -> None:
     """List runs, as without a command."""
-    _list(folder, sort, recipe, data, parameters, wide, as_json)
+    _list(folder, sort, recipe, data, parameters, wide, as_csv, as_json)
 
 
 def _list(
@@ -232,10 +254,13 @@ def _list(
     data: str | None,
     parameters: str | None,
     wide: bool,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     from fmnist.runs.run import Run, run_folders
 
+    if as_csv and as_json:
+        raise UsageError("--csv, --json: leave out one of them")
     low, high = parse_range(parameters or "..")
     rows: list[dict[str, Any]] = []
     for path in run_folders(folder):
@@ -250,6 +275,8 @@ def _list(
     rows = sort_rows(rows, sort)
     if as_json:
         print_json(rows)
+    elif as_csv:
+        print_csv(rows)
     elif rows:
         show_runs(rows, wide)
     elif total:

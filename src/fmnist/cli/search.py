@@ -11,8 +11,10 @@ from fmnist import files
 from fmnist.cli.options import (
     Folder,
     Json,
+    Logs,
     Quiet,
     Settings,
+    check_logs,
     print_json,
     read_recipe,
     refuse_beside_resume,
@@ -204,6 +206,7 @@ def sweep(
             "--html", metavar="FILE", help="Write a page about the trials into this file."
         ),
     ] = None,
+    log: Logs = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -212,8 +215,9 @@ def sweep(
     Each trial is a run in a folder of its own. The accuracy on val decides which is best.
     """
     refuse_beside_resume(
-        resume, "sweep", recipe, over, settings, data, out, storage, seed, no_prune
+        resume, "sweep", recipe, over, settings, data, out, storage, seed, no_prune, log
     )
+    logs = check_logs(log)
     if ray is None and (cpus is not None or gpus is not None):
         raise UsageError("--cpus-per-trial, --gpus-per-trial: only go with --ray ADDRESS")
     chosen = read_recipe(recipe, settings)
@@ -240,6 +244,7 @@ def sweep(
             storage=storage,
             seed=seed,
             prune=not (no_prune or ray),
+            log=logs,
         )
     if not quiet:
         say(f"sweep of {opened.recipe.name} over {', '.join(opened.space)} in {opened.path}")

@@ -15,6 +15,7 @@ from fmnist.cli.options import (
     FitOn,
     Folder,
     Json,
+    Logs,
     Memory,
     MicroBatch,
     NewRun,
@@ -31,6 +32,7 @@ from fmnist.cli.options import (
     Teacher,
     Test,
     Updates,
+    check_logs,
     load,
     load_of,
     load_recorded,
@@ -39,6 +41,7 @@ from fmnist.cli.options import (
     print_json,
     read_recipe,
     refuse_beside_resume,
+    say,
 )
 from fmnist.cli.tables import paragraph, short_score, table
 from fmnist.errors import UsageError
@@ -147,6 +150,7 @@ def train(
     micro_batch: MicroBatch = None,
     checkpoint_seconds: Seconds = None,
     checkpoint_updates: Updates = None,
+    log: Logs = None,
     distributed: Distributed = False,
     coordinator: Coordinator = None,
     num_processes: NumProcesses = None,
@@ -163,8 +167,9 @@ def train(
         recipe = None
     settings = [*(changes or []), *(settings or [])]
     settings += [f"{k}={v}" for k, v in (("epochs", epochs), ("seed", seed)) if v is not None]
-    others = (network, teacher, memory, micro_batch, size, skip_unreadable)
+    others = (network, teacher, memory, micro_batch, size, skip_unreadable, log)
     refuse_beside_resume(resume, "run", recipe, settings, fit_on, run, *others)
+    logs = check_logs(log)
     limit = memory_limit(memory, micro_batch, distributed)
     first = join_processes(distributed, coordinator, num_processes, process_id)
     if resume:
@@ -189,6 +194,7 @@ def train(
     from fmnist.training import train as training
     from fmnist.training.own_network import from_file
     from fmnist.training.progress import Progress
+    from fmnist.training.trackers import send_scores
 
     progress = Progress("none" if quiet or not first else "auto")
     if resume:
@@ -210,11 +216,14 @@ def train(
             memory_limit=limit,
             checkpoint_seconds=checkpoint_seconds,
             checkpoint_updates=checkpoint_updates,
+            log=logs,
             progress=progress,
         )
     if not first:
         return
     score = score_run(trained, loaded.test) if test else None
+    if score:
+        send_scores(trained, say)
     if as_json:
         print_json(
             {"run": str(trained.path), "scores": trained.scores, "metrics": trained.metrics()[-1]}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.data.png import is_whole
-from fmnist.errors import FmnistError
+from fmnist.errors import FmnistError, to_install
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,8 +89,8 @@ def _heif() -> str:
         from pillow_heif import register_heif_opener
     except ImportError:
         raise PhotoError(
-            "expected another format than HEIC, which pillow-heif reads: python -m pip install "
-            "pillow-heif, or convert the photo to JPEG"
+            "expected another format than HEIC, which pillow-heif reads: convert the photo to "
+            f"JPEG, or install it with: {to_install('heic')}"
         ) from None
     register_heif_opener()
     return "HEIF"

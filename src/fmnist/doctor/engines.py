@@ -13,6 +13,7 @@ from typing import Any
 from fmnist.doctor import gpus
 from fmnist.doctor.findings import Answer, Finding, ask
 from fmnist.doctor.machine import as_size
+from fmnist.errors import to_install
 
 ENGINES = {  # what to install anew where one does not even load
     "onnxruntime": ("onnxruntime",),
@@ -40,6 +41,12 @@ def check_backend(installed: Mapping[str, str], expects_gpu: bool, seconds: floa
     if chosen not in ("tensorflow", "jax"):
         text = f"KERAS_BACKEND: expected tensorflow (the default) or jax, received {chosen!r}"
         findings.append(Finding("backend", "wrong", text, "unset KERAS_BACKEND"))
+    elif trains and find_spec(chosen) is None:
+        text = f"{chosen} is chosen and not installed"
+        mend = to_install("jax" if chosen == "jax" else "train")
+        if chosen == "tensorflow" and find_spec("jax") is not None:
+            text, mend = f"{text}; JAX is", "export KERAS_BACKEND=jax"
+        findings.append(Finding("backend", "wrong", text, mend))
     elif trains:
         named = "by KERAS_BACKEND" if "KERAS_BACKEND" in os.environ else "KERAS_BACKEND is not set"
         findings.append(Finding("backend", "ok", f"{chosen} ({named})", "", {"name": chosen}))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fmnist.doctor.findings import Finding, ask
+from fmnist.errors import to_install
 
 # The oldest driver by CUDA's major version, of JAX's installation guide.
 DRIVERS = {13: 580, 12: 525}
@@ -131,12 +132,12 @@ def _nvidia(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bo
         if needs == 13 and major >= DRIVERS[12]:
             gone = "pip uninstall --yes jax-cuda13-plugin jax-cuda13-pjrt && " if ours else ""
             text += "; CUDA 12 works with this driver"
-            mend = f'{gone}pip install "fmnist[train]" "jax[cuda12]"'
+            mend = gone + to_install("keras", "jax[cuda12]")
         return [Finding("NVIDIA", broken, text, mend, values)], False
     text = f"{name}, driver {driver}"
     if not ours:
         text += "; JAX's plugin for it is not installed"
-        return [Finding("NVIDIA", "note", text, 'pip install "fmnist[cuda]"', values)], False
+        return [Finding("NVIDIA", "note", text, to_install("cuda"), values)], False
     findings = [Finding("NVIDIA", "ok", text, "", values)]
     for folder in filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")):
         names = sorted(path.name for path in Path(folder).glob("lib*.so*"))
@@ -178,7 +179,7 @@ def _amd(installed: Mapping[str, str], root: Path) -> tuple[list[Finding], bool]
     version = _rocm(installed, root)
     if not ours:
         text = f"a GPU, ROCm {version or 'not installed'}; JAX's plugin for it is not installed"
-        return [Finding("AMD", "note", text, 'pip install "fmnist[rocm]"')], False
+        return [Finding("AMD", "note", text, to_install("rocm"))], False
     name, needs = ours[0]
     if not version:
         text = f"a GPU, but no ROCm {needs}, which {name} needs (from AMD's package repository)"

@@ -86,6 +86,5 @@ def check_data() -> Finding:
         if named:
             return Finding("data", "wrong", str(error), "unset FMNIST_DATA")
         return Finding("data", "note", f"not downloaded yet ({'; '.join(looked)})", "fmnist data")
-    except ImportError:
-        text = "not checked: the packages that read it are not installed"
-        return Finding("data", "note", text, 'pip install "fmnist[train]"')
+    except ImportError as error:
+        return Finding("data", "note", f"not checked: {error.name} is missing, see packages")

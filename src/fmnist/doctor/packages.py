@@ -10,10 +10,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from fmnist.doctor.findings import Finding
+from fmnist.errors import to_install
 
 # Each extra, and the package that shows that it is wanted here.
 EXTRAS = {
-    "train": "keras",
+    "keras": "keras",
+    "train": "tensorflow-cpu",
+    "jax": "jax",
     "cuda": "jax-cuda13-plugin",
     "rocm": "jax-rocm7-plugin",
     "cluster": "ray",
@@ -38,7 +41,7 @@ def check_packages(installed: Mapping[str, str]) -> list[Finding]:
     """Whether the packages that fmnist and they themselves ask for are there and fit."""
     if "fmnist" not in installed:
         text = "fmnist is not installed, so its requirements are unknown"
-        return [Finding("packages", "note", text, "pip install --editable .")]
+        return [Finding("packages", "note", text, to_install())]
     extras = [extra for extra, shown_by in EXTRAS.items() if shown_by in installed]
     findings, seen = [], set()
     waiting = [("fmnist", extra) for extra in ["", *extras]]
@@ -73,7 +76,19 @@ def check_packages(installed: Mapping[str, str]) -> list[Finding]:
         names = ("fmnist", "numpy", "onnxruntime", "keras", "tensorflow-cpu", "tensorflow", "jax")
         values = {name: installed[name] for name in names if name in installed}
         findings.append(Finding("packages", "ok", text, "", values))
-    if "train" not in extras:
+    if "keras" not in extras:
         text = "the packages for training are not installed"
-        findings.append(Finding("packages", "note", text, 'pip install "fmnist[train]"'))
-    return findings
+        findings.append(Finding("packages", "note", text, to_install("train")))
+    return findings + _two_tensorflows(installed)
+
+
+def _two_tensorflows(installed: Mapping[str, str]) -> list[Finding]:
+    """The two packages hold the same files; pip knows of no conflict between them."""
+    names = ("tensorflow", "tensorflow-cpu")
+    if not all(name in installed for name in names):
+        return []
+    both = " and ".join(f"{name} {installed[name]}" for name in names)
+    text = f"{both} are both installed: the later one put its files over the other's"
+    again = f'pip install "tensorflow=={installed["tensorflow"]}"'
+    mend = f"pip uninstall --yes {' '.join(names)} && {again}"
+    return [Finding("packages", "note", text, mend)]

@@ -9,8 +9,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
-from fmnist.errors import UsageError
+from fmnist.errors import UsageError, to_install
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides start-up banners, keeps errors
 
@@ -82,7 +83,10 @@ try:
         else:
             import jax  # noqa: F401
 except ModuleNotFoundError as _error:
+    _other = "set KERAS_BACKEND=jax for JAX, which is installed, or "
+    if _error.name != "tensorflow" or find_spec("jax") is None:
+        _other = ""
     raise UsageError(
-        f"training and scoring need more packages ({_error.name} is missing): "
-        'pip install "fmnist[train]"'
+        f"training and scoring need more packages ({_error.name} is missing): {_other}"
+        f"{to_install('jax' if BACKEND == 'jax' else 'train')}"
     ) from None

@@ -26,6 +26,8 @@ ENV_OPTIONAL = {
     "processes": int,
     "devices": int,
     "halved": [int],
+    "log": [str],
+    "mlflow": str,
     "ended": {"when": str, "why": str},
     "teachers": [{"run": str, "weights": str}],
     "members": [{"run": str, "weights": str}],

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist import files
-from fmnist.errors import FmnistError, UsageError
+from fmnist.errors import FmnistError, UsageError, to_install
 
 if TYPE_CHECKING:
     from fmnist.search.outcome import Rows
@@ -46,7 +46,7 @@ def connect(address: str, cpus: int, gpus: float) -> None:
         import ray
     except ModuleNotFoundError as error:
         raise UsageError(
-            f'--ray needs more packages ({error.name} is missing): pip install "fmnist[cluster]"'
+            f"--ray needs more packages ({error.name} is missing): {to_install('cluster')}"
         ) from None
     try:
         if address not in ("auto", "local"):  # Ray itself would try for minutes
@@ -122,8 +122,8 @@ def search(
                     show(sweep.rows())
                     if sweep.needs_training(trial):
                         words = sweep.words_of(trial)
-                        base, backend = sweep.recipe.to_json(), sweep.about["backend"]
-                        tasks[task.remote(base, words, backend, cpus)] = trial
+                        base, env = sweep.recipe.to_json(), environment(sweep.about["backend"])
+                        tasks[task.remote(base, words, env, cpus)] = trial
                     else:
                         sweep.finish(trial, 0, show)
                 if not tasks:
@@ -163,18 +163,24 @@ def _receive(task: Any, sweep: Path, folder: Path) -> int:
     return int(code)
 
 
+def environment(backend: str) -> dict[str, str]:
+    """The variables of a trial's process: the engine, and where `--log mlflow` sends it."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    return {"KERAS_BACKEND": backend} | {k: os.environ[k] for k in names if k in os.environ}
+
+
 # on the node
 
 
 def run_trial(
-    base: Mapping[str, Any], words: Sequence[str], backend: str, cpus: int
+    base: Mapping[str, Any], words: Sequence[str], variables: Mapping[str, str], cpus: int
 ) -> tuple[int, str, dict[str, bytes]]:
     """Train a trial in a process: its exit code, what it said, and its run folder's files."""
     with tempfile.TemporaryDirectory(prefix="fmnist-") as name:
         place = Path(name)
         (place / "base.json").write_text(json.dumps(base), encoding="utf-8")
         command = ["train", str(place / "base.json"), "--run", str(place / "run"), *words]
-        env = os.environ | {"KERAS_BACKEND": backend}
+        env = os.environ | variables
         env.pop("FMNIST_DATA", None)
         with (place / "said.txt").open("wb") as said:
             process = subprocess.Popen(

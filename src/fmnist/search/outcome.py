@@ -56,3 +56,11 @@ def train_command(recipe: Recipe, row: Mapping[str, Any], data: str, backend: st
     words += ["--data", data] if data else []
     line = command("train", *words, "--fit-on", "all", "--test")
     return f"KERAS_BACKEND=jax {line}" if backend == "jax" else line
+
+
+def refusal(folder: Path) -> str:
+    """Why no sweep is made in a folder that exists."""
+    return (
+        f"{folder}: exists already and a sweep never writes into another; choose another name, or "
+        f"go on with it by {command('sweep', '--resume', folder)}"
+    )

@@ -20,6 +20,7 @@ def sweep(
     seed: int = 0,
     prune: bool = True,
     storage: str = "",
+    log: Iterable[str] = (),
     show: Callable[[Rows], object] = lambda rows: None,
 ) -> Sweep:
     """Search for better values of a recipe's fields; val decides which are best.
@@ -34,6 +35,7 @@ def sweep(
         seed: the seed of the proposals.
         prune: stop trials early that are behind others at the same epoch.
         storage: a storage URL of Optuna's; empty for a file in the folder.
+        log: trackers that follow each trial, "tensorboard" or "mlflow".
         show: gets the trials' rows whenever they change.
 
     Returns the sweep: `best()`, `rows()`, `command_for(row)`; `Sweep(path).search(trials)` goes on
@@ -44,7 +46,7 @@ def sweep(
     after a stopping signal.
     """
     made = Sweep.create(
-        path, recipe, over, data=named_place(data), storage=storage, seed=seed, prune=prune
+        path, recipe, over, data=named_place(data), storage=storage, seed=seed, prune=prune, log=log
     )
     made.search(trials, minutes, show)
     return made

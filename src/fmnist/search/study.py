@@ -31,12 +31,13 @@ FORM = {
     "storage": str,
     "study": str,
     "backend": str,
+    "log": [str],
 }
 
 
 def read_about(path: Path, schema: int) -> dict[str, Any]:
     """The content of `sweep.json`. Raises RunError for another form or schema."""
-    about = files.read_json(path)
+    about = {"log": []} | files.read_json(path)  # which older sweeps do not have
     files.require(about, FORM, path)
     if about["schema"] != schema:
         raise RunError(

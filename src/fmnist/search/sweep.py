@@ -31,7 +31,7 @@ from fmnist.runs.commands import command
 from fmnist.runs.folders import make_folder, require_plain_files
 from fmnist.runs.run import Run, now
 from fmnist.search import repeats, space, trial_process
-from fmnist.search.outcome import Rows, row_of, train_command
+from fmnist.search.outcome import Rows, refusal, row_of, train_command
 from fmnist.search.study import (
     JOURNAL,
     mend_journal,
@@ -81,6 +81,7 @@ class Sweep:
         storage: str = "",
         seed: int = 0,
         prune: bool = True,
+        log: Iterable[str] = (),
     ) -> "Sweep":
         """A new sweep over a recipe.
 
@@ -93,12 +94,13 @@ class Sweep:
             storage: a storage URL of Optuna's, such as sqlite:///sweeps.db; empty for a file.
             seed: seed of the proposals.
             prune: stop trials early that are worse than others at the same epoch.
+            log: trackers that follow each trial, as for `fmnist train --log`.
         """
         over = list(over)
         space.parse_over(over, recipe)
         asked = Path(path) if path is not None else None
         folder = make_folder(
-            asked, "sweeps", recipe.name, _refusal, lambda folder: (folder / "trials").mkdir()
+            asked, "sweeps", recipe.name, refusal, lambda folder: (folder / "trials").mkdir()
         )
         files.write_json(folder / "base.json", recipe.to_json())
         files.write_json(
@@ -112,6 +114,7 @@ class Sweep:
                 "prune": prune,
                 "data": data,
                 "storage": storage,
+                "log": list(log),
                 # Another sweep may have the same name and storage, and a folder may be renamed.
                 "study": f"{folder.resolve().name} {uuid.uuid4()}",
                 "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
@@ -243,7 +246,7 @@ class Sweep:
     def words_of(self, trial: Trial) -> list[str]:
         """The options of `fmnist train` that make a trial of the sweep's recipe."""
         data = ["--data", self.about["data"]] if self.about["data"] else []
-        return settings(trial.params) + data
+        return settings(trial.params) + data + [f"--log={name}" for name in self.about["log"]]
 
     def finish(self, trial: Trial, code: int, show: Callable[[Rows], object]) -> None:
         """Tell the storage what became of a trial whose process has ended with `code`.
@@ -340,10 +343,3 @@ class Sweep:
     def command_for(self, row: Mapping[str, Any]) -> str:
         """The command that trains a trial's recipe on all images and scores it on test."""
         return train_command(self.recipe, row, self.about["data"], self.about["backend"])
-
-
-def _refusal(folder: Path) -> str:
-    return (
-        f"{folder}: exists already and a sweep never writes into another; choose another name, or "
-        f"go on with it by {command('sweep', '--resume', folder)}"
-    )

@@ -22,6 +22,9 @@ from fmnist.training.progress import Progress
 from fmnist.training.stopwatch import Stopwatch, peak_memory
 from fmnist.training.trainer import Trainer, diverged
 
+AtEpoch = Callable[[Mapping[str, Any]], None]
+"""Called at the end of an epoch with its line of `metrics.jsonl`."""
+
 
 def fit(
     trainer: Trainer,
@@ -29,7 +32,7 @@ def fit(
     progress: Progress,
     checkpoint_seconds: float | None,
     checkpoint_updates: int | None,
-    at_epoch: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+    at_epoch: Sequence[AtEpoch] = (),
 ) -> None:
     """Do the remaining updates, then write weights, val logits and val score to the run's folder.
 
@@ -52,7 +55,7 @@ class Loop:
         run: Run | NullRun,
         progress: Progress,
         stop: Sequence[int],
-        at_epoch: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+        at_epoch: Sequence[AtEpoch] = (),
     ) -> None:
         self.trainer, self.task, self.run, self.progress = trainer, trainer.task, run, progress
         self.stop = stop  # the signals that have come

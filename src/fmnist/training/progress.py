@@ -79,6 +79,10 @@ class Progress:
         else:
             print_message(line, self.stream)
 
+    def note(self, line: str) -> None:
+        """A line that is said where no progress is shown, too."""
+        print_message(line, self.stream) if self.mode == "none" else self.say(line)
+
     def start(
         self, run: Path, recipe: Recipe, env: dict[str, Any], updates: int, done: int
     ) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +17,9 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
 from fmnist.runs.same_data import require_same_data
 from fmnist.signals import Interrupted
+from fmnist.training import trackers
 from fmnist.training.environment import of_training
-from fmnist.training.loop import fit
+from fmnist.training.loop import AtEpoch, fit
 from fmnist.training.micro_batch import choose_micro_batch
 from fmnist.training.null_run import NullRun, in_every_process
 from fmnist.training.own_network import with_network
@@ -40,7 +41,8 @@ def train(
     memory_limit: int | None = None,
     checkpoint_seconds: float | None = None,
     checkpoint_updates: int | None = None,
-    callbacks: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+    callbacks: Sequence[AtEpoch] = (),
+    log: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> runs.Run:
     """Train a recipe; returns its run folder, with the weights after the last update.
@@ -63,6 +65,8 @@ def train(
         checkpoint_updates: also save a checkpoint after every so many updates.
         callbacks: functions that are called at the end of each epoch with a dict of its figures:
             its line of `metrics.jsonl`. What one raises ends the training; `resume` goes on.
+        log: trackers that follow the training: `tensorboard` (event files in the run folder),
+            `mlflow` (the server that MLFLOW_TRACKING_URI names). One that fails is one line.
         progress: shows the progress; None: a bar on a terminal, else lines.
 
     If memory runs out, training continues from the last checkpoint with half the micro-batch.
@@ -80,6 +84,8 @@ def train(
         recipe = with_network(recipe, network, data.shape, len(data.classes))
     recipe = Recipe.from_json(distributed.share(recipe.to_json()))
     _refuse_ensemble(recipe)
+    for name in log:
+        trackers.require(name)
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
     if run is not None and distributed.first():
@@ -93,13 +99,15 @@ def train(
     env["micro_batch"], env["probe"] = distributed.share(
         choose_micro_batch(task, model, micro_batch, memory_limit)
     )
+    if log:
+        env["log"] = list(dict.fromkeys(log))
     trainer = Trainer(task, env["micro_batch"], model)
     del model  # the trainer's alone, which lets go of it where memory is short
     folder = runs.Run.create(run, recipe, env) if distributed.first() else None
-    shared = in_every_process(folder)
-    with shared.locked(), reason_kept(shared):
-        progress = progress or Progress()
-        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, callbacks)
+    shared, progress = in_every_process(folder), progress or Progress()
+    with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
+        followers: Sequence[AtEpoch] = (*logs, *callbacks)
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, followers)
     return cast(runs.Run, folder)
 
 
@@ -109,11 +117,12 @@ def resume(
     *,
     checkpoint_seconds: float | None = None,
     checkpoint_updates: int | None = None,
-    callbacks: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+    callbacks: Sequence[AtEpoch] = (),
     progress: Progress | None = None,
 ) -> runs.Run:
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
 
+    The trackers that followed it go on too.
     Raises RunError for a finished run, one that another process trains, or other data.
     """
     folder = runs.find_run(run) if distributed.first() else None
@@ -136,10 +145,11 @@ def resume(
     if changed:
         progress.say(f"note: other than before ({', '.join(changed)}): bits may differ")
     shared = in_every_process(folder)
-    with shared.locked(), reason_kept(shared):
+    with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
         task = Task(recipe, env, data.fitting(recipe.fit_on), data.val)
         trainer = Trainer(task, env["micro_batch"])
-        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, callbacks)
+        followers: Sequence[AtEpoch] = (*logs, *callbacks)
+        fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, followers)
     return cast(runs.Run, folder)
 
 

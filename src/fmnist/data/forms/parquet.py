@@ -9,7 +9,7 @@ import numpy as np
 
 from fmnist.data.forms.pictures import Pictures
 from fmnist.data.parts import Labelled, Parts, Reading, Report, by_split, refuse_impostor, role
-from fmnist.errors import DataError
+from fmnist.errors import DataError, to_install
 
 IMAGES = ("image", "img", "images", "picture")
 LABELS = ("label", "labels", "fine_label", "class", "target")
@@ -25,8 +25,8 @@ def read_parquet_files(
         import pyarrow.parquet
     except ImportError:
         raise DataError(
-            f"{place}: Parquet files are read by pyarrow, which is not installed: "
-            "python -m pip install pyarrow"
+            f"{place}: Parquet files are read by pyarrow, which is not installed; install it with: "
+            f"{to_install('parquet')}"
         ) from None
     shards: dict[str, list[Path]] = {}
     for path in sorted(paths):
