@@ -97,7 +97,8 @@ def page(trained, data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(trained, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("both") / "report.html"
-    write_report(trained, "val", data, out)
+    made = fmnist.report([trained[0], trained[1].path], data, str(out))
+    assert (made["report"], made["split"]) == (str(out), "val")
     return page_of(out)
 
 
