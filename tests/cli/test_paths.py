@@ -205,7 +205,7 @@ def test_a_name_like_an_option_can_be_typed_as_it_is_told(made):
 def test_a_strangers_names_command_no_terminal(made, tmp_path):
     """That of a folder, and that of a recipe of another version."""
     run = Path(shutil.copytree(made / "run", tmp_path / "\x1b[2Jrun"))
-    for words in (("compare", run, run), ("runs", "show", run)):
+    for words in (("compare", run, made / "run"), ("runs", "show", run)):
         done = call(*words)
         assert done.code == 0, done
         assert "\x1b" not in done.out
