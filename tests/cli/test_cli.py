@@ -473,7 +473,9 @@ def test_a_run_verifies_to_the_image_and_stays_as_it_is(trained, tmp_path):
     assert result["checks"][1]["correct"] == score["correct"]
     assert any(line.startswith("model.filters") for line in result["differences"]["recipe"])
     assert contents(path) == before
-    assert Run(path).times_opened() == 2  # scoring test is scoring test
+    shown, (row,) = call("runs", "show", path), call("runs", "--in", path.parent, "--json").json
+    assert (row["times_opened"], Run(path).times_opened()) == (1, 1)
+    assert "test opened 1×; not counted: 1 verification\n" in shown.out
     done = call("verify", path)
     assert done.code == 0, done.err
     assert f"{path}: verified, val" in done.out

@@ -18,9 +18,10 @@ from fmnist.errors import UsageError
 
 if TYPE_CHECKING:
     from fmnist.exports.outcome import Export
+    from fmnist.runs.run import Run
 
 
-def show_export(export: "Export") -> None:
+def show_export(export: "Export", run: "Run") -> None:
     """Where the file is, how large, and what it scores beside the run itself."""
     low, high = export.interval
     parts = f" in {len(export.parts)} parts" if len(export.parts) > 1 else ""
@@ -32,6 +33,11 @@ def show_export(export: "Export") -> None:
         f"logits differ by up to {export.largest_difference:.2g}"
         + ("" if export.format == "safetensors" else f"; temperature {export.temperature:.3f}")
     )
+    if export.split == "val":
+        learnt = ", which the run was trained on" if run.recipe.fit_on == "all" else ""
+        print(
+            f"  scored on val{learnt}: the run has no score on test, and an export never opens it"
+        )
 
 
 def export(
@@ -113,6 +119,6 @@ def export(
             )
         )
         if not as_json:
-            show_export(exports[-1])
+            show_export(exports[-1], opened)
     if as_json:
         print_json([export.to_json() for export in exports])

@@ -28,6 +28,7 @@ from fmnist.errors import FmnistError, UsageError, printable
 from fmnist.recipes.recipe import current_name
 from fmnist.recipes.shipped import changes_of
 from fmnist.recipes.text import plain, short
+from fmnist.runs.ledger import not_counted
 
 if TYPE_CHECKING:
     from fmnist.runs.run import Run
@@ -52,13 +53,19 @@ def run_row(run: "Run") -> dict[str, Any]:
         "created": env.get("created"),
         "parameters": env["parameters"],
         "val": run.scores.get("val"),
-        "test": run.scores.get("test"),
+        "test": test_score(run),
         "finished": run.finished,
         "state": state_of(run),
         "seconds": metrics[-1]["seconds"] if metrics else 0.0,
         "device": env["device"],
         "times_opened": run.times_opened(),
     }
+
+
+def test_score(run: "Run") -> dict[str, Any] | None:
+    """The recorded score on test, with the present count of how often test was opened."""
+    score = run.scores.get("test")
+    return score and score | {"times_opened": run.times_opened()}
 
 
 def state_of(run: "Run") -> str:
@@ -178,6 +185,8 @@ def show_run(run: "Run") -> None:
             left=0,
         )
     print(f"val {headline(row['val'])}; test {headline(row['test'])}")
+    if others := not_counted(run.scorings()):
+        print(f"test opened {row['times_opened']}×; {others}")
     best = row["test"] or row["val"]
     if best:
         print(f"\n{best['split']}:")
@@ -276,8 +285,9 @@ def show(run: RunFolder, as_json: Json = False) -> None:
             "recipe": opened.recipe_json,
             "env": opened.env,
             "metrics": opened.metrics(),
-            "scores": opened.scores,
+            "scores": {**opened.scores} | ({"test": test} if (test := test_score(opened)) else {}),
             "times_opened": opened.times_opened(),
+            "scorings_of_test": opened.scorings(),
         }
     )
 

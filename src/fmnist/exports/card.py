@@ -119,7 +119,12 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
         "images.",
         "The probabilities assume that classes are as common as in the scored images.",
     ]
-    if recipe.fit_on == "all":
+    if recipe.fit_on == "all" and score.split == "val":
+        limits.append(
+            "It was trained on the images that it was scored on, so its score is too high. Its "
+            "run has no score on test."
+        )
+    elif recipe.fit_on == "all":
         limits.append(
             "It was trained on all training images, so only test images were left to score."
         )

@@ -12,6 +12,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import VIEWS, plain
 from fmnist.runs.commands import command
+from fmnist.runs.ledger import not_counted
 from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import Subject, compare, correction, sentence
@@ -59,6 +60,7 @@ def describe_run(subject: Subject, split: str, compact: bool = False) -> dict[st
         "path": str(run.path),
         "score": score,
         "views": VIEWS[recipe.views],
+        "not_counted": not_counted(run.scorings()),
         "cost": subject.describe(),
         "peak_memory": _peak_memory(run),
         "epochs": _epochs(run),

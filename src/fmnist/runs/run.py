@@ -25,7 +25,7 @@ from fmnist.runs import folders
 from fmnist.runs.arrays import read_logits, read_weights, write_logits
 from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.commands import command, resume_command, typed
-from fmnist.runs.ledger import Ledger
+from fmnist.runs.ledger import KINDS, SCORE, Ledger
 from fmnist.runs.origin import origin_of, require_origin
 from fmnist.runs.schemas import read_env, read_metrics, read_scores
 
@@ -290,26 +290,29 @@ class Run:
 
     # the ledger
 
-    def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
-        """Record that the test split was scored; returns how often, for these weights."""
+    def enter_in_ledger(self, values: Mapping[str, Any], kind: str = SCORE) -> int:
+        """Record a scoring of test by its kind; returns `times_opened`."""
         self.require_in_place()
-        before = self.times_opened()
+        before = self.times_opened() + (kind == SCORE)
         entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
-        self.ledger.enter(entry | dict(values))
-        return max(before + 1, self.times_opened())
+        self.ledger.enter({"kind": kind} | entry | dict(values))
+        return max(before, self.times_opened())
 
     def times_opened(self) -> int:
-        """How often the test split was scored for these weights.
+        """How often test was scored for these weights so that something could be decided on it.
 
-        The ledger's lines of these weights under any run name, but at least the number in
-        `score.json`, since the folder may have come from beside another ledger.
+        The ledger's scores, but at least the number in `score.json`, since the folder may have
+        come from beside another ledger. See `scorings` for what else scored test.
         """
-        lines = self.ledger.lines()
-        if not lines and "test" not in self.scores:
-            return 0
-        weights = sha256(self.weights_path) if self.finished else None
-        noted = sum(1 for line in lines if line.get("weights") == weights)
-        return max(noted, self.scores.get("test", {}).get("times_opened") or 0)
+        recorded: int = self.scores.get("test", {}).get("times_opened") or 0
+        return max(self.scorings()[SCORE], recorded)
+
+    def scorings(self) -> dict[str, int]:
+        """The ledger's lines about these weights by kind: score, verification, export."""
+        if not self.finished or not self.ledger.path.exists():
+            return dict.fromkeys(KINDS, 0)
+        weights = sha256(self.weights_path)
+        return self.ledger.counts(self.name, weights, "test" in self.scores)
 
 
 def _refusal(folder: Path) -> str:
