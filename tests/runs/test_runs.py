@@ -579,6 +579,8 @@ def test_the_ledger_counts_by_weights(run, tmp_path):
 def test_the_ledger_counts_what_was_decided_on(run):
     """Verifications and files of the same weights stand apart, also in lines without a kind."""
     run.save_weights({"kernel": np.zeros(3, "float32")}, {})
+    run.ledger.path.touch()
+    assert run.ledger.lines() == []
     weights = files.sha256(run.weights_path)
     old = {"run": "first", "weights": weights, "form": "keras", "views": "one"}
     for line in (old, old, old | {"form": "onnx, float16"}, old | {"run": ".out.12.tmp"}):

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,8 @@ class Ledger:
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines, oldest first, each with its `kind`; none where no test split was scored."""
-        lines = read_lines(self.path)
-        following = [*lines[1:], {}]
-        return [
-            {"kind": _kind(line, after)} | line
-            for line, after in zip(lines, following, strict=True)
-        ]
+        following = pairwise([*read_lines(self.path), {}])
+        return [{"kind": _kind(line, after)} | line for line, after in following]
 
     def names(self, run: str, weights: str | None) -> bool:
         """Whether a line is of this run, by its name, or of these weights, by their SHA-256."""
