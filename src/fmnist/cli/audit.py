@@ -29,7 +29,7 @@ def show_audit(audit: dict[str, Any]) -> None:
         ["image", "given → suggested", "given %", "suggested %"],
         [
             [
-                f"{row['image']:,}",
+                str(row["image"]),
                 f"{row['given']} → {row['suggested']}",
                 f"{100 * row['self_confidence']:.1f}",
                 f"{100 * row['suggested_probability']:.1f}",
