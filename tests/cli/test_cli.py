@@ -850,8 +850,24 @@ def test_runs_delete_asks_and_keeps_evidence(trained, tmp_path, monkeypatch):
     assert two.exists()
     assert call("runs", "delete", "one", "runs/one", "--yes").out == "deleted runs/one\n"
     assert call("runs", "delete", "two", "--yes", "--json").json == {"deleted": ["runs/two"]}
+    ledger = Run(scored).ledger.path
+    lines = ledger.read_bytes()
+    for named in (recorded, itself):
+        message = refused(call("runs", "delete", "scored", named, "--yes", "--force"), 5)
+        assert "results.jsonl" in message
+    assert call("runs", "delete", "scored", "--yes", "--force").out == "deleted runs/scored\n"
+    assert ledger.read_bytes() == lines
     left = {p.name for p in (tmp_path / "runs").iterdir()}
-    assert left == {"scored", "rec", "link", "ledger.jsonl"}
+    assert left == {"rec", "link", "ledger.jsonl"}
+
+
+def test_an_unfinished_runs_message_names_what_finishes_it(trained, tmp_path):
+    path = tmp_path / "run"
+    subprocess.run(["cp", "-r", trained[0], path], check=True)
+    for name in ("weights.safetensors", "val_logits.npz", "score.json"):
+        (path / name).unlink()
+    for words in (["compare", path, trained[0]], ["report", path], ["evaluate", path]):
+        assert f"train --resume {path}" in refused(call(*words), 5), words
 
 
 def test_one_damaged_run_hides_no_other(trained, tmp_path):

@@ -199,18 +199,22 @@ def delete(
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete without asking for confirmation.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Delete runs that were scored on test too; the ledger stays."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Delete runs, after asking.
 
-    It refuses to delete a run that the ledger or a record names.
+    It refuses to delete a run that a record names, and without --force one that the ledger names.
     """
     from fmnist.runs import deletion
     from fmnist.runs.run import find_run
 
     opened = list({run.path.resolve(): run for run in map(find_run, runs)}.values())
     for run in opened:  # before any is deleted
-        deletion.require_deletable(run)
+        deletion.require_deletable(run, force)
     names = ", ".join(str(run.path) for run in opened)
     if not yes:
         if as_json or not sys.stdin.isatty():
@@ -220,7 +224,7 @@ def delete(
         if not typer.confirm(f"delete {names}?", err=True):
             raise UsageError("runs delete: the answer was no; nothing was deleted")
     for run in opened:
-        deletion.delete(run)
+        deletion.delete(run, force)
         if not as_json:
             print(f"deleted {printable(str(run.path))}")
     if as_json:

@@ -257,6 +257,7 @@ class Run:
         """The logits (n, classes) and labels (n,) that `save_logits` wrote. Raises RunError."""
         path = self._logits_path(split)
         if not path.exists():
+            self.require_weights()
             how = command("evaluate", self.path, "--split", split)
             raise RunError(f"{self.path}: was not scored on {split}; {how} does it")
         return read_logits(path, len(self.env["classes"]))
