@@ -20,12 +20,14 @@ from scipy.special import log_softmax, logsumexp, softmax
 
 import fmnist
 from fmnist import files
+from fmnist.cli.export import show_export
 from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import export as exports
 from fmnist.exports import onnx_graph, outcome, portable
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
+from fmnist.recipes.text import VIEWS
 from fmnist.runs.run import Run
 from fmnist.scoring.calibration import COLDEST, HOTTEST, fit_temperature
 from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
@@ -177,7 +179,7 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("name", ["run", "plain", "wide"])
-def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request):
+def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request, capsys):
     run = request.getfixturevalue(name)
     made = exports.export(run, "onnx", data, storage=storage, out=tmp_path / "out")
     path, images = tmp_path / "out" / "model.onnx", data.val.images
@@ -193,6 +195,14 @@ def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, req
     )
     right = (logits.argmax(axis=1) == data.val.labels).sum()
     assert (made.split, made.n, made.accuracy) == ("val", 40, right / 40)
+    assert (made.views, run.recipe.views) == ("one", "flip" if name != "wide" else "shift")
+    said = f"{run.scores['val']['accuracy']:.2%} on these images by the {VIEWS[run.recipe.views]}"
+    limits = files.read_json(tmp_path / "out" / "card.json")["limits"]
+    assert any("It answers by one view. " in limit and said in limit for limit in limits)
+    show_export(made, run)
+    printed = capsys.readouterr().out
+    assert f"val {made.accuracy:.2%}, one view (n=40" in printed
+    assert f"the run scores {run.scores['val']['accuracy']:.2%} by the mean over" in printed
     assert made.before == (before.argmax(axis=1) == data.val.labels).mean()
     assert answers(path, images[:1])[0].shape == (1, 5)
     about = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["fmnist"])
