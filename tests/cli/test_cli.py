@@ -653,7 +653,10 @@ def test_report_writes_a_page_and_opens_no_test(trained, tmp_path, monkeypatch):
     made = call("report", path, path, "--out", "pages/two.html", "--json").json
     assert Path(made["report"]).is_file()
     assert [each["run"] for each in made["runs"]] == ["first", "first"]
-    again = call("report", f"twins={path},{path}", path, "--json").json
+    odd = tmp_path / "lr=0.1,a"
+    subprocess.run(["cp", "-r", path, odd], check=True)
+    assert call("compare", odd, path, "--json").json["subjects"][0]["name"] == odd.name
+    again = call("report", f"twins={path},{path}", odd, "--json").json
     assert Path(again["report"]) == Path("reports") / "twins-and-1-more.html"
     for images in ("1,x", "-1", "1,", "99999"):
         assert "--images" in refused(call("report", path, f"--images={images}"), 2)

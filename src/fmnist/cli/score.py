@@ -1,5 +1,6 @@
 """`fmnist evaluate`, `verify`, `compare` and `report`: the commands that judge runs."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -189,9 +190,14 @@ def verify(runs: RunFolders, data: Folder = None, as_json: Json = False) -> None
 
 
 def parse_group(text: str) -> tuple[str, list["Run"]]:
-    """The name, which may be empty, and the runs of `RUN`, `RUN,RUN` or `NAME=RUN,RUN`."""
+    """The name, which may be empty, and the runs of `RUN`, `RUN,RUN` or `NAME=RUN,RUN`.
+
+    A folder whose own name has a comma or `=` in it is a run.
+    """
     from fmnist.runs.run import find_run
 
+    if os.path.lexists(text) or os.path.lexists(Path("runs") / text):
+        return "", [find_run(text)]
     name, _, members = text.rpartition("=")
     return name, [find_run(member) for member in members.split(",")]
 
