@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fmnist.files import append_line, read_lines
+from fmnist.files import append_line, read_lines, sha256
 
 # What test was scored for: a score that something may be decided on, the check of one, and a
 # converted file of the same weights. The first alone is what "test opened" counts.
@@ -36,13 +36,15 @@ class Ledger:
             for line in self.lines()
         )
 
-    def counts(self, run: str, weights: str, scored: bool) -> dict[str, int]:
-        """How many lines of each kind these weights have, under any run's name.
+    def counts(self, run: str, weights: Path, scored: bool) -> dict[str, int]:
+        """How many lines of each kind the weights in a file have, under any run's name.
 
         Scores of other runs count only where this `run` was scored too, which its folder
         (`scored`) or a line says: equal weights alone decided nothing about it.
         """
-        lines = [line for line in self.lines() if line.get("weights") == weights]
+        lines = self.lines() if weights.exists() else []
+        digest = sha256(weights) if lines else ""
+        lines = [line for line in lines if line.get("weights") == digest]
         found = Counter(str(line["kind"]) for line in lines)
         own = scored or any(line.get("run") == run and line["kind"] == SCORE for line in lines)
         return {kind: found[kind] if own or kind != SCORE else 0 for kind in KINDS}

@@ -25,7 +25,7 @@ from fmnist.runs import folders
 from fmnist.runs.arrays import read_logits, read_weights, write_logits
 from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.commands import command, resume_command, typed
-from fmnist.runs.ledger import KINDS, SCORE, Ledger
+from fmnist.runs.ledger import SCORE, Ledger
 from fmnist.runs.origin import origin_of, require_origin
 from fmnist.runs.schemas import read_env, read_metrics, read_scores
 
@@ -295,25 +295,21 @@ class Run:
         """Record a scoring of test by its kind; returns `times_opened`."""
         self.require_in_place()
         before = self.times_opened() + (kind == SCORE)
-        entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
-        self.ledger.enter({"kind": kind} | entry | dict(values))
+        about = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
+        self.ledger.enter({"kind": kind} | about | dict(values))
         return max(before, self.times_opened())
 
     def times_opened(self) -> int:
         """How often test was scored for these weights so that something could be decided on it.
 
-        The ledger's scores, but at least the number in `score.json`, since the folder may have
-        come from beside another ledger. See `scorings` for what else scored test.
+        At least the number in `score.json`, as the folder may have come from beside another ledger.
         """
         recorded: int = self.scores.get("test", {}).get("times_opened") or 0
         return max(self.scorings()[SCORE], recorded)
 
     def scorings(self) -> dict[str, int]:
         """The ledger's lines about these weights by kind: score, verification, export."""
-        if not self.finished or not self.ledger.path.exists():
-            return dict.fromkeys(KINDS, 0)
-        weights = sha256(self.weights_path)
-        return self.ledger.counts(self.name, weights, "test" in self.scores)
+        return self.ledger.counts(self.name, self.weights_path, "test" in self.scores)
 
 
 def _refusal(folder: Path) -> str:
