@@ -20,15 +20,17 @@ from scipy.special import log_softmax, logsumexp, softmax
 
 import fmnist
 from fmnist import files
+from fmnist.cli.export import show_export
 from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import export as exports
 from fmnist.exports import onnx_graph, outcome, portable
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
+from fmnist.recipes.text import VIEWS
 from fmnist.runs.run import Run
 from fmnist.scoring.calibration import COLDEST, HOTTEST, fit_temperature
-from fmnist.scoring.evaluate import compile_forward, load_model
+from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
 from fmnist.scoring.figures import score_logits
 from fmnist.scoring.views import predict_logits
 from fmnist.training.ensemble import create
@@ -177,7 +179,7 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("name", ["run", "plain", "wide"])
-def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request):
+def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request, capsys):
     run = request.getfixturevalue(name)
     made = exports.export(run, "onnx", data, storage=storage, out=tmp_path / "out")
     path, images = tmp_path / "out" / "model.onnx", data.val.images
@@ -193,6 +195,14 @@ def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, req
     )
     right = (logits.argmax(axis=1) == data.val.labels).sum()
     assert (made.split, made.n, made.accuracy) == ("val", 40, right / 40)
+    assert (made.views, run.recipe.views) == ("one", "flip" if name != "wide" else "shift")
+    said = f"{run.scores['val']['accuracy']:.2%} on these images by the {VIEWS[run.recipe.views]}"
+    limits = files.read_json(tmp_path / "out" / "card.json")["limits"]
+    assert any("It answers by one view. " in limit and said in limit for limit in limits)
+    show_export(made, run)
+    printed = capsys.readouterr().out
+    assert f"val {made.accuracy:.2%}, one view (n=40" in printed
+    assert f"the run scores {run.scores['val']['accuracy']:.2%} by the mean over" in printed
     assert made.before == (before.argmax(axis=1) == data.val.labels).mean()
     assert answers(path, images[:1])[0].shape == (1, 5)
     about = json.loads({p.key: p.value for p in onnx.load(path).metadata_props}["fmnist"])
@@ -287,7 +297,9 @@ def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
 @pytest.fixture(scope="module")
 def on_all(data, tmp_path_factory):
     chosen = recipe("quick", **SMALL, **{"model.shortcuts": "4"}, fit_on="all", seed=1)
-    return trained(chosen, data, tmp_path_factory.mktemp("runs") / "all")
+    run = trained(chosen, data, tmp_path_factory.mktemp("runs") / "all")
+    evaluate(run, data.test)
+    return run
 
 
 def test_a_run_on_all_images_takes_a_siblings_temperature(run, on_all, data, tmp_path):
@@ -305,9 +317,36 @@ def test_a_run_on_all_images_takes_a_siblings_temperature(run, on_all, data, tmp
     centred = logits.astype(float) - logits.mean(axis=1, keepdims=True)
     unlike = logsumexp(centred, axis=1) < card["outlier"]["threshold"]
     assert card["outlier"]["test_false_alarm"] == pytest.approx(unlike.mean(), abs=0.02)
-    noted = [line["form"] for line in files.read_lines(on_all.ledger.path)]
-    assert noted == ["keras", "onnx, float16"] * 2
-    assert card["scores"]["test"]["times_opened"] == 4
+
+
+def test_an_export_opens_no_test_that_its_run_was_not_scored_on(on_all, data, tmp_path):
+    """It is scored on val, and the card says where the run has learnt those images."""
+    path = tmp_path / "runs" / "new"
+    path.parent.mkdir()
+    subprocess.run(["cp", "-r", on_all.path, path], check=True)
+    (path / "score.json").unlink()
+    (path / "test_logits.npz").unlink()
+    run = Run(path)
+    made = exports.export(run, "onnx", data, out=tmp_path / "val")
+    assert (made.split, run.ledger.path.exists()) == ("val", False)
+    assert "trained on the images that it was scored on" in (tmp_path / "val/card.html").read_text()
+    with pytest.raises(RunError, match="was not scored on test; fmnist evaluate"):
+        exports.export(run, data=data, out=tmp_path / "shared")
+    assert run.times_opened() == 0
+    evaluate(run, data.test)
+    exports.export(run, "onnx", data, out=tmp_path / "test")
+    exports.export(run, data=data, out=tmp_path / "shared")
+    lines = files.read_lines(run.ledger.path)
+    assert [(line["kind"], line["run"]) for line in lines] == [
+        ("score", "new"),
+        ("export", "new"),
+        ("export", "new"),
+    ]
+    assert {line["weights"] for line in lines} == {files.sha256(run.weights_path)}
+    card = files.read_json(tmp_path / "test" / "card.json")
+    counts = card["scores"]["test"]["times_opened"], Run(tmp_path / "shared").times_opened()
+    assert (run.times_opened(), *counts) == (1, 1, 1)
+    assert not (tmp_path / "ledger.jsonl").exists()
 
 
 def test_a_temperature_of_another_kind_is_refused(run, plain, on_all, data, tmp_path):

@@ -15,23 +15,32 @@ from fmnist.cli.options import (
     print_json,
 )
 from fmnist.errors import UsageError
+from fmnist.recipes.text import VIEWS
 
 if TYPE_CHECKING:
     from fmnist.exports.outcome import Export
+    from fmnist.runs.run import Run
 
 
-def show_export(export: "Export") -> None:
+def show_export(export: "Export", run: "Run") -> None:
     """Where the file is, how large, and what it scores beside the run itself."""
     low, high = export.interval
     parts = f" in {len(export.parts)} parts" if len(export.parts) > 1 else ""
     print(
         f"{export.folder}: {export.format}, {export.storage}, {export.size / 1e6:,.2f} MB{parts}; "
-        f"{export.split} {export.accuracy:.2%} "
+        f"{export.split} {export.accuracy:.2%}, {VIEWS[export.views]} "
         f"(n={export.n:,}, 95% CI {100 * low:.2f}–{100 * high:.2f}), "
         f"the run itself {export.before:.2%}; answers changed: {export.changed:,}, "
         f"logits differ by up to {export.largest_difference:.2g}"
         + ("" if export.format == "safetensors" else f"; temperature {export.temperature:.3f}")
     )
+    if export.views != run.recipe.views and (evaluated := run.scores.get(export.split)):
+        print(f"  the run scores {evaluated['accuracy']:.2%} by the {VIEWS[run.recipe.views]}")
+    if export.split == "val":
+        learnt = ", which the run was trained on" if run.recipe.fit_on == "all" else ""
+        print(
+            f"  scored on val{learnt}: the run has no score on test, and an export never opens it"
+        )
 
 
 def export(
@@ -113,6 +122,6 @@ def export(
             )
         )
         if not as_json:
-            show_export(exports[-1])
+            show_export(exports[-1], opened)
     if as_json:
         print_json([export.to_json() for export in exports])

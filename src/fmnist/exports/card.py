@@ -119,13 +119,26 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
         "images.",
         "The probabilities assume that classes are as common as in the scored images.",
     ]
-    if recipe.fit_on == "all":
+    if recipe.fit_on == "all" and score.split == "val":
+        limits.append(
+            "It was trained on the images that it was scored on, so its score is too high. Its "
+            "run has no score on test."
+        )
+    elif recipe.fit_on == "all":
         limits.append(
             "It was trained on all training images, so only test images were left to score."
         )
     elif score.split == "val":
         limits.append(
             "It was chosen by the images that it was scored on, so its score is a little high."
+        )
+    evaluated = run.scores.get(score.split)
+    if evaluated and score.views != recipe.views:
+        more = evaluated["accuracy"] > score.accuracy
+        why = ", more, since errors that differ from view to view average out" if more else ""
+        limits.append(
+            f"It answers by {VIEWS[score.views]}. The run that it was made from scored "
+            f"{evaluated['accuracy']:.2%} on these images by the {VIEWS[recipe.views]}{why}."
         )
     if fashion:
         limits.append("An estimated 1.3 to 1.8 % of the training labels are wrong (fmnist audit).")

@@ -14,6 +14,7 @@ from fmnist.exports.outcome import Export, compare_with_run
 from fmnist.inference.classifier import SCORE, energy
 from fmnist.recipes.networks.ensemble import Ensemble
 from fmnist.recipes.recipe import Recipe
+from fmnist.runs.ledger import EXPORT
 from fmnist.runs.run import SCHEMA, Run, find_run
 from fmnist.scoring import evaluate as evaluation
 from fmnist.scoring.calibration import UNLIKE, fit_temperature
@@ -35,7 +36,7 @@ def convert(
     recipe = run.recipe
     run.require_data(data.hash, data.name)
     apart = recipe.fit_on == "train"
-    split = "test" if "test" in run.scores or not apart else "val"
+    split = "test" if "test" in run.scores else "val"  # an export is no reason to open test
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
     path = folder / FILES[form]
@@ -64,22 +65,8 @@ def convert(
     logits = logits_of(forward, shown.images)
     if not np.isfinite(logits).all():
         raise FmnistError(f"{storage}: expected finite logits, found others; nothing was exported")
-    times = None
-    if split == "test":
-        for what, each in (("keras", before), (f"{form}, {storage}", logits)):
-            times = run.enter_in_ledger(
-                {
-                    "split": split,
-                    "form": what,
-                    "views": "one",
-                    "data": data.hash,
-                    "n": len(each),
-                    "correct": int((each.argmax(axis=1) == shown.labels).sum()),
-                }
-            )
-    score = score_logits(
-        logits / temperature, shown.labels, tuple(about["classes"]), split, times_opened=times
-    )
+    score = score_logits(logits / temperature, shown.labels, tuple(about["classes"]), split)
+    score = evaluation.note(run, score, EXPORT, f"{form}, {storage}")
     made = compare_with_run(
         before,
         logits,

@@ -24,6 +24,7 @@ from fmnist.exports.convert import convert
 from fmnist.exports.formats import FILES
 from fmnist.exports.outcome import Export, compare_with_run
 from fmnist.exports.weight_parts import copy_run, cut, store
+from fmnist.runs.ledger import EXPORT
 from fmnist.runs.run import Run, find_run
 from fmnist.scoring import evaluate as evaluation
 
@@ -52,7 +53,7 @@ def export(
 
     Args:
         run: the run to export. It is scored again on test, or on val if it has no test score, with
-            one view (safetensors: the run's views). The ledger records a test score for run and
+            one view (safetensors: the run's views). The ledger records a test score as that of an
             export.
         format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; or safetensors.
         data: the data that the run was trained on; None loads it.
@@ -130,7 +131,8 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
     """A run folder with the weights as `storage`, scored as any run is."""
     model, about = evaluation.load_model(run)
     arrays = {variable.path: backend.view(variable) for variable in model.weights}
-    split = "test" if run.has_logits("test") else "val"
+    # One that learnt val has no score to share before it has one on test.
+    split = "test" if run.has_logits("test") or run.recipe.fit_on == "all" else "val"
     before, labels = run.load_logits(split)
     made = copy_run(run, folder)
     form = f"{str(about.get('form')).partition(',')[0]}, {storage}"
@@ -138,6 +140,7 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
     score, logits, scored = evaluation.score(made, data.test if split == "test" else data.val)
     if not np.array_equal(scored, labels):
         raise FmnistError(f"{run.path}: its logits are of other images than {split}")
+    score = evaluation.note(run, score, EXPORT, form)
     made.save_score(split, score.to_json())
     card.write(
         folder,

@@ -19,7 +19,7 @@ class Export:
     """An exported run: its folder, size and score.
 
     `size` is in bytes, of all `parts`, the names of its files. `accuracy` and `before`, the run's
-    own, are of the same `split`, `n` images and views; `changed` answers differ,
+    own, are of the same `split`, `n` images and `views`; `changed` answers differ,
     `largest_difference` is between logits. `temperature` divides the logits for
     calibrated probabilities.
     """
@@ -31,6 +31,7 @@ class Export:
     parts: list[str]
     split: str
     n: int
+    views: str
     accuracy: float
     interval: tuple[float, float]
     before: float
@@ -75,6 +76,7 @@ def compare_with_run(
         parts=parts,
         split=score.split,
         n=score.n,
+        views=score.views,
         accuracy=score.accuracy,
         interval=score.interval,
         before=was,
