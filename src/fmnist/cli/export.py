@@ -9,6 +9,7 @@ from fmnist.cli.options import (
     Folder,
     Json,
     RunFolder,
+    check_split,
     folder_of,
     load,
     open_finished,
@@ -77,6 +78,15 @@ def export(
             "same recipe, which kept a validation split.",
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="val|test",
+            help="Split to score the file on [default: test if the run was scored on it or has no "
+            "val, else val].",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite an earlier export in the folder.")
     ] = False,
@@ -88,6 +98,8 @@ def export(
     The written file is scored by the runtime that will use it, and the score is compared with the
     run's own. A model card is written beside it.
     """
+    if split:
+        check_split(split)
     storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
         raise UsageError("--out: names one folder; give only one --storage with it")
@@ -110,6 +122,7 @@ def export(
                 out=out,
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
+                split=split,
                 replace=replace,
             )
         )

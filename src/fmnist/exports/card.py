@@ -54,6 +54,7 @@ def write(
         "file": path.name,
         "sha256": files.sha256(path),
         "bytes": path.stat().st_size,
+        "weights": files.sha256(run.weights_path),
         "classes": env["classes"],
         "shape": env["shape"],
         "storage": storage,
@@ -119,7 +120,11 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
         "images.",
         "The probabilities assume that classes are as common as in the scored images.",
     ]
-    if recipe.fit_on == "all":
+    if recipe.fit_on == "all" and score.split == "val":
+        limits.append(
+            "It was trained on the images that it was scored on, so its score is far too high."
+        )
+    elif recipe.fit_on == "all":
         limits.append(
             "It was trained on all training images, so only test images were left to score."
         )

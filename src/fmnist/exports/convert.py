@@ -25,7 +25,13 @@ KNOWN = 5000  # training images that set the mark of outliers, where there is no
 
 
 def convert(
-    run: Run, data: Data, form: str, storage: str, folder: Path, calibrate: Run | str | None
+    run: Run,
+    data: Data,
+    form: str,
+    storage: str,
+    folder: Path,
+    calibrate: Run | str | None,
+    split: str | None,
 ) -> Export:
     """The file and its card in a new folder, scored in one view by the file's own runtime.
 
@@ -35,7 +41,7 @@ def convert(
     recipe = run.recipe
     run.require_data(data.hash, data.name)
     apart = recipe.fit_on == "train"
-    split = "test" if "test" in run.scores or not apart else "val"
+    split = split or ("test" if "test" in run.scores or not apart else "val")
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
     path = folder / FILES[form]

@@ -46,14 +46,14 @@ def export(
     out: Path | str | None = None,
     part_size: int | None = None,
     calibrate: Run | str | None = None,
+    split: str | None = None,
     replace: bool = False,
 ) -> Export:
     """Export a finished run with its card, and score the exported files.
 
     Args:
-        run: the run to export. It is scored again on test, or on val if it has no test score, with
-            one view (safetensors: the run's views). The ledger records a test score for run and
-            export.
+        run: the run to export. It is scored again with one view (safetensors: the run's views). The
+            ledger records a test score for run and export.
         format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; or safetensors.
         data: the data that the run was trained on; None loads it.
         storage: float16 (the default, except for keras), float32 (the only one for keras) or int8.
@@ -64,6 +64,8 @@ def export(
             sizes and SHA-256 stand in `weights.json`. The system's `cat` joins them.
         calibrate: for a run trained on all images, a run of the same recipe that kept val apart.
             Its val gives the temperature. Without it the temperature is 1.
+        split: val or test, the one to score; None: test where the run was scored on it or was
+            trained on val too, else val.
         replace: overwrite the files of an earlier export (never a run folder, never other files).
 
     Raises RunError for a run without weights, UsageError for files that exist, FmnistError if
@@ -77,6 +79,8 @@ def export(
     if chosen not in STORAGES[format]:
         known = ", ".join(s for s in get_args(Storage) if s in STORAGES[format])
         raise UsageError(f"storage: expected one of {known} for {format}, received {storage!r}")
+    if split not in (None, "val", "test"):
+        raise UsageError(f"split: expected val or test, received {split!r}")
     shares = format == "safetensors"
     if part_size is not None and not shares:
         raise UsageError("part size: only safetensors is cut into parts; leave it out")
@@ -101,10 +105,10 @@ def export(
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         if shares:
-            made = _share(run, data, chosen, hidden, part_size)
+            made = _share(run, data, chosen, hidden, part_size, split)
         else:
             _make(hidden, out)
-            made = convert(run, data, format, chosen, hidden, calibrate)
+            made = convert(run, data, format, chosen, hidden, calibrate, split)
         _place(hidden, out, merge=not shares)
     except OSError as error:  # of the formats' own writers; a reader's is a RunError
         raise FmnistError(f"{out}: could not be written ({error.strerror or error})") from error
@@ -125,11 +129,13 @@ def _require_place(out: Path, names: Sequence[str], replace: bool) -> None:
         card.require_own(out, names)
 
 
-def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | None) -> Export:
+def _share(
+    run: Run, data: Data, storage: str, folder: Path, part_size: int | None, split: str | None
+) -> Export:
     """A run folder with the weights as `storage`, scored as any run is."""
     model, about = evaluation.load_model(run)
     arrays = {variable.path: backend.view(variable) for variable in model.variables}
-    split = "test" if run.has_logits("test") else "val"
+    split = split or ("test" if run.has_logits("test") else "val")
     before, labels = run.load_logits(split)
     made = copy_run(run, folder)
     form = f"{str(about.get('form')).partition(',')[0]}, {storage}"

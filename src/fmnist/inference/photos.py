@@ -10,6 +10,8 @@ language gives the same pixels: see `prepare_pixels`.
 """
 
 import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +41,24 @@ THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
 
 class PhotoError(FmnistError):
     """A file that is not an image, is damaged, or is too large."""
+
+
+def prepare_photo(photo: str | os.PathLike[str] | bytes) -> Bytes:
+    """A photo of one garment in Fashion-MNIST's form: uint8, (28, 28), light on dark.
+
+    `photo` is the path of an image file, or its bytes. Raises PhotoError for what `decode` refuses
+    and for a file that cannot be read.
+    """
+    if isinstance(photo, bytes):
+        return prepare(decode(photo))
+    try:
+        with Path(photo).open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        return prepare(decode(content))
+    except OSError as error:
+        raise PhotoError(f"{photo}: cannot be read ({error.strerror or error})") from None
+    except PhotoError as error:
+        raise PhotoError(f"{photo}: {error}") from None
 
 
 def decode(content: bytes, largest: int = LARGEST_IMAGE) -> "Image.Image":
