@@ -80,9 +80,10 @@ def _operator(
     """Add a layer's operators; returns the name of what they give."""
     name: str = layer.name
     match type(layer).__name__:
-        case "Reshape":  # images (n, h, w) to (n, 1, h, w)
-            channel = graph.weight(f"{name}/axis", [1], np.int64)
-            return graph.node("Unsqueeze", [*inputs, channel], name)
+        case "Reshape":  # images (n, h, w) to (n, 1, h, w); of Unsqueeze OpenCV wants a known n
+            height, width, _ = layer.target_shape
+            sides = graph.weight(f"{name}/shape", [-1, 1, height, width], np.int64)
+            return graph.node("Reshape", [*inputs, sides], name)
         case "Rescaling":
             if name == "standard":
                 inputs = [graph.node("Cast", inputs, f"{name}/float", to=TensorProto.FLOAT)]
