@@ -165,7 +165,7 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
     model, about = load_model(run)
     graph = onnx_graph.convert(portable.build(model, run.recipe, about)).graph
     kinds = [node.op_type for node in graph.node]
-    assert not {"Transpose", "Unsqueeze", "Identity"} & {*kinds}  # OpenCV's Unsqueeze wants a known n
+    assert not {"Transpose", "Unsqueeze", "Identity"} & {*kinds}  # OpenCV's wants n known
     assert kinds.count("Reshape") == 1
     assert kinds.count("Conv") == convolutions
     assert kinds.count("BatchNormalization") == norms
