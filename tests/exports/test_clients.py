@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fmnist.engine import networks
-from fmnist.exports import litert, onnx_graph, portable
+from fmnist.exports import formats, litert, onnx_graph, portable
 from fmnist.inference.model_file import SHIPPED
 from fmnist.recipes.shipped import recipe
 
@@ -51,6 +51,8 @@ def models(tmp_path_factory):
                 (folder / "images.json").write_text(json.dumps(samples[:3].tolist()))
                 onnx_graph.save(made, folder / "model.onnx", storage, samples)
                 litert.save(made, folder / "model.tflite", storage, samples)
+                for form in ("onnx", "litert"):
+                    formats.describe(form, folder / formats.FILES[form], {"name": name} | about)
     folder = top / "shipped"
     folder.mkdir()
     (folder / "images.json").write_text((top / "plain-28-int8" / "images.json").read_text())

@@ -1,5 +1,6 @@
 """Exports as their own programs run them: the same answers as the run's, or no file at all."""
 
+import ast
 import json
 import os
 import re
@@ -176,6 +177,13 @@ def test_the_graph_has_an_operator_a_layer_and_turns_nothing_round(
 # the files
 
 
+def require_said(text, names, data, takes):
+    """What a file says of itself: what it takes, and the classes by number."""
+    for part in (takes, "0 to 255", "light on dark", "logits and probabilities, float32 (n, 5)"):
+        assert part in text
+    assert {int(number): name for number, name in names.items()} == dict(enumerate(data.classes))
+
+
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("name", ["run", "plain", "wide"])
 def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, request):
@@ -201,6 +209,12 @@ def test_an_onnx_file_answers_as_the_run_does(name, storage, data, tmp_path, req
     assert about["shape"] == [*SIDES, 1]
     assert about["temperature"] == made.temperature
     assert about["temperature"] == pytest.approx(fit_temperature(before, data.val.labels))
+    require_said(
+        onnx.load(path).doc_string,
+        ast.literal_eval({p.key: p.value for p in onnx.load(path).metadata_props}["names"]),
+        data,
+        "uint8 (n, 13, 12)",
+    )
     floats = {
         t.name for t in onnx.load(path).graph.initializer if t.data_type == 1 and len(t.dims) == 4
     }
@@ -229,6 +243,10 @@ def test_the_card_says_what_the_file_scores(run, data, tmp_path):
     assert card["parameters"] == run.env["parameters"]
     assert card["calibrated_on"] == "val (n=40)"
     assert card["latency"]["milliseconds"] > 0
+    assert (card["input"]["shape"], card["input"]["dtype"]) == (["n", *SIDES], "uint8")
+    assert card["outputs"]["probabilities"]["shape"] == ["n", 5]
+    assert card["names"] == {str(i): name for i, name in enumerate(data.classes)}
+    assert card["weights"] == files.sha256(run.weights_path)
     assert card["data"]["hash"] == data.hash
     assert Recipe.from_json(card["recipe"]) == run.recipe
     page = (tmp_path / "card.html").read_text(encoding="utf-8")
@@ -257,6 +275,10 @@ def test_a_litert_file_answers_as_the_run_does(run, storage, data, tmp_path):
     assert made.largest_difference <= {"float16": 0.05, "int8": 1.0}[storage]
     assert made.accuracy >= made.before - outcome.ALLOWED
     assert files.read_json(tmp_path / "card.json")["file"] == "model.tflite"
+    with zipfile.ZipFile(tmp_path / "model.tflite") as inside:
+        said = json.loads(inside.read("metadata.json"))
+        assert inside.read("labels.txt").decode().split() == list(data.classes)
+    require_said(said["description"], said["names"], data, "uint8 (n, 13, 12)")
 
 
 def test_a_keras_file_has_nothing_of_fmnist_in_it(run, data, tmp_path):
@@ -265,11 +287,23 @@ def test_a_keras_file_has_nothing_of_fmnist_in_it(run, data, tmp_path):
     assert made.largest_difference < 1e-3
     with zipfile.ZipFile(tmp_path / "model.keras") as parts:
         config = parts.read("config.json").decode()
+        said = json.loads(parts.read("metadata.json"))
     assert set(re.findall(r'"module": "(\w+)', config)) == {"keras"}
     assert "fmnist>" not in config
-    found = keras.models.load_model(tmp_path / "model.keras")(data.val.images[..., 0])
-    expected = logits_of(run, data.val.images)
-    np.testing.assert_allclose(np.asarray(found["logits"]), expected, atol=2e-4)
+    # An earlier Keras refuses a layer's option that it does not know.
+    assert not [key for key in ("input_axes", "quantization_config", '"ragged"') if key in config]
+    require_said(said["description"], said["names"], data, "float32 (n, 13, 12, 1)")
+    images, expected = data.val.images, logits_of(run, data.val.images)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for given in (images, images[..., 0], images.astype(np.float64)):
+        np.testing.assert_allclose(np.asarray(loaded(given)["logits"]), expected, atol=2e-4)
+    _, accuracy = loaded.evaluate(images, data.val.labels, verbose=0)
+    assert accuracy == pytest.approx((expected.argmax(axis=1) == data.val.labels).mean())
+    # Keras casts what it is given, and has no layer that raises; it must not look like an answer.
+    floats = images.astype(np.float32)
+    for wrong in (floats / 255, floats / 127.5 - 1, floats + 256):
+        answer = loaded.predict(wrong, verbose=0)["probabilities"]
+        assert np.isnan(answer).all()
 
 
 def test_an_ensemble_is_one_file(run, plain, data, tmp_path):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fmnist import files, system
 from fmnist.data.fashion_mnist import FASHION_MNIST
 from fmnist.errors import UsageError
+from fmnist.exports import wants
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS, plain
 from fmnist.report import plots
@@ -57,6 +58,8 @@ def write(
         "weights": files.sha256(run.weights_path),
         "classes": env["classes"],
         "shape": env["shape"],
+        **({} if form == "safetensors" else wants.signature(form, env)),
+        "names": wants.names(env),
         "storage": storage,
         "parameters": env["parameters"],
         "temperature": temperature,

@@ -8,8 +8,16 @@ from numpy.typing import NDArray
 
 from fmnist.data.splits import Data
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.exports import card, onnx_graph, portable
-from fmnist.exports.formats import FILES, load, logits_of, measure_latency, runtime_of, save
+from fmnist.exports import card, portable
+from fmnist.exports.formats import (
+    FILES,
+    describe,
+    load,
+    logits_of,
+    measure_latency,
+    runtime_of,
+    save,
+)
 from fmnist.exports.outcome import Export, compare_with_run
 from fmnist.inference.classifier import SCORE, energy
 from fmnist.recipes.networks.ensemble import Ensemble
@@ -45,26 +53,17 @@ def convert(
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
     path = folder / FILES[form]
-    network = portable.build(model, recipe, about, temperature)
+    network = portable.build(model, recipe, about, temperature, guarded=form == "keras")
     save(network, form, path, storage, _some(data.train.images, SAMPLES))
     known = data.val if apart else data.train
     forward = load(form, path)
     familiar = energy(logits_of(forward, _some(known.images, KNOWN)))
     threshold = float(np.quantile(familiar, UNLIKE))
     outlier = {"score": SCORE, "threshold": threshold}
-    if form == "onnx":
-        onnx_graph.describe(
-            path,
-            {
-                "schema": SCHEMA,
-                "name": recipe.name,
-                "classes": about["classes"],
-                "shape": about["shape"],
-                "temperature": temperature,
-                "outlier": outlier,
-            },
-        )
-        forward = load(form, path)
+    said = {key: about[key] for key in ("classes", "shape")} | {"outlier": outlier}
+    said |= {"schema": SCHEMA, "name": recipe.name, "temperature": temperature}
+    describe(form, path, said)
+    forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
     before = _own_logits(run, model, about, shown.images)
     logits = logits_of(forward, shown.images)

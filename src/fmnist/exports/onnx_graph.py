@@ -168,10 +168,11 @@ def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> No
     path.write_bytes(made.SerializeToString())
 
 
-def describe(path: Path, about: Mapping[str, Any]) -> None:
-    """Put `about` as JSON into a file's metadata, under `fmnist`."""
+def describe(path: Path, about: Mapping[str, Any], text: str, names: Mapping[int, str]) -> None:
+    """Put `about` as JSON into a file's metadata, under `fmnist`; `names` and the doc string."""
     made = onnx.load(path)
-    helper.set_model_props(made, {"fmnist": json.dumps(about)})
+    helper.set_model_props(made, {"fmnist": json.dumps(about), "names": str(dict(names))})
+    made.doc_string = made.graph.input[0].doc_string = text
     path.write_bytes(made.SerializeToString())
 
 
