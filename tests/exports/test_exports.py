@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 from disk import files_limited_to
 from idx import write_idx_set
+from safetensors.numpy import load_file
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 
@@ -306,6 +308,34 @@ def test_a_keras_file_has_nothing_of_fmnist_in_it(run, data, tmp_path):
         assert np.isnan(answer).all()
 
 
+def test_a_folder_for_the_hub(run, data, tmp_path):
+    out = tmp_path / "out"
+    made = exports.export(run, "huggingface", data, out=out)
+    made = exports.export(run, "huggingface", data, out=out, storage="float32", replace=True)
+    assert {path.name for path in out.iterdir()} == {
+        *("README.md", "config.json", "model.safetensors", "model.onnx", "card.json", "card.html")
+    }
+    assert made.parts == ["model.onnx", "model.safetensors"]
+    assert made.size == sum((out / part).stat().st_size for part in made.parts)
+    _, front, text = (out / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert (facts["license"], facts["pipeline_tag"]) == ("other", "image-classification")
+    (result,) = facts["model-index"][0]["results"]
+    assert result["dataset"] == {"name": data.name, "type": data.name, "split": "val"}
+    assert result["metrics"] == [{"type": "accuracy", "value": made.accuracy}]
+    assert f"{made.accuracy:.2%} of 40 val images" in text
+    assert "uint8 (n, 13, 12)" in text
+    arrays, config = load_file(out / "model.safetensors"), files.read_json(out / "config.json")
+    for name, array in run.load_weights().items():
+        np.testing.assert_array_equal(arrays[name], array)
+    assert config["id2label"] == {str(i): name for i, name in enumerate(data.classes)}
+    assert Recipe.from_json(config["recipe"]) == run.recipe
+    assert fmnist.Classifier.load(out).classes == data.classes
+    (out / "README.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"README\.md: expected a new name"):
+        exports.export(run, "huggingface", data, out=out, replace=True)
+
+
 def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
     both = create([run, plain], tmp_path / "both")
     made = exports.export(both, "onnx", data, storage="float32", out=tmp_path / "out")
@@ -412,7 +442,7 @@ def test_a_folder_that_cannot_be_is_refused_in_a_line(run, data, tmp_path):
 @pytest.mark.parametrize(
     ("form", "options", "expected"),
     [
-        ("onxx", {}, "expected one of safetensors, onnx, litert, keras"),
+        ("onxx", {}, "expected one of safetensors, onnx, litert, keras, huggingface"),
         ("keras", {"storage": "int8"}, "expected one of float32 for keras"),
         ("onnx", {"storage": "float8"}, "expected one of float32, float16, int8 for onnx"),
         ("onnx", {"part_size": 10**6}, "only safetensors is cut"),

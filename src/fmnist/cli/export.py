@@ -43,7 +43,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="File format: safetensors, onnx, litert (tflite) or keras.",
+            help="File format: safetensors, onnx, litert (tflite) or keras; or huggingface, a "
+            "folder for its Hub.",
         ),
     ] = "safetensors",
     storage: Annotated[

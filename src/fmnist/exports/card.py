@@ -94,14 +94,14 @@ def write(
     files.write_whole(folder / "card.html", lambda p: p.write_text(text, "utf-8", "replace"))
 
 
-def require_own(folder: Path, names: Sequence[str]) -> None:
+def require_own(folder: Path, names: Sequence[str], marks: Mapping[str, str] = MARKS) -> None:
     """Raise UsageError unless the files of these `names` in a folder are new, or an export's.
 
     A model has no mark of its own: the card beside it says that it is one.
     """
     for name in names:
         path = folder / name
-        files.require_own(path, MARKS.get(name, ""))
+        files.require_own(path, marks.get(name, ""))
         if path.exists() and not (folder / "card.json").exists():
             raise UsageError(f"{path}: expected an earlier export, found no card.json beside it")
 

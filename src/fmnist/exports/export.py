@@ -19,7 +19,7 @@ from fmnist.data.load import load_data
 from fmnist.data.splits import Data
 from fmnist.engine import backend
 from fmnist.errors import FmnistError, UsageError
-from fmnist.exports import card, litert
+from fmnist.exports import card, huggingface, litert
 from fmnist.exports.convert import convert
 from fmnist.exports.formats import FILES
 from fmnist.exports.outcome import Export, compare_with_run
@@ -27,13 +27,14 @@ from fmnist.exports.weight_parts import copy_run, cut, store
 from fmnist.runs.run import Run, find_run
 from fmnist.scoring import evaluate as evaluation
 
-Format = Literal["safetensors", "onnx", "litert", "keras"]
+Format = Literal["safetensors", "onnx", "litert", "keras", "huggingface"]
 Storage = Literal["float32", "float16", "int8"]
 STORAGES = {
     "safetensors": ("float16", "float32", "int8"),
     "onnx": ("float16", "float32", "int8"),
     "litert": ("float16", "float32", "int8"),
     "keras": ("float32",),
+    "huggingface": ("float16", "float32"),
 }
 
 
@@ -54,7 +55,8 @@ def export(
     Args:
         run: the run to export. It is scored again with one view (safetensors: the run's views). The
             ledger records a test score for run and export.
-        format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; or safetensors.
+        format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; safetensors; or
+            huggingface, a folder for the Hub: the ONNX file, safetensors, config.json, README.md.
         data: the data that the run was trained on; None loads it.
         storage: float16 (the default, except for keras), float32 (the only one for keras) or int8.
             float16 stores the kernels; loading turns them back to float32. int8 also computes the
@@ -97,7 +99,10 @@ def export(
     out = Path(out) if out is not None else Path("exports") / f"{run.name}-{format}-{chosen}"
     if shares and replace:
         raise UsageError("--replace: a run folder is never written over; leave it out")
-    _require_place(out, () if shares else (FILES[format], *card.FILES), replace)
+    hub = format == "huggingface"
+    form = "onnx" if hub else format
+    names = () if shares else (FILES[form], *card.FILES, *(huggingface.FILES if hub else ()))
+    _require_place(out, names, replace)
     run.require_weights()
     if data is None:
         data = load_data(run.env["data"].get("folder"))
@@ -108,7 +113,12 @@ def export(
             made = _share(run, data, chosen, hidden, part_size, split)
         else:
             _make(hidden, out)
-            made = convert(run, data, format, chosen, hidden, calibrate, split)
+            made = convert(run, data, form, chosen, hidden, calibrate, split)
+            if hub:
+                huggingface.write(hidden, run, chosen)
+                parts = [FILES[form], huggingface.WEIGHTS]
+                size = sum((hidden / part).stat().st_size for part in parts)
+                made = dataclasses.replace(made, format=format, size=size, parts=parts)
         _place(hidden, out, merge=not shares)
     except OSError as error:  # of the formats' own writers; a reader's is a RunError
         raise FmnistError(f"{out}: could not be written ({error.strerror or error})") from error
@@ -126,7 +136,7 @@ def _require_place(out: Path, names: Sequence[str], replace: bool) -> None:
             more = ", or --replace it" if names else ""
             raise UsageError(f"{path}: exists already; choose another folder by --out{more}")
     if replace:
-        card.require_own(out, names)
+        card.require_own(out, names, card.MARKS | huggingface.MARKS)
 
 
 def _share(
