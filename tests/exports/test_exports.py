@@ -394,9 +394,33 @@ def test_a_temperature_of_another_kind_is_refused(run, plain, on_all, data, tmp_
 def test_what_is_worse_than_the_bound_leaves_nothing(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(outcome, "ALLOWED", -1.0)
     for form in ("onnx", "keras"):
-        with pytest.raises(FmnistError, match="nothing was exported"):
+        with pytest.raises(FmnistError, match=r"nothing was exported; .* --allow-loss 0"):
             exports.export(run, form, data, out=tmp_path / "out")
     assert not [*tmp_path.iterdir()]
+    for loss in (-1, 101, float("nan")):
+        with pytest.raises(UsageError, match="expected 0 to 100 points"):
+            exports.export(run, "onnx", data, out=tmp_path / "out", allow_loss=loss)
+
+
+def test_a_loss_that_is_named_is_allowed_and_the_card_says_it(run, data, tmp_path):
+    """A feature that weighs the same, and much, for all classes: int8 has no steps for the rest."""
+    path = tmp_path / "coarse"
+    subprocess.run(["cp", "-r", run.path, path], check=True)
+    coarse = Run(path)
+    arrays, about = coarse.load_weights(), coarse.about_weights()
+    (name,) = [name for name, array in arrays.items() if array.ndim == 2]
+    arrays[name][0] += 1000
+    coarse.save_weights(arrays, about)
+    with pytest.raises(FmnistError, match=r"at most 0\.5 points less .* --allow-loss") as error:
+        exports.export(coarse, "safetensors", data, storage="int8", out=tmp_path / "out")
+    named = float(str(error.value).rpartition(" ")[2])
+    made = exports.export(
+        coarse, "safetensors", data, storage="int8", out=tmp_path / "out", allow_loss=named
+    )
+    assert named - 0.1 <= 100 * (made.before - made.accuracy) <= named
+    card = files.read_json(tmp_path / "out" / "card.json")
+    assert card["scores"]["val"]["accuracy_of_the_run"] == made.before
+    assert any("Its stored form costs" in limit for limit in card["limits"])
 
 
 @pytest.mark.parametrize("form", ["onnx", "keras"])

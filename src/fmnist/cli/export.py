@@ -88,6 +88,14 @@ def export(
             "val, else val].",
         ),
     ] = None,
+    allow_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--allow-loss",
+            metavar="POINTS",
+            help="Points of accuracy that the file may lose against the run [default: 0.5].",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite an earlier export in the folder.")
     ] = False,
@@ -124,6 +132,7 @@ def export(
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
                 split=split,
+                allow_loss=allow_loss,
                 replace=replace,
             )
         )

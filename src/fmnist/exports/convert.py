@@ -40,6 +40,7 @@ def convert(
     folder: Path,
     calibrate: Run | str | None,
     split: str | None,
+    allow_loss: float | None,
 ) -> Export:
     """The file and its card in a new folder, scored in one view by the file's own runtime.
 
@@ -96,6 +97,7 @@ def convert(
         size=path.stat().st_size,
         parts=[path.name],
         temperature=temperature,
+        allow_loss=allow_loss,
     )
     unlike = energy(logits) < threshold
     card.write(
@@ -108,6 +110,7 @@ def convert(
         form=form,
         storage=storage,
         runtime=runtime_of(form),
+        before=made.before,
         temperature=temperature,
         calibrated_on=calibrated_on,
         outlier=outlier

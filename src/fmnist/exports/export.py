@@ -48,6 +48,7 @@ def export(
     part_size: int | None = None,
     calibrate: Run | str | None = None,
     split: str | None = None,
+    allow_loss: float | None = None,
     replace: bool = False,
 ) -> Export:
     """Export a finished run with its card, and score the exported files.
@@ -68,10 +69,11 @@ def export(
             Its val gives the temperature. Without it the temperature is 1.
         split: val or test, the one to score; None: test where the run was scored on it or was
             trained on val too, else val.
+        allow_loss: points of accuracy that the file may lose, 0 to 100; None: 0.5.
         replace: overwrite the files of an earlier export (never a run folder, never other files).
 
     Raises RunError for a run without weights, UsageError for files that exist, FmnistError if
-    accuracy falls by more than 0.5 points, a weight does not fit float16 or nothing can be written.
+    accuracy falls by more than is allowed, a weight does not fit float16 or nothing can be written.
     No files are left then.
     """
     run = find_run(run)
@@ -83,6 +85,8 @@ def export(
         raise UsageError(f"storage: expected one of {known} for {format}, received {storage!r}")
     if split not in (None, "val", "test"):
         raise UsageError(f"split: expected val or test, received {split!r}")
+    if allow_loss is not None and not 0 <= allow_loss <= 100:
+        raise UsageError(f"allow loss: expected 0 to 100 points, received {allow_loss:g}")
     shares = format == "safetensors"
     if part_size is not None and not shares:
         raise UsageError("part size: only safetensors is cut into parts; leave it out")
@@ -110,10 +114,10 @@ def export(
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         if shares:
-            made = _share(run, data, chosen, hidden, part_size, split)
+            made = _share(run, data, chosen, hidden, part_size, split, allow_loss)
         else:
             _make(hidden, out)
-            made = convert(run, data, form, chosen, hidden, calibrate, split)
+            made = convert(run, data, form, chosen, hidden, calibrate, split, allow_loss)
             if hub:
                 huggingface.write(hidden, run, chosen)
                 parts = [FILES[form], huggingface.WEIGHTS]
@@ -140,7 +144,13 @@ def _require_place(out: Path, names: Sequence[str], replace: bool) -> None:
 
 
 def _share(
-    run: Run, data: Data, storage: str, folder: Path, part_size: int | None, split: str | None
+    run: Run,
+    data: Data,
+    storage: str,
+    folder: Path,
+    part_size: int | None,
+    split: str | None,
+    allow_loss: float | None,
 ) -> Export:
     """A run folder with the weights as `storage`, scored as any run is."""
     model, about = evaluation.load_model(run)
@@ -164,6 +174,7 @@ def _share(
         form="safetensors",
         storage=storage,
         runtime=f"Keras {backend.versions()['keras']} on {backend.name()}",
+        before=float((before.argmax(axis=1) == labels).mean()),
         calibrated_on="nothing: this file holds weights alone",
     )
     size = made.weights_path.stat().st_size
@@ -178,6 +189,7 @@ def _share(
         storage=storage,
         size=size,
         parts=parts,
+        allow_loss=allow_loss,
     )
 
 

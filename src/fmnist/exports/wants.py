@@ -6,6 +6,8 @@ from typing import Any
 
 def signature(form: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """The card's `input` and `outputs` of a file of this format, with the shape as it is there."""
+    if form == "safetensors":  # weights alone
+        return {"input": None, "outputs": None}
     height, width, _ = about["shape"]
     keras = form == "keras"
     return {

@@ -321,17 +321,14 @@ def _refusal(folder: Path) -> str:
 
 
 def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`; a run itself is returned as it is.
-
-    `latest` is the one under `runs/` that was begun last.
-    """
+    """The run that `run_path` finds; a run itself is returned as it is."""
     return name if isinstance(name, Run) else Run(run_path(name))
 
 
 def run_path(name: str | os.PathLike[str]) -> Path:
-    """The folder that `find_run` opens; there may be no run in it.
+    """The run folder at a path, or of that name under `runs/`, or a path where none is.
 
-    What is no run, in the working directory, does not hide a run under `runs/`.
+    `latest` is the one under `runs/` that was begun last. What is no run hides none of that name.
     """
     if not os.fspath(name):
         raise RunError("expected a run folder or the name of a run, received an empty name")
