@@ -49,19 +49,15 @@ def without_export(run, to):
 def test_a_run_is_exported_once_for_its_weights(run, small_set, capfd):
     Path("first").mkdir()  # is no run, and hides none
     images = load_data(small_set).val.images
-
-    def require_the_runs_own(classifier):
-        model, about = load_model(run)
-        own = compile_forward(model, about["mean"], about["deviation"])(images)
-        np.testing.assert_allclose(classifier.logits(images), own, atol=1e-4)
-
-    require_the_runs_own(Classifier.load("first"))
+    model, about = load_model(run)
+    own = compile_forward(model, about["mean"], about["deviation"])(images)
+    np.testing.assert_allclose(Classifier.load("first").logits(images), own, atol=1e-4)
     said = capfd.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert said.err.startswith("note: runs/first: is exported to runs/first/onnx/model.onnx")
     written = find_model("first").stat().st_mtime_ns
     for name in ("runs/first", "latest", run, run.path.absolute()):
-        require_the_runs_own(Classifier.load(name))
+        np.testing.assert_allclose(Classifier.load(name).logits(images), own, atol=1e-4)
     photos = small_set / "t10k-images-idx3-ubyte.gz"
     done = call("predict", "--model", "latest", photos, "--json")
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 60)
