@@ -22,6 +22,7 @@ _PUBLIC = {
     "export": "exports.export",
     "load_data": "data.load",
     "micro_batched": "training.update",
+    "prepare_photo": "inference.photos",
     "recipe": "recipes.shipped",
     "resume": "training.train",
     "train": "training.train",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fmnist.errors import FmnistError as FmnistError
     from fmnist.exports.export import export as export
     from fmnist.inference.classifier import Classifier as Classifier
+    from fmnist.inference.photos import prepare_photo as prepare_photo
     from fmnist.recipes.recipe import Recipe as Recipe
     from fmnist.recipes.shipped import recipe as recipe
     from fmnist.runs.run import Run as Run

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from fmnist import files
 from fmnist.errors import RunError
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs.ledger import not_counted
-from fmnist.runs.run import SCHEMA, Run, run_folders
+from fmnist.runs.run import SCHEMA, Run, find_run, run_folders
 
 RECIPE = Recipe(name="reference")
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
@@ -620,3 +621,17 @@ def test_a_pipe_or_link_in_a_files_place_is_refused(tmp_path):
             with pytest.raises(RunError, match="expected a file, found something else"):
                 use(path)
     assert not (tmp_path / "elsewhere").exists()
+
+
+# names
+
+
+def test_a_run_is_found_by_its_name_whatever_else_is_called_so(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for make in (Path.mkdir, Path.rmdir, Path.touch, Path.unlink):
+        for name in ("first", "latest"):
+            make(tmp_path / name)
+        for name in ("first", "latest", "runs/first", run):
+            assert find_run(name).name == "first"
+    Run.create("first", RECIPE, ENV)
+    assert find_run("first").path == Path("first")  # a run there comes first

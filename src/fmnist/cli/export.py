@@ -9,6 +9,7 @@ from fmnist.cli.options import (
     Folder,
     Json,
     RunFolder,
+    check_split,
     load_of,
     open_finished,
     parse_size,
@@ -50,7 +51,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="File format: safetensors, onnx, litert (tflite) or keras.",
+            help="File format: safetensors, onnx, litert (tflite) or keras; or huggingface, a "
+            "folder for its Hub.",
         ),
     ] = "safetensors",
     storage: Annotated[
@@ -85,6 +87,22 @@ def export(
             "same recipe, which kept a validation split.",
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="val|test",
+            help="Split to score the file on [default: test if the run was scored on it, else val].",
+        ),
+    ] = None,
+    allow_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--allow-loss",
+            metavar="POINTS",
+            help="Points of accuracy that the file may lose against the run [default: 0.5].",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite an earlier export in the folder.")
     ] = False,
@@ -96,6 +114,8 @@ def export(
     The written file is scored by the runtime that will use it, and the score is compared with the
     run's own. A model card is written beside it.
     """
+    if split:
+        check_split(split)
     storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
         raise UsageError("--out: names one folder; give only one --storage with it")
@@ -118,6 +138,8 @@ def export(
                 out=out,
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
+                split=split,
+                allow_loss=allow_loss,
                 replace=replace,
             )
         )

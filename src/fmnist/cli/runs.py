@@ -28,7 +28,7 @@ from fmnist.cli.paths import Command, Group
 from fmnist.cli.tables import short_score, table
 from fmnist.errors import FmnistError, UsageError, printable
 from fmnist.recipes.recipe import current_name
-from fmnist.recipes.text import short
+from fmnist.recipes.text import plain, short
 
 SORTED_BY = ("created", "name", "val", "test", "parameters", "seconds")
 

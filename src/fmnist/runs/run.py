@@ -321,18 +321,24 @@ def _refusal(folder: Path) -> str:
 
 
 def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`; a run itself is returned as it is.
+    """The run that `run_path` finds; a run itself is returned as it is."""
+    return name if isinstance(name, Run) else Run(run_path(name))
 
-    `latest` is the one under `runs/` that was begun last.
+
+def run_path(name: str | os.PathLike[str]) -> Path:
+    """The run folder at a path, or of that name under `runs/`, or a path where none is.
+
+    `latest` is the one under `runs/` that was begun last. What is no run hides none of that name.
     """
-    if isinstance(name, Run):
-        return name
-    if str(name) == "latest" and not Path(name).exists() and (there := run_folders()):
-        return max(map(Run, there), key=lambda run: str(run.env.get("created", "")))
     if not os.fspath(name):
         raise RunError("expected a run folder or the name of a run, received an empty name")
-    inside = Path("runs") / name
-    return Run(inside if not os.path.lexists(name) and files.is_folder(inside) else name)
+    path, inside = Path(name), Path("runs") / name
+    if folders.is_run(path):
+        return path
+    if str(name) == "latest" and (there := run_folders()):
+        return max(there, key=lambda folder: str(Run(folder).env.get("created", "")))
+    hidden = folders.is_run(inside) or (not os.path.lexists(path) and files.is_folder(inside))
+    return inside if hidden else path
 
 
 def run_folders(folder: str | os.PathLike[str] = "runs") -> list[Path]:
