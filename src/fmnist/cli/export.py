@@ -92,7 +92,8 @@ def export(
         typer.Option(
             "--split",
             metavar="val|test",
-            help="Split to score the file on [default: test if the run was scored on it, else val].",
+            help="Split to score the file on [default: test if the run was scored on it, "
+            "else val].",
         ),
     ] = None,
     allow_loss: Annotated[
