@@ -20,6 +20,11 @@ BENCHMARKS := start_up memory checkpoints steps evaluation time_to_accuracy pred
 KILLS ?= 50
 # What `make browser` drives.
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
+# What `make clients` loads exported files with, each in a folder of its own: OpenCV's minor versions, the oldest
+# onnxruntime that pyproject.toml allows, LiteRT without TensorFlow; from npm onnxruntime for Node and for the web.
+CLIENTS := opencv-python-headless==4.10.0.84 opencv-python-headless==4.11.0.86 opencv-python-headless==4.12.0.88 \
+           opencv-python-headless==4.13.0.92 opencv-python-headless==5.0.0.93 onnxruntime==1.21.0 ai-edge-litert==2.1.6
+NODE_CLIENTS := onnxruntime-node@1.30.0 onnxruntime-web@1.30.0
 # One room, file or test, or several: make test ONE=tests/training
 ONE ?=
 PYTEST_OPTIONS ?=
@@ -41,7 +46,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test coverage lint unit web page browser chaos verify processes trackers cluster bench docs lock clean venv install-train install-dev
+.PHONY: help train test coverage lint unit web page browser chaos verify processes trackers cluster clients bench docs lock clean venv install-train install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -115,6 +120,16 @@ trackers: install-dev ## trainings that real MLflow follows
 cluster: install-dev ## a sweep on a real Ray cluster of three nodes on this machine, one of which is killed
 	$(call install,cluster,Ray into .venv (another 0.2 GB on disk))
 	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m slow tests/search/test_cluster.py
+
+clients: install-dev ## exported files in OpenCV, onnxruntime (Python, Node, web) and LiteRT, fetched into build/clients
+	@command -v npm >/dev/null || { echo "make clients needs npm (Node.js 18 or newer)" >&2; exit 1; }
+	@for client in $(CLIENTS); do \
+	    [ ! -d "build/clients/$$client" ] || continue; echo "installing $$client ..."; \
+	    $(PIP) install --quiet --no-deps --only-binary :all: --target "build/clients/$$client" "$$client" || exit 1; \
+	done
+	@# Without scripts: one would fetch what computes on GPUs.
+	@npm install --silent --no-save --ignore-scripts --prefix build/clients/node $(NODE_CLIENTS)
+	@KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m clients tests/exports/test_clients.py $(PYTEST_OPTIONS)
 
 bench: install-dev ## the benchmarks, each prints a table: an hour and a half, for a quiet machine
 	@for name in $(BENCHMARKS); do \

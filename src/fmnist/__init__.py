@@ -29,6 +29,7 @@ _PUBLIC = {
     "load_data": "data.load",
     "micro_batched": "training.update",
     "occlusion_map": "reports.occlusion",
+    "prepare_photo": "inference.photos",
     "recipe": "recipes.shipped",
     "report": "reports.report",
     "resume": "training.train",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from fmnist.errors import FmnistError as FmnistError
     from fmnist.exports.export import export as export
     from fmnist.inference.classifier import Classifier as Classifier
+    from fmnist.inference.photos import prepare_photo as prepare_photo
     from fmnist.recipes.recipe import Recipe as Recipe
     from fmnist.recipes.shipped import recipe as recipe
     from fmnist.reports.occlusion import occlusion_map as occlusion_map

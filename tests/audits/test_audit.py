@@ -11,6 +11,9 @@ import pytest
 from idx import make_images, write_idx, write_idx_set
 
 from fmnist.audits.audit import SCHEMA, audit, fold_data, fold_numbers, resume
+from fmnist.audits.page import render
+from fmnist.audits.rows import STRIP, audit_labels
+from fmnist.cli.audit import show_audit
 from fmnist.data.load import load_data
 from fmnist.errors import RunError, UsageError
 from fmnist.recipes.recipe import Recipe
@@ -129,7 +132,8 @@ def test_the_page_is_whole_and_escapes_what_it_quotes(audited):
     assert "<b>blocks" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; → " in text or " → &lt;script" in text
     addresses = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert len(addresses) == audited[1]["labels"]["suspicious"] + 6
+    found = audited[1]["labels"]
+    assert len(addresses) == found["suspicious"] + len(found["most_suspicious"]) + 6
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
     stack = []
 
@@ -143,6 +147,31 @@ def test_the_page_is_whole_and_escapes_what_it_quotes(audited):
 
     Balanced().feed(text)
     assert not stack
+
+
+def test_page_and_terminal_begin_with_the_most_suspicious(audited, spoilt, capsys):
+    """Those of models that know little say that too."""
+    folder, found = audited
+    rows = lines(folder / "labels.jsonl")
+    assert found["labels"]["most_suspicious"] == rows[:STRIP]
+    ranks = [int(rank) for rank in re.findall(r"<figcaption>(\d+)\. #", page_text(folder))]
+    assert ranks[: len(rows[:STRIP])] == [row["rank"] for row in rows[:STRIP]]
+    show_audit(found)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[1].split()[0] == str(rows[0]["image"])
+    assert "poor judges" not in printed + page_text(folder)
+
+    known = spoilt.fitting("all")
+    chance = np.eye(CLASSES)[(known.labels + (np.arange(len(known)) % 4 > 0)) % CLASSES]
+    labels, rows = audit_labels(chance, known.labels, spoilt)
+    poor = found | {"labels": labels}
+    show_audit(poor)
+    for said in (capsys.readouterr().out, render(poor, rows, [], known, spoilt)):
+        assert "agree with only 25% of the labels" in " ".join(said.split())
+
+
+def page_text(folder):
+    return (folder / "index.html").read_text()
 
 
 def test_folds_part_all_images_evenly_by_class():

@@ -515,7 +515,9 @@ def test_a_run_verifies_to_the_image_and_stays_as_it_is(trained, tmp_path):
     assert result["checks"][1]["correct"] == score["correct"]
     assert any(line.startswith("model.filters") for line in result["differences"]["recipe"])
     assert contents(path) == before
-    assert Run(path).times_opened() == 2  # scoring test is scoring test
+    shown, (row,) = call("runs", "show", path), call("runs", "--in", path.parent, "--json").json
+    assert (row["times_opened"], Run(path).times_opened()) == (1, 1)
+    assert "test opened 1×; not counted: 1 verification\n" in shown.out
     done = call("verify", path)
     assert done.code == 0, done.err
     assert f"{path}: verified, val" in done.out
@@ -700,6 +702,11 @@ def test_report_writes_a_page_and_opens_no_test(trained, tmp_path, monkeypatch):
     assert Path(made["report"]).is_file()
     assert [each["run"] for each in made["runs"]] == ["first", "other"]
     assert "expected different runs" in refused(call("report", path, path), 2)
+    odd = tmp_path / "lr=0.1,a"
+    subprocess.run(["cp", "-r", path, odd], check=True)
+    assert call("compare", odd, path, "--json").json["subjects"][0]["name"] == odd.name
+    again = call("report", f"twins={path},{other}", odd, "--json").json
+    assert Path(again["report"]) == Path("reports") / "twins-and-1-more.html"
     for images in ("1,x", "-1", "1,", "99999"):
         assert "--images" in refused(call("report", path, f"--images={images}"), 2)
     refused(call("report", path, other, "--images", "1"), 2)
@@ -904,8 +911,24 @@ def test_runs_delete_asks_and_keeps_evidence(trained, tmp_path, monkeypatch):
     assert two.exists()
     assert call("runs", "delete", "one", "runs/one", "--yes").out == "deleted runs/one\n"
     assert call("runs", "delete", "two", "--yes", "--json").json == {"deleted": ["runs/two"]}
+    ledger = Run(scored).ledger.path
+    lines = ledger.read_bytes()
+    for named in (recorded, itself):
+        message = refused(call("runs", "delete", "scored", named, "--yes", "--force"), 5)
+        assert "results.jsonl" in message
+    assert call("runs", "delete", "scored", "--yes", "--force").out == "deleted runs/scored\n"
+    assert ledger.read_bytes() == lines
     left = {p.name for p in (tmp_path / "runs").iterdir()}
-    assert left == {"scored", "rec", "link", "ledger.jsonl"}
+    assert left == {"rec", "link", "ledger.jsonl"}
+
+
+def test_an_unfinished_runs_message_names_what_finishes_it(trained, tmp_path):
+    path = tmp_path / "run"
+    subprocess.run(["cp", "-r", trained[0], path], check=True)
+    for name in ("weights.safetensors", "val_logits.npz", "score.json"):
+        (path / name).unlink()
+    for words in (["compare", path, trained[0]], ["report", path], ["evaluate", path]):
+        assert f"train --resume {path}" in refused(call(*words), 5), words
 
 
 def test_one_damaged_run_hides_no_other(trained, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist.cli import about, runs, score, search, tables, train
+from fmnist.cli import about, one_run, runs, score, search, tables, train
 from fmnist.recipes.shipped import RECIPES, recipe
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import compare, open_subject
@@ -97,6 +97,26 @@ def test_runs(pair, printed):
     whole_numbers(lines, width, "100", "0.0001235")
     _, all_of_it = printed(runs.show_runs, rows, wide=True)
     assert all(value in all_of_it[2] for value in (NAME, *columns.values()))
+
+
+def test_runs_show(pair, printed, monkeypatch):
+    monkeypatch.chdir(pair[0].path.parent)
+    run = Run(pair[0].path.name)
+    run.append_metrics({"update": 1, "seconds": 1.0, "peak_memory": 1_230_000_000})
+    run.change_env(command=["/some/where/fmnist", "train", "reference", "--run", "a b"])
+    width, lines = printed(one_run.show_run, run)
+    text = " ".join(" ".join(lines).split())
+    for said in (
+        "2026-11-27T20:19:39+00:00",
+        f"commit {run.env['commit'][:7]}",
+        f"micro-batch {run.env['micro_batch']}, peak memory 1.23 GB",
+        "command: fmnist train reference --run 'a b'",
+        "recipe (* differs from reference's own): ",
+    ):
+        assert said in text
+    marked = {word[1:].partition("=")[0] for word in text.split() if word.startswith("*")}
+    assert marked - {""} == {"learning_rate", "epochs"}
+    whole_numbers(lines, width, "57,288,202", "0.000123456", "100.00%")
 
 
 def test_compare(pair, printed):

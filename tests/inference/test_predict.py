@@ -19,9 +19,10 @@ from PIL import Image
 from scipy.special import logsumexp, softmax
 
 import fmnist
-from fmnist.errors import RunError, UsageError
+from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.inference import trial
 from fmnist.inference.classifier import BATCH, Classifier, energy
+from fmnist.inference.photos import prepare
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2 * BATCH + 3, 28, 28), dtype=np.uint8)
 
@@ -90,6 +91,25 @@ def test_unlike_is_below_the_threshold(classifier, tmp_path):
 def test_a_folder_is_searched_for_its_model(path):
     assert Classifier.load(path.parent).name == "tiny"
     assert Classifier.load(str(path), threads=1).name == "tiny"
+
+
+def test_a_photo_is_prepared_and_answered(classifier, tmp_path):
+    photo = tmp_path / "photo.png"
+    image = Image.new("RGB", (60, 80), "white")
+    image.paste("navy", (20, 15, 40, 70))
+    image.save(photo)
+    prepared = fmnist.prepare_photo(photo)
+    assert np.array_equal(prepared, prepare(image))
+    for source in (photo, str(photo), photo.read_bytes()):
+        assert np.array_equal(classifier.predict_photo(source), classifier.predict(prepared)[0])
+    photo.write_text("no photo")
+    for bad, said in ((photo, "photo.png: expected an image"), (tmp_path / "none", "cannot be")):
+        with pytest.raises(FmnistError, match=said):
+            classifier.predict_photo(bad)
+    about = ABOUT | {"shape": [12, 10, 1]}
+    small = Classifier.open(write_model(tmp_path / "small.onnx", about, shape=(12, 10)))
+    with pytest.raises(UsageError, match=r"28 × 28 pixels.*found one of 10 × 12"):
+        small.predict_photo(photo)
 
 
 def without(key):

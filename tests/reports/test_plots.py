@@ -42,6 +42,7 @@ def texts(svg):
     "svg",
     [
         *plots.learning_curves(EPOCHS),
+        *plots.learning_curves(EPOCHS, apart=True),
         *plots.learning_curves(EPOCHS[:1]),
         *plots.learning_curves(
             [{k: EPOCHS[0][k] for k in ("epoch", "loss", "accuracy")} | {"seconds": 0.0}]
@@ -70,6 +71,19 @@ def test_seconds_stand_above_epochs():
     loss, accuracy = plots.learning_curves(EPOCHS)
     assert {"epochs", "1", "2", "3", "seconds of training", "10", "30"} <= set(texts(loss))
     assert any(text.endswith(" %") for text in texts(accuracy))
+
+
+def test_losses_apart_have_an_axis_with_a_name_each():
+    one, two = (plots.learning_curves(EPOCHS, apart)[0] for apart in (False, True))
+    assert not {"train", "val"} & set(texts(one))
+    assert {"train", "val"} <= set(texts(two))
+    alone = [{k: v for k, v in line.items() if not k.startswith("val")} for line in EPOCHS]
+    assert plots.learning_curves(alone, True) == plots.learning_curves(alone)
+
+
+def test_the_front_is_drawn_for_a_single_best_run_too():
+    for subjects in (SUBJECTS, SUBJECTS[1:]):  # of the latter the cheaper is the better
+        assert plots.pareto(subjects, "parameters", "parameters").count("stroke-dasharray") == 1
 
 
 def test_a_single_epoch_is_no_fraction():

@@ -206,8 +206,11 @@ def test_figures_agree_with_the_logits(trained):
     counts = np.array([[cell["n"] for cell in row] for row in told["confusion"]])
     assert counts.tolist() == trained[0].scores["val"]["confusion"]
     assert sum(pair["n"] for pair in told["confusions"]) == len(wrong)  # six pairs of four classes
-    off = [cell["strength"] for row in told["confusion"] for cell in row if not cell["right"]]
-    assert max(off) == (1 if len(wrong) else 0)
+    cells = [cell for row in told["confusion"] for cell in row]
+    by_colour, by_share = (
+        sorted(range(len(cells)), key=lambda i: cells[i][key]) for key in ("strength", "share")
+    )
+    assert by_colour == by_share
 
 
 def test_the_command_trains_the_same_recipe(trained, data):
@@ -217,6 +220,46 @@ def test_the_command_trains_the_same_recipe(trained, data):
     assert words[words.index("train") + 1] == "reference"
     again = recipe("reference", **parse_settings(settings))
     assert again == trained[0].recipe
+
+
+@pytest.mark.parametrize("which", ["page", "both"])
+def test_a_page_names_no_folder_of_this_machine(which, request, trained, data):
+    text = request.getfixturevalue(which).text
+    assert f"--data {shlex.quote(data.folder.name)}" in text
+    assert str(data.folder.parent) not in text
+    assert str(trained[0].path.parent) not in text
+
+
+def test_losses_that_are_no_one_quantity_are_told_apart(run):
+    def told():
+        return describe_run(open_subject([Run(run.path)], "val"), "val")
+
+    assert told()["train_loss"] == ["labels that are smoothed by 0.1"]
+    run.change_env(teachers=[{"run": "/home/me/runs/t", "weights": "0" * 64}])
+    assert told()["train_loss"][1].startswith("a teacher's answers")
+    assert ("teacher t", "0" * 16) in told()["env"]
+    assert told()["command"].endswith(" --teacher t")
+    changes = {"label_smoothing": 0.0, "distillation": 0.0}
+    path = run.path / "recipe.json"
+    files.write_json(path, files.read_json(path) | changes)
+    assert told()["train_loss"] == []
+
+
+def test_groups_are_compared_as_such(run, trained, data, tmp_path):
+    twins = open_subject([run, trained[1]], "val", "narrow")
+    made = write_report([twins, trained[0]], "val", data, tmp_path / "page.html")
+    assert [each["run"] for each in made["runs"]] == ["copy", "second", trained[0].name]
+    page = page_of(tmp_path / "page.html")
+    assert "2 groups on" in page.text
+    assert "Where narrow and" in page.text
+    assert "1 narrow: copy" in page.text.replace("\u2002", "")
+    assert [at.get("id") for tag, at in page.elements if tag == "article"] == [
+        "run-1",
+        None,
+        "run-2",
+    ]
+    with pytest.raises(UsageError, match="another group to compare narrow with"):
+        write_report([twins], "val", data, tmp_path / "page.html")
 
 
 def test_the_command_names_what_else_the_run_needs(run):

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from samples import ENV, SCORE
 from fmnist import files
 from fmnist.errors import RunError
 from fmnist.recipes.recipe import Recipe
-from fmnist.runs.run import SCHEMA, Run, run_folders
+from fmnist.runs.ledger import not_counted
+from fmnist.runs.run import SCHEMA, Run, find_run, run_folders
 
 RECIPE = Recipe(name="reference")
 STATE = {"0000 kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "0001 step": np.array(7)}
@@ -565,11 +567,34 @@ def test_the_ledger_counts_by_weights(run, tmp_path):
     assert first.items() >= {"run": "first", "n": 60, "correct": 0}.items()
     assert first["when"].endswith("+00:00")
     twin = shutil.copytree(run.path, run.path.parent / "twin")
-    assert Run(twin).times_opened() == 3, "another name is no other model"
+    assert Run(twin).times_opened() == 0, "equal weights are no score of its own"
+    assert Run(twin).enter_in_ledger({}, "verification") == 0
+    assert Run(twin).enter_in_ledger({}) == 4, "another name is no other model"
+    assert run.times_opened() == 4
     run.save_score("test", SCORE | {"times_opened": 3})
     moved = Run(shutil.copytree(run.path, tmp_path / "elsewhere" / "moved"))
     assert moved.times_opened() == 3
     assert moved.enter_in_ledger({}) == 4
+
+
+def test_the_ledger_counts_what_was_decided_on(run):
+    """Verifications and files of the same weights stand apart, also in lines without a kind."""
+    run.save_weights({"kernel": np.zeros(3, "float32")}, {})
+    run.ledger.path.touch()
+    assert run.ledger.lines() == []
+    weights = files.sha256(run.weights_path)
+    old = {"run": "first", "weights": weights, "form": "keras", "views": "one"}
+    for line in (old, old, old | {"form": "onnx, float16"}, old | {"run": ".out.12.tmp"}):
+        run.ledger.enter(line)
+    assert run.scorings() == {"score": 1, "verification": 0, "export": 3}
+    assert run.enter_in_ledger({}, "verification") == 1
+    assert run.enter_in_ledger({"form": "onnx, int8"}, "export") == 1
+    assert run.enter_in_ledger({"form": "keras", "views": "one"}) == 2
+    assert run.enter_in_ledger({"form": "litert, int8"}, "export") == 2, "no old export's first"
+    assert run.scorings() == {"score": 2, "verification": 1, "export": 5}
+    assert not_counted(run.scorings()) == (
+        "not counted: 1 verification and 5 scores of exported files"
+    )
 
 
 def test_a_run_has_its_name_from_wherever_it_is_opened(run, monkeypatch):
@@ -596,3 +621,17 @@ def test_a_pipe_or_link_in_a_files_place_is_refused(tmp_path):
             with pytest.raises(RunError, match="expected a file, found something else"):
                 use(path)
     assert not (tmp_path / "elsewhere").exists()
+
+
+# names
+
+
+def test_a_run_is_found_by_its_name_whatever_else_is_called_so(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for make in (Path.mkdir, Path.rmdir, Path.touch, Path.unlink):
+        for name in ("first", "latest"):
+            make(tmp_path / name)
+        for name in ("first", "latest", "runs/first", run):
+            assert find_run(name).name == "first"
+    Run.create("first", RECIPE, ENV)
+    assert find_run("first").path == Path("first")  # a run there comes first

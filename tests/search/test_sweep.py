@@ -375,7 +375,10 @@ def test_a_trial_that_was_found_behind_stays_so(tmp_path):
 
 def test_trials_that_all_fail_end_the_sweep(tmp_path):
     """Also one that names a seed for which NumPy has none, and by the command with exit code 1."""
-    (tmp_path / "nowhere").mkdir()
+    folder = write_idx_set(tmp_path / "nowhere")
+    next(folder.glob("train-images*")).write_bytes(
+        b"no image"
+    )  # which a trial is the first to read
     process = run_cli(
         "sweep",
         "--over=momentum=0.1/0.2",

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fmnist.data.image_file import decode
 from fmnist.inference import photos
 from fmnist.serving import bodies
 from fmnist.serving.bodies import MOST_IMAGES, MOST_PHOTOS, Refused, content_type
@@ -134,7 +135,7 @@ def test_json_that_holds_no_images_is_refused(body, status):
 
 
 def test_photos_become_the_data_sets_form():
-    expected = photos.prepare(photos.decode(png(PHOTO)))
+    expected = photos.prepare(decode(png(PHOTO)))
     assert expected.any()
     assert (read("image/png", png(PHOTO), SHAPE, False) == expected).all()
     assert (read(*multipart(png(PHOTO), png(PHOTO)), SHAPE, False) == expected).all()

@@ -19,6 +19,7 @@ from onnx import helper
 from onnx_models import ABOUT, CLASSES, weights, write_model
 from server import LINUX, Server, bomb_of_pixels, drip, head, photo, received, slow_photos, status
 
+from fmnist.data.image_file import decode
 from fmnist.files import sha256
 from fmnist.inference import photos
 from fmnist.serving import bodies
@@ -92,12 +93,12 @@ def test_json_images_are_answered_in_their_order(server):
 
 
 def test_photos_are_answered_as_the_model_sees_them(server):
-    expected = photos.prepare(photos.decode(photo()))
+    expected = photos.prepare(decode(photo()))
     for form in ("PNG", "JPEG", "WEBP"):
         content = photo(form=form)
         answer = server.post(content, f"image/{form.lower()}", params={"seen": "1"})
         seen = np.array(answer.json()["predictions"][0]["seen"], np.uint8)
-        assert (seen == photos.prepare(photos.decode(content))).all()
+        assert (seen == photos.prepare(decode(content))).all()
         check(answer.json(), seen[np.newaxis])
     files = [("file", ("any name", photo())), ("file", ("any name", photo()))]
     answer = server.client.post("v1/predict", files=files)

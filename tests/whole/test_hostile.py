@@ -25,7 +25,8 @@ from idx import write_idx, write_idx_set
 from samples import ENV, LINE, SCORE, made_run
 
 from fmnist import files
-from fmnist.cli.runs import run_row, show_run, show_runs
+from fmnist.cli.one_run import run_row, show_run
+from fmnist.cli.runs import show_runs
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, recipe

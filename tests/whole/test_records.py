@@ -114,3 +114,19 @@ def test_the_leaderboard_is_that_of_the_records():
     for record in RECORDS:
         line = next(line for line in page.splitlines() if f"({record.name})" in line)
         assert f"| {mean(record)} %" in line
+
+
+def test_the_readme_says_where_a_smaller_published_network_is_ahead(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    pareto = runpy.run_path(str(ROOT / "tools" / "pareto.py"))
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = re.search(r"Published networks of fewer parameters (.*?) draws them", text)[1]
+    for point in pareto["records"]():
+        ahead = pareto["ahead"](point)
+        if f"| `{point.name}` |" in text and point.name != "reference":  # all are ahead of that
+            assert (f"`{point.name}`" in told) == bool(ahead)
+            assert all(f"{each.accuracy} %" in told for each in ahead)
+    explained = (ROOT / "records" / "README.md").read_text(encoding="utf-8")
+    notes = {point.note for point in pareto["PUBLISHED"]} - {""}
+    assert notes
+    assert all(f'"{note}"' in explained for note in notes)

@@ -6,6 +6,7 @@ One file that loads nothing else: pictures stand in it as PNG data addresses.
 from pathlib import Path
 from typing import Any
 
+from fmnist.audits.rows import STRIP
 from fmnist.data.splits import Data, Split
 from fmnist.reports.pictures import png_uri
 from fmnist.reports.templates import environment
@@ -24,15 +25,16 @@ def render(
 ) -> str:
     """The page's HTML, of what `audit.json`, `labels.jsonl` and `duplicates.jsonl` say."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in suspects[:MOST_SUSPECTS]:
-        group = groups.setdefault((row["given"], row["suggested"]), [])
-        group.append(row | {"picture": png_uri(known.images[row["image"]])})
+    seen = [r | {"picture": png_uri(known.images[r["image"]])} for r in suspects[:MOST_SUSPECTS]]
+    for row in seen:
+        groups.setdefault((row["given"], row["suggested"]), []).append(row)
     return (
         environment(Path(__file__).parent)
         .get_template("audit.html.jinja")
         .render(
             audit=audit,
-            shown=min(len(suspects), MOST_SUSPECTS),
+            shown=len(seen),
+            strip=seen[:STRIP],
             groups=sorted(groups.items(), key=lambda group: -len(group[1])),
             clusters=_clusters(pairs, known, data),
             total=audit["duplicates"]["clusters"],

@@ -14,6 +14,8 @@ from fmnist.data.splits import Data, Split
 # On Fashion-MNIST pairs above 0.999 show one photograph, those down to 0.995 mostly one garment
 # with another print or shade; at 0.985 they are other garments of the same cut.
 THRESHOLD = 0.995
+STRIP = 12  # suspicious labels that page and terminal begin with
+POOR = 0.8  # models that agree with a smaller share of the labels judge little but themselves
 
 
 def audit_labels(
@@ -52,10 +54,13 @@ def audit_labels(
         for i, j in zip(*np.nonzero((estimated > 0) & ~np.eye(len(names), dtype=bool)), strict=True)
     ]
     wrong = float(estimated.sum() - np.trace(estimated))
+    right = int((chance.argmax(axis=1) == given).sum())
     about = {
         "n": n,
-        "right": int((chance.argmax(axis=1) == given).sum()),
+        "right": right,
+        "poor_models": right < POOR * n,
         "suspicious": len(rows),
+        "most_suspicious": rows[:STRIP],
         "estimated_wrong": round(wrong, 1),
         "estimated_share": wrong / n,
         "thresholds": [

@@ -19,12 +19,26 @@ from fmnist.cli.options import (
     read_recipe,
     refuse_beside_resume,
 )
-from fmnist.cli.tables import table
+from fmnist.cli.tables import paragraph, table
 
 
 def show_audit(audit: dict[str, Any]) -> None:
-    """The pairs of classes with most suspicious labels, duplicates by split, paths, a summary."""
+    """The most suspicious labels, then pairs of classes, duplicates by split, paths, a summary."""
     labels, duplicates = audit["labels"], audit["duplicates"]
+    table(
+        ["image", "given → suggested", "given %", "suggested %"],
+        [
+            [
+                str(row["image"]),
+                f"{row['given']} → {row['suggested']}",
+                f"{100 * row['self_confidence']:.1f}",
+                f"{100 * row['suggested_probability']:.1f}",
+            ]
+            for row in labels["most_suspicious"]
+        ],
+        left=2,
+    )
+    print()
     pairs = [pair for pair in labels["pairs"] if pair["suspicious"]]
     table(
         ["given → suggested", "suspicious", "estimated"],
@@ -45,7 +59,13 @@ def show_audit(audit: dict[str, Any]) -> None:
     )
     for name in ("index.html", "labels.jsonl", "duplicates.jsonl", "audit.json"):
         print(f"{audit['folder']}/{name}")
-    print(
+    if labels["poor_models"]:
+        paragraph(
+            f"The models are poor judges: they agree with only {labels['right'] / labels['n']:.0%} "
+            "of the labels. Most of what looks suspicious is their own mistake. Audit with a "
+            "stronger recipe or more epochs."
+        )
+    paragraph(
         f"AUDIT: {labels['suspicious']:,} of {labels['n']:,} labels suspicious "
         f"(estimated share of wrong labels: {labels['estimated_share']:.1%}); near-duplicate pairs "
         f"among {duplicates['n']:,} images: {duplicates['pairs']:,}, "

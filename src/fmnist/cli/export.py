@@ -9,29 +9,39 @@ from fmnist.cli.options import (
     Folder,
     Json,
     RunFolder,
+    check_split,
     load_of,
     open_finished,
     parse_size,
     print_json,
 )
 from fmnist.errors import UsageError
+from fmnist.recipes.text import VIEWS
 
 if TYPE_CHECKING:
     from fmnist.exports.outcome import Export
+    from fmnist.runs.run import Run
 
 
-def show_export(export: "Export") -> None:
+def show_export(export: "Export", run: "Run") -> None:
     """Where the file is, how large, and what it scores beside the run itself."""
     low, high = export.interval
     parts = f" in {len(export.parts)} parts" if len(export.parts) > 1 else ""
     print(
         f"{export.folder}: {export.format}, {export.storage}, {export.size / 1e6:,.2f} MB{parts}; "
-        f"{export.split} {export.accuracy:.2%} "
+        f"{export.split} {export.accuracy:.2%}, {VIEWS[export.views]} "
         f"(n={export.n:,}, 95% CI {100 * low:.2f}–{100 * high:.2f}), "
         f"the run itself {export.before:.2%}; answers changed: {export.changed:,}, "
         f"logits differ by up to {export.largest_difference:.2g}"
         + ("" if export.format == "safetensors" else f"; temperature {export.temperature:.3f}")
     )
+    if export.views != run.recipe.views and (evaluated := run.scores.get(export.split)):
+        print(f"  the run scores {evaluated['accuracy']:.2%} by the {VIEWS[run.recipe.views]}")
+    if export.split == "val":
+        learnt = ", which the run was trained on" if run.recipe.fit_on == "all" else ""
+        print(
+            f"  scored on val{learnt}: the run has no score on test, and an export never opens it"
+        )
 
 
 def export(
@@ -41,7 +51,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="File format: safetensors, onnx, litert (tflite) or keras.",
+            help="File format: safetensors, onnx, litert (tflite) or keras; or huggingface, a "
+            "folder for its Hub.",
         ),
     ] = "safetensors",
     storage: Annotated[
@@ -76,6 +87,23 @@ def export(
             "same recipe, which kept a validation split.",
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="val|test",
+            help="Split to score the file on [default: test if the run was scored on it, "
+            "else val].",
+        ),
+    ] = None,
+    allow_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--allow-loss",
+            metavar="POINTS",
+            help="Points of accuracy that the file may lose against the run [default: 0.5].",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite an earlier export in the folder.")
     ] = False,
@@ -87,6 +115,8 @@ def export(
     The written file is scored by the runtime that will use it, and the score is compared with the
     run's own. A model card is written beside it.
     """
+    if split:
+        check_split(split)
     storages: list[str | None] = [*storage] if storage else [None]
     if out and len(storages) > 1:
         raise UsageError("--out: names one folder; give only one --storage with it")
@@ -109,10 +139,12 @@ def export(
                 out=out,
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
+                split=split,
+                allow_loss=allow_loss,
                 replace=replace,
             )
         )
         if not as_json:
-            show_export(exports[-1])
+            show_export(exports[-1], opened)
     if as_json:
         print_json([export.to_json() for export in exports])

@@ -233,7 +233,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="An .onnx file, or a folder that holds one [default: the bundled model].",
+        help="An .onnx file, a folder that holds one, or a run's folder or name [default: the "
+        "bundled model].",
     ),
 ]
 Picture = Annotated[

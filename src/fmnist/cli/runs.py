@@ -1,15 +1,15 @@
 """`fmnist runs`: the table of runs, one run in full, and deleting runs."""
 
 import csv
-import json
 import math
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from fmnist.cli.one_run import run_row, show_run, test_score
 from fmnist.cli.options import (
     Csv,
     Json,
@@ -25,51 +25,10 @@ from fmnist.cli.options import (
     say,
 )
 from fmnist.cli.paths import Command, Group
-from fmnist.cli.tables import short_score, show_score, table
+from fmnist.cli.tables import short_score, table
 from fmnist.errors import FmnistError, UsageError, printable
 from fmnist.recipes.recipe import current_name
-from fmnist.recipes.shipped import changes_of
 from fmnist.recipes.text import plain, short
-
-if TYPE_CHECKING:
-    from fmnist.runs.run import Run
-
-
-def run_row(run: "Run") -> dict[str, Any]:
-    """A run's line in the table, even if its recipe has fields that this version does not know."""
-    metrics, env = run.metrics(), run.env
-    try:
-        name, changes = run.recipe.name, changes_of(run.recipe)
-    except UsageError as error:
-        recorded = run.recipe_json.get("name")
-        if not isinstance(recorded, str):
-            raise
-        name = printable(current_name(recorded))
-        changes = {"of_another_version": str(error)}
-    return {
-        "run": run.name,
-        "recipe": name,
-        "changes": changes,
-        "data": env["data"].get("name"),
-        "created": env.get("created"),
-        "parameters": env["parameters"],
-        "val": run.scores.get("val"),
-        "test": run.scores.get("test"),
-        "finished": run.finished,
-        "state": state_of(run),
-        "seconds": metrics[-1]["seconds"] if metrics else 0.0,
-        "device": env["device"],
-        "times_opened": run.times_opened(),
-    }
-
-
-def state_of(run: "Run") -> str:
-    """`finished`, `pruned` by a sweep, or `unfinished`."""
-    if run.finished:
-        return "finished"
-    why = (run.env.get("ended") or {}).get("why", "")
-    return "pruned" if why.startswith("pruned") else "unfinished"
-
 
 SORTED_BY = ("created", "name", "val", "test", "parameters", "seconds")
 
@@ -152,55 +111,6 @@ def _usual_size(scores: list[dict[str, Any] | None]) -> int | None:
     """The number of images that most of these scores are of."""
     sizes = [score["n"] for score in scores if score]
     return max(sizes, key=sizes.count, default=None)
-
-
-def show_run(run: "Run") -> None:
-    """A run's recipe, environment, learning curve and scores."""
-    from fmnist.scoring.figures import headline, read_score
-
-    row, env = run_row(run), run.env
-    members = env.get("members", [])
-    ended = env.get("ended") or {}
-    unfinished = f"unfinished ({ended['why']})" if ended else "unfinished"
-    state = f"trained in {row['seconds']:,.1f} s" if row["finished"] else unfinished
-    state = f"{len(members)} members {state}" if members else state
-    print(f"{printable(str(run.path))}: {row['recipe']}, {row['parameters']:,} parameters, {state}")
-    engine = f"{env['backend']} {env['versions'].get(env['backend'], '')}"
-    print(
-        f"{env['precision']} on {env['device']}, {engine}, "
-        f"{env['data']['name']} ({env['data']['n']:,} images)"
-    )
-    for teacher in env.get("teachers", []):
-        print(f"teacher: {teacher['run']} (weights sha256 {teacher['weights'][:16]})")
-    for member in members:
-        print(f"member: {member['run']} (weights sha256 {member['weights'][:16]})")
-    if "of_another_version" in row["changes"]:
-        print(f"recipe: {json.dumps(run.recipe_json)} ({row['changes']['of_another_version']})")
-    else:
-        fields = run.recipe.describe()
-        print("recipe: " + " ".join(f"{field}={plain(value)}" for field, value, _, _ in fields))
-    if not members:
-        table(
-            ["epoch", "update", "loss", "accuracy", "val", "seconds"],
-            [
-                [
-                    str(m["epoch"]),
-                    f"{m['update']:,}",
-                    f"{m['loss']:.4f}",
-                    f"{m['accuracy']:.2%}",
-                    f"{m['val_accuracy']:.2%}" if "val_accuracy" in m else "–",
-                    f"{m['seconds']:,.1f}",
-                ]
-                for m in run.metrics()
-                if "epoch" in m
-            ],
-            left=0,
-        )
-    print(f"val {headline(row['val'])}; test {headline(row['test'])}")
-    best = row["test"] or row["val"]
-    if best:
-        print(f"\n{best['split']}:")
-        show_score(read_score(best))
 
 
 runs_app = typer.Typer(cls=Group, rich_markup_mode=None)
@@ -303,8 +213,9 @@ def show(run: RunFolder, as_json: Json = False) -> None:
             "recipe": opened.recipe_json,
             "env": opened.env,
             "metrics": opened.metrics(),
-            "scores": opened.scores,
+            "scores": {**opened.scores} | ({"test": test} if (test := test_score(opened)) else {}),
             "times_opened": opened.times_opened(),
+            "scorings_of_test": opened.scorings(),
         }
     )
 
@@ -315,18 +226,22 @@ def delete(
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete without asking for confirmation.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Delete runs that were scored on test too; the ledger stays."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Delete runs, after asking.
 
-    It refuses to delete a run that the ledger or a record names.
+    It refuses to delete a run that a record names, and without --force one that the ledger names.
     """
     from fmnist.runs import deletion
     from fmnist.runs.run import find_run
 
     opened = list({run.path.resolve(): run for run in map(find_run, runs)}.values())
     for run in opened:  # before any is deleted
-        deletion.require_deletable(run)
+        deletion.require_deletable(run, force)
     names = ", ".join(str(run.path) for run in opened)
     if not yes:
         if as_json or not sys.stdin.isatty():
@@ -336,7 +251,7 @@ def delete(
         if not typer.confirm(f"delete {names}?", err=True):
             raise UsageError("runs delete: the answer was no; nothing was deleted")
     for run in opened:
-        deletion.delete(run)
+        deletion.delete(run, force)
         if not as_json:
             print(f"deleted {printable(str(run.path))}")
     if as_json:

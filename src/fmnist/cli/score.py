@@ -1,5 +1,6 @@
 """`fmnist evaluate`, `verify`, `compare` and `report`: the commands that judge runs."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ from fmnist.cli.tables import paragraph, table
 from fmnist.errors import FmnistError, UsageError, printable
 
 if TYPE_CHECKING:
+    from fmnist.runs.run import Run
     from fmnist.scoring.compare import Pair, Subject
     from fmnist.scoring.verify import Verification
 
@@ -186,12 +188,25 @@ def verify(runs: RunFolders, data: Folder = None, as_json: Json = False) -> None
         raise FmnistError(f"the recorded scores were not reproduced: {', '.join(failed)}")
 
 
+def parse_group(text: str) -> tuple[str, list["Run"]]:
+    """The name, which may be empty, and the runs of `RUN`, `RUN,RUN` or `NAME=RUN,RUN`.
+
+    A folder whose own name has a comma or `=` in it is a run.
+    """
+    from fmnist.runs.run import find_run
+
+    if os.path.lexists(text) or os.path.lexists(Path("runs") / text):
+        return "", [find_run(text)]
+    name, _, members = text.rpartition("=")
+    return name, [find_run(member) for member in members.split(",")]
+
+
 def open_group(text: str, split: str) -> "Subject":
-    """The runs that `RUN`, `RUN,RUN` or `NAME=RUN,RUN` names, with their answers on a split."""
+    """The runs that `parse_group` finds, with their answers on a split."""
     from fmnist.scoring.compare import open_subject
 
-    name, _, members = text.rpartition("=")
-    return open_subject(members.split(","), split, name)
+    name, runs = parse_group(text)
+    return open_subject(runs, split, name)
 
 
 def compare(
@@ -232,7 +247,12 @@ def parse_images(text: str | None) -> list[int]:
 
 
 def report(
-    runs: RunFolders,
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN", help="Run folders, names of runs, or groups of runs: NAME=RUN,RUN,RUN."
+        ),
+    ],
     split: Annotated[
         str | None,
         typer.Option(
@@ -261,20 +281,19 @@ def report(
 ) -> None:
     """Write an HTML report on one or more runs.
 
-    Several runs are compared. The report is a single file, with every plot and picture in it.
+    Several runs or groups are compared. The report is a single file, plots and pictures included.
     """
-    from fmnist.runs.run import find_run
-
     if split is not None:
         check_split(split)
     indices = parse_images(images)
-    opened = [find_run(run) for run in runs]
+    opened = [run for text in runs for run in parse_group(text)[1]]
 
     from fmnist.reports.report import choose_split, write_report
 
     split = choose_split(opened, split)
     loaded = load_of(opened[0], data)
-    written = write_report(opened, split, loaded, out, indices)
+    groups = [open_group(text, split) for text in runs]
+    written = write_report(groups, split, loaded, out, indices)
     if as_json:
         print_json(written)
     else:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fmnist import files, system
 from fmnist.data.fashion_mnist import FASHION_MNIST
 from fmnist.errors import UsageError
+from fmnist.exports import wants
+from fmnist.exports.outcome import ALLOWED
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.text import VIEWS, plain
 from fmnist.reports import plots
@@ -36,6 +38,7 @@ def write(
     form: str,
     storage: str,
     runtime: str,
+    before: float,
     calibrated_on: str,
     temperature: float = 1.0,
     outlier: Mapping[str, Any] | None = None,
@@ -43,7 +46,8 @@ def write(
 ) -> None:
     """Write both cards of the file `path`, made from `run`, into `folder`.
 
-    `score` is of the raw `logits` divided by the `temperature`; `outlier` and `latency` are as they
+    `score` is of the raw `logits` divided by the `temperature`, `before` the accuracy that the run
+    itself has there; `outlier` and `latency` are as they
     stand in the card, None where a format has none.
     """
     env = run.env
@@ -54,8 +58,11 @@ def write(
         "file": path.name,
         "sha256": files.sha256(path),
         "bytes": path.stat().st_size,
+        "weights": files.sha256(run.weights_path),
         "classes": env["classes"],
         "shape": env["shape"],
+        **wants.signature(form, env),
+        "names": wants.names(env),
         "storage": storage,
         "parameters": env["parameters"],
         "temperature": temperature,
@@ -69,6 +76,7 @@ def write(
                 "n": score.n,
                 "correct": score.correct,
                 "accuracy": score.accuracy,
+                "accuracy_of_the_run": before,
                 "interval": list(score.interval),
                 "views": score.views,
                 "expected_calibration_error": score.expected_calibration_error,
@@ -79,7 +87,7 @@ def write(
             }
         },
         "latency": latency,
-        **_words(run, score),
+        **_words(run, score, before),
         "licence": _licence(env),
         "created": now(),
         "fmnist": __version__,
@@ -90,19 +98,19 @@ def write(
     files.write_whole(folder / "card.html", lambda p: p.write_text(text, "utf-8", "replace"))
 
 
-def require_own(folder: Path, names: Sequence[str]) -> None:
+def require_own(folder: Path, names: Sequence[str], marks: Mapping[str, str] = MARKS) -> None:
     """Raise UsageError unless the files of these `names` in a folder are new, or an export's.
 
     A model has no mark of its own: the card beside it says that it is one.
     """
     for name in names:
         path = folder / name
-        files.require_own(path, MARKS.get(name, ""))
+        files.require_own(path, marks.get(name, ""))
         if path.exists() and not (folder / "card.json").exists():
             raise UsageError(f"{path}: expected an earlier export, found no card.json beside it")
 
 
-def _words(run: Run, score: Score) -> dict[str, Any]:
+def _words(run: Run, score: Score, before: float) -> dict[str, Any]:
     """What the model is for, and what it is not."""
     env, recipe = run.env, run.recipe
     (height, width, _), n = env["shape"], len(env["classes"])
@@ -119,13 +127,31 @@ def _words(run: Run, score: Score) -> dict[str, Any]:
         "images.",
         "The probabilities assume that classes are as common as in the scored images.",
     ]
-    if recipe.fit_on == "all":
+    if before - score.accuracy > ALLOWED:
+        limits.append(
+            f"Its stored form costs {100 * (before - score.accuracy):.2f} points: the run itself "
+            f"scores {before:.2%} on the same images."
+        )
+    if recipe.fit_on == "all" and score.split == "val":
+        limits.append(
+            "It was trained on the images that it was scored on, so its score is too high. Its "
+            "run has no score on test."
+        )
+    elif recipe.fit_on == "all":
         limits.append(
             "It was trained on all training images, so only test images were left to score."
         )
     elif score.split == "val":
         limits.append(
             "It was chosen by the images that it was scored on, so its score is a little high."
+        )
+    evaluated = run.scores.get(score.split)
+    if evaluated and score.views != recipe.views:
+        more = evaluated["accuracy"] > score.accuracy
+        why = ", more, since errors that differ from view to view average out" if more else ""
+        limits.append(
+            f"It answers by {VIEWS[score.views]}. The run that it was made from scored "
+            f"{evaluated['accuracy']:.2%} on these images by the {VIEWS[recipe.views]}{why}."
         )
     if fashion:
         limits.append("An estimated 1.3 to 1.8 % of the training labels are wrong (fmnist audit).")

@@ -8,12 +8,21 @@ from numpy.typing import NDArray
 
 from fmnist.data.splits import Data
 from fmnist.errors import FmnistError, RunError, UsageError
-from fmnist.exports import card, onnx_graph, portable
-from fmnist.exports.formats import FILES, load, logits_of, measure_latency, runtime_of, save
+from fmnist.exports import card, portable
+from fmnist.exports.formats import (
+    FILES,
+    describe,
+    load,
+    logits_of,
+    measure_latency,
+    runtime_of,
+    save,
+)
 from fmnist.exports.outcome import Export, compare_with_run
 from fmnist.inference.classifier import SCORE, energy
 from fmnist.recipes.networks.ensemble import Ensemble
 from fmnist.recipes.recipe import Recipe
+from fmnist.runs.ledger import EXPORT
 from fmnist.runs.run import SCHEMA, Run, find_run
 from fmnist.scoring import evaluate as evaluation
 from fmnist.scoring.calibration import UNLIKE, fit_temperature
@@ -25,7 +34,14 @@ KNOWN = 5000  # training images that set the mark of outliers, where there is no
 
 
 def convert(
-    run: Run, data: Data, form: str, storage: str, folder: Path, calibrate: Run | str | None
+    run: Run,
+    data: Data,
+    form: str,
+    storage: str,
+    folder: Path,
+    calibrate: Run | str | None,
+    split: str | None,
+    allow_loss: float | None,
 ) -> Export:
     """The file and its card in a new folder, scored in one view by the file's own runtime.
 
@@ -35,51 +51,29 @@ def convert(
     recipe = run.recipe
     run.require_data(data.hash, data.name)
     apart = recipe.fit_on == "train"
-    split = "test" if "test" in run.scores or not apart else "val"
+    # An export is no reason to open test.
+    split = split or ("test" if "test" in run.scores else "val")
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
     path = folder / FILES[form]
-    network = portable.build(model, recipe, about, temperature)
+    network = portable.build(model, recipe, about, temperature, guarded=form == "keras")
     save(network, form, path, storage, _some(data.train.images, SAMPLES))
     known = data.val if apart else data.train
     forward = load(form, path)
     familiar = energy(logits_of(forward, _some(known.images, KNOWN)))
     threshold = float(np.quantile(familiar, UNLIKE))
     outlier = {"score": SCORE, "threshold": threshold}
-    if form == "onnx":
-        onnx_graph.describe(
-            path,
-            {
-                "schema": SCHEMA,
-                "name": recipe.name,
-                "classes": about["classes"],
-                "shape": about["shape"],
-                "temperature": temperature,
-                "outlier": outlier,
-            },
-        )
-        forward = load(form, path)
+    said = {key: about[key] for key in ("classes", "shape")} | {"outlier": outlier}
+    said |= {"schema": SCHEMA, "name": recipe.name, "temperature": temperature}
+    describe(form, path, said)
+    forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
     before = _own_logits(run, model, about, shown.images)
     logits = logits_of(forward, shown.images)
     if not np.isfinite(logits).all():
         raise FmnistError(f"{storage}: expected finite logits, found others; nothing was exported")
-    times = None
-    if split == "test":
-        for what, each in (("keras", before), (f"{form}, {storage}", logits)):
-            times = run.enter_in_ledger(
-                {
-                    "split": split,
-                    "form": what,
-                    "views": "one",
-                    "data": data.hash,
-                    "n": len(each),
-                    "correct": int((each.argmax(axis=1) == shown.labels).sum()),
-                }
-            )
-    score = score_logits(
-        logits / temperature, shown.labels, tuple(about["classes"]), split, times_opened=times
-    )
+    score = score_logits(logits / temperature, shown.labels, tuple(about["classes"]), split)
+    score = evaluation.note(run, score, EXPORT, f"{form}, {storage}")
     made = compare_with_run(
         before,
         logits,
@@ -91,6 +85,7 @@ def convert(
         size=path.stat().st_size,
         parts=[path.name],
         temperature=temperature,
+        allow_loss=allow_loss,
     )
     unlike = energy(logits) < threshold
     card.write(
@@ -103,6 +98,7 @@ def convert(
         form=form,
         storage=storage,
         runtime=runtime_of(form),
+        before=made.before,
         temperature=temperature,
         calibrated_on=calibrated_on,
         outlier=outlier

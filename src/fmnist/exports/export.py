@@ -19,21 +19,23 @@ from fmnist.data.load import load_data
 from fmnist.data.splits import Data
 from fmnist.engine import backend
 from fmnist.errors import FmnistError, UsageError
-from fmnist.exports import card, litert
+from fmnist.exports import card, huggingface, litert
 from fmnist.exports.convert import convert
 from fmnist.exports.formats import FILES
 from fmnist.exports.outcome import Export, compare_with_run
 from fmnist.exports.weight_parts import copy_run, cut, store
+from fmnist.runs.ledger import EXPORT
 from fmnist.runs.run import Run, find_run
 from fmnist.scoring import evaluate as evaluation
 
-Format = Literal["safetensors", "onnx", "litert", "keras"]
+Format = Literal["safetensors", "onnx", "litert", "keras", "huggingface"]
 Storage = Literal["float32", "float16", "int8"]
 STORAGES = {
     "safetensors": ("float16", "float32", "int8"),
     "onnx": ("float16", "float32", "int8"),
     "litert": ("float16", "float32", "int8"),
     "keras": ("float32",),
+    "huggingface": ("float16", "float32"),
 }
 
 
@@ -46,15 +48,17 @@ def export(
     out: Path | str | None = None,
     part_size: int | None = None,
     calibrate: Run | str | None = None,
+    split: str | None = None,
+    allow_loss: float | None = None,
     replace: bool = False,
 ) -> Export:
     """Export a finished run with its card, and score the exported files.
 
     Args:
-        run: the run to export. It is scored again on test, or on val if it has no test score, with
-            one view (safetensors: the run's views). The ledger records a test score for run and
-            export.
-        format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; or safetensors.
+        run: the run to export. It is scored again with one view (safetensors: the run's views). The
+            ledger records a test score as that of an export.
+        format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; safetensors; or
+            huggingface, a folder for the Hub: the ONNX file, safetensors, config.json, README.md.
         data: the data that the run was trained on; None loads it.
         storage: float16 (the default, except for keras), float32 (the only one for keras) or int8.
             float16 stores the kernels; loading turns them back to float32. int8 also computes the
@@ -64,10 +68,12 @@ def export(
             sizes and SHA-256 stand in `weights.json`. The system's `cat` joins them.
         calibrate: for a run trained on all images, a run of the same recipe that kept val apart.
             Its val gives the temperature. Without it the temperature is 1.
+        split: val or test, the one to score; None: test where the run was scored on it, else val.
+        allow_loss: points of accuracy that the file may lose, 0 to 100; None: 0.5.
         replace: overwrite the files of an earlier export (never a run folder, never other files).
 
     Raises RunError for a run without weights, UsageError for files that exist, FmnistError if
-    accuracy falls by more than 0.5 points, a weight does not fit float16 or nothing can be written.
+    accuracy falls by more than is allowed, a weight does not fit float16 or nothing can be written.
     No files are left then.
     """
     run = find_run(run)
@@ -77,6 +83,10 @@ def export(
     if chosen not in STORAGES[format]:
         known = ", ".join(s for s in get_args(Storage) if s in STORAGES[format])
         raise UsageError(f"storage: expected one of {known} for {format}, received {storage!r}")
+    if split not in (None, "val", "test"):
+        raise UsageError(f"split: expected val or test, received {split!r}")
+    if allow_loss is not None and not 0 <= allow_loss <= 100:
+        raise UsageError(f"allow loss: expected 0 to 100 points, received {allow_loss:g}")
     shares = format == "safetensors"
     if part_size is not None and not shares:
         raise UsageError("part size: only safetensors is cut into parts; leave it out")
@@ -93,7 +103,10 @@ def export(
     out = Path(out) if out is not None else Path("exports") / f"{run.name}-{format}-{chosen}"
     if shares and replace:
         raise UsageError("--replace: a run folder is never written over; leave it out")
-    _require_place(out, () if shares else (FILES[format], *card.FILES), replace)
+    hub = format == "huggingface"
+    form = "onnx" if hub else format
+    names = () if shares else (FILES[form], *card.FILES, *(huggingface.FILES if hub else ()))
+    _require_place(out, names, replace)
     run.require_weights()
     if data is None:
         about = run.env["data"]
@@ -102,10 +115,15 @@ def export(
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         if shares:
-            made = _share(run, data, chosen, hidden, part_size)
+            made = _share(run, data, chosen, hidden, part_size, split, allow_loss)
         else:
             _make(hidden, out)
-            made = convert(run, data, format, chosen, hidden, calibrate)
+            made = convert(run, data, form, chosen, hidden, calibrate, split, allow_loss)
+            if hub:
+                huggingface.write(hidden, run, chosen)
+                parts = [FILES[form], huggingface.WEIGHTS]
+                size = sum((hidden / part).stat().st_size for part in parts)
+                made = dataclasses.replace(made, format=format, size=size, parts=parts)
         _place(hidden, out, merge=not shares)
     except OSError as error:  # of the formats' own writers; a reader's is a RunError
         raise FmnistError(f"{out}: could not be written ({error.strerror or error})") from error
@@ -123,14 +141,24 @@ def _require_place(out: Path, names: Sequence[str], replace: bool) -> None:
             more = ", or --replace it" if names else ""
             raise UsageError(f"{path}: exists already; choose another folder by --out{more}")
     if replace:
-        card.require_own(out, names)
+        card.require_own(out, names, card.MARKS | huggingface.MARKS)
 
 
-def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | None) -> Export:
+def _share(
+    run: Run,
+    data: Data,
+    storage: str,
+    folder: Path,
+    part_size: int | None,
+    split: str | None,
+    allow_loss: float | None,
+) -> Export:
     """A run folder with the weights as `storage`, scored as any run is."""
     model, about = evaluation.load_model(run)
     arrays = {variable.path: backend.view(variable) for variable in model.weights}
-    split = "test" if run.has_logits("test") else "val"
+    # One that learnt val has no score to share before it has one on test.
+    apart = run.recipe.fit_on != "all"
+    split = split or ("test" if run.has_logits("test") or not apart else "val")
     before, labels = run.load_logits(split)
     made = copy_run(run, folder)
     form = f"{str(about.get('form')).partition(',')[0]}, {storage}"
@@ -138,6 +166,7 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
     score, logits, scored = evaluation.score(made, data.test if split == "test" else data.val)
     if not np.array_equal(scored, labels):
         raise FmnistError(f"{run.path}: its logits are of other images than {split}")
+    score = evaluation.note(run, score, EXPORT, form)
     made.save_score(split, score.to_json())
     card.write(
         folder,
@@ -149,6 +178,7 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
         form="safetensors",
         storage=storage,
         runtime=f"Keras {backend.versions()['keras']} on {backend.name()}",
+        before=float((before.argmax(axis=1) == labels).mean()),
         calibrated_on="nothing: this file holds weights alone",
     )
     size = made.weights_path.stat().st_size
@@ -163,6 +193,7 @@ def _share(run: Run, data: Data, storage: str, folder: Path, part_size: int | No
         storage=storage,
         size=size,
         parts=parts,
+        allow_loss=allow_loss,
     )
 
 

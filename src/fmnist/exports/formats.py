@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.engine import backend, keras
-from fmnist.exports import litert, onnx_graph
+from fmnist.exports import keras_file, litert, onnx_graph, wants
 from fmnist.scoring.views import BATCH
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite", "keras": "model.keras"}
@@ -31,7 +31,18 @@ def save(network: Any, form: str, path: Path, storage: str, samples: NDArray[np.
     elif form == "litert":
         litert.save(network, path, storage, samples)
     else:
-        network.save(path)
+        keras_file.save(network, path)
+
+
+def describe(form: str, path: Path, about: Mapping[str, Any]) -> None:
+    """Let the file itself say what it takes and gives; `about` is what the classifier reads."""
+    text, names = wants.description(about["name"], form, about), wants.names(about)
+    if form == "onnx":
+        onnx_graph.describe(path, about, text, names)
+    elif form == "litert":
+        litert.describe(path, text, names)
+    else:
+        keras_file.describe(path, {"description": text, "names": names})
 
 
 def load(form: str, path: Path, threads: int = 0) -> Forward:

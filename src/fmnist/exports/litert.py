@@ -6,8 +6,10 @@ TensorFlow.
 
 import contextlib
 import io
+import json
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,21 @@ def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> No
     ):
         warnings.simplefilter("ignore")  # the pixels need no statistics: they stay whole numbers
         path.write_bytes(converter.convert())
+
+
+def describe(path: Path, text: str, names: Mapping[int, str]) -> None:
+    """Append the description and the class names as TensorFlow Lite's metadata has files: zipped.
+
+    `metadata.json` is as Ultralytics writes it, `labels.txt` as TensorFlow Lite's library reads it.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    made = flatbuffer_utils.read_model(str(path))
+    made.description = text
+    flatbuffer_utils.write_model(made, str(path))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("metadata.json", json.dumps({"description": text, "names": names}))
+        file.writestr("labels.txt", "\n".join(names.values()) + "\n")
 
 
 def load(path: Path, threads: int = 0) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:

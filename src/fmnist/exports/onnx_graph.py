@@ -83,9 +83,10 @@ def _add(graph: Graph, model: Any, names: dict[int, str], prefix: str = "") -> N
 def _operator(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
     """Add a layer's operators; returns the name of what they give."""
     match type(layer).__name__:
-        case "Reshape":  # images (n, h, w) to (n, 1, h, w)
-            channel = graph.weight(f"{name}/axis", [1], np.int64)
-            return graph.node("Unsqueeze", [*inputs, channel], name)
+        case "Reshape":  # images (n, h, w) to (n, 1, h, w); of Unsqueeze OpenCV wants a known n
+            height, width, _ = layer.target_shape
+            sides = graph.weight(f"{name}/shape", [-1, 1, height, width], np.int64)
+            return graph.node("Reshape", [*inputs, sides], name)
         case "Rescaling":
             if name == "standard":
                 inputs = [graph.node("Cast", inputs, f"{name}/float", to=TensorProto.FLOAT)]
@@ -120,10 +121,11 @@ def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> No
     path.write_bytes(made.SerializeToString())
 
 
-def describe(path: Path, about: Mapping[str, Any]) -> None:
-    """Put `about` as JSON into a file's metadata, under `fmnist`."""
+def describe(path: Path, about: Mapping[str, Any], text: str, names: Mapping[int, str]) -> None:
+    """Put `about` as JSON into a file's metadata, under `fmnist`; `names` and the doc string."""
     made = onnx.load(path)
-    helper.set_model_props(made, {"fmnist": json.dumps(about)})
+    helper.set_model_props(made, {"fmnist": json.dumps(about), "names": str(dict(names))})
+    made.doc_string = made.graph.input[0].doc_string = text
     path.write_bytes(made.SerializeToString())
 
 

@@ -1,6 +1,7 @@
 """Compares an export's score with the run's own score."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class Export:
     """An exported run: its folder, size and score.
 
     `size` is in bytes, of all `parts`, the names of its files. `accuracy` and `before`, the run's
-    own, are of the same `split`, `n` images and views; `changed` answers differ,
+    own, are of the same `split`, `n` images and `views`; `changed` answers differ,
     `largest_difference` is between logits. `temperature` divides the logits for
     calibrated probabilities.
     """
@@ -31,6 +32,7 @@ class Export:
     parts: list[str]
     split: str
     n: int
+    views: str
     accuracy: float
     interval: tuple[float, float]
     before: float
@@ -55,17 +57,22 @@ def compare_with_run(
     size: int,
     parts: list[str],
     temperature: float = 1.0,
+    allow_loss: float | None = None,
 ) -> Export:
     """The export of a `score`, beside what the run scores. Raises FmnistError past the bound.
 
-    `before` are the run's own logits and `logits` those of the export, (n, classes), for the same
-    images with `labels` (n,). The others are as in `Export`.
+    `allow_loss` is the bound in points, None for ALLOWED. `before` are the run's own logits and
+    `logits` those of the export, (n, classes), for the same images with `labels` (n,). The others
+    are as in `Export`.
     """
     was = float((before.argmax(axis=1) == labels).mean())
-    if score.accuracy < was - ALLOWED:
+    allowed = ALLOWED if allow_loss is None else allow_loss / 100
+    if (loss := was - score.accuracy) > allowed:
+        enough = math.ceil(1000 * loss) / 10
         raise FmnistError(
-            f"{storage}: expected at most {ALLOWED:.1%} less than the run's {was:.2%} on "
-            f"{score.split}, found {score.accuracy:.2%}; nothing was exported"
+            f"{storage}: expected at most {100 * allowed:g} points less than the run's {was:.2%} "
+            f"on {score.split}, found {score.accuracy:.2%}; nothing was exported; allow it by "
+            f"--allow-loss {enough:g}"
         )
     return Export(
         folder=str(folder),
@@ -75,6 +82,7 @@ def compare_with_run(
         parts=parts,
         split=score.split,
         n=score.n,
+        views=score.views,
         accuracy=score.accuracy,
         interval=score.interval,
         before=was,

@@ -24,7 +24,12 @@ KERAS_OWN = {GlobalMax: keras.layers.GlobalMaxPooling2D, MaxPooling2D: keras.lay
 
 
 def build(
-    model: Any, recipe: Recipe, about: Mapping[str, Any], temperature: float = 1.0
+    model: Any,
+    recipe: Recipe,
+    about: Mapping[str, Any],
+    temperature: float = 1.0,
+    *,
+    guarded: bool = False,
 ) -> keras.Model:
     """A Keras model from uint8 (n, height, width) to a dict of two float32 (n, classes).
 
@@ -33,14 +38,19 @@ def build(
         recipe: says how an ensemble's members are weighted.
         about: the mean and deviation of pixel / 255 to take out; the shape (height, width, 1).
         temperature: what the logits are divided by before the softmax.
+        guarded: take (n, height, width, 1), and answer an image that does not hold whole numbers of
+            0 to 255 by infinite logits: Keras itself would cut 0.5 off to 0 without a word.
 
     `logits` are those of one view, `probabilities` softmax(logits / temperature). It computes in
     float32, whatever the network was trained in.
     """
     shape, deviation = tuple(about["shape"]), about["deviation"]
     with precision.policy("float32"):
-        images = keras.layers.Input(shape[:2], dtype="uint8", name="images")
-        x = keras.layers.Reshape(shape, name="channel")(images)
+        if guarded:
+            images = x = keras.layers.Input(shape, dtype="float32", name="images")
+        else:
+            images = keras.layers.Input(shape[:2], dtype="uint8", name="images")
+            x = keras.layers.Reshape(shape, name="channel")(images)
         x = keras.layers.Rescaling(
             1 / (255 * deviation), -about["mean"] / deviation, name="standard"
         )(x)
@@ -55,11 +65,14 @@ def build(
                     network = networks.build(member, shape, len(about["classes"]))
                     network.set_weights(part.get_weights())
                     outputs.append(_copy(network, x, f"member_{i}_", weight))
-            logits = keras.layers.Add(name="logits")(outputs)
+            logits = keras.layers.Add(name="sum" if guarded else "logits")(outputs)
         elif isinstance(recipe.options, Own):
-            logits = own.copy_of(recipe.options, model, "own", head="logits").call(x)
+            head = "head" if guarded else "logits"
+            logits = own.copy_of(recipe.options, model, "own", head=head).call(x)
         else:
-            logits = _copy(model, x)
+            logits = _copy(model, x, head="head" if guarded else "logits")
+        if guarded:
+            logits = keras.layers.Add(name="logits")([logits, _infinite_unless_bytes(images)])
         softened = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
         chance = keras.layers.Softmax(name="probabilities")(softened)
     try:
@@ -68,7 +81,22 @@ def build(
         raise UsageError(f"model own: Keras says: {own.first_line(error)}") from None
 
 
-def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> Any:
+def _infinite_unless_bytes(images: Any) -> Any:
+    """0 for each image of whole numbers of 0 to 255, infinity for others: (n, 1)."""
+    whole = keras.layers.Activation("linear", dtype="uint8", name="bytes")(images)  # cuts off
+    whole = keras.layers.Rescaling(1.0, name="whole")(whole)
+    rest = keras.layers.Subtract(name="rest")([images, whole])
+    square = keras.layers.Multiply(name="square")([rest, rest])
+    most = keras.layers.GlobalMaxPooling2D(name="most")(square)
+    # The least square is 1e-5 or so. No product of constants: XLA would fold them to infinity.
+    large = keras.layers.Rescaling(1e8, name="large")(most)
+    power = keras.layers.Activation("exponential", name="power")(large)
+    return keras.layers.Rescaling(1.0, -1.0, name="infinite")(power)
+
+
+def _copy(
+    model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0, head: str = "logits"
+) -> Any:
     """The network applied to `x`, layer by layer, its logits times `weight`."""
     made: dict[int, Any] = {}
     # What a norm can be folded into: the convolution that a tensor comes from, and whether it was
@@ -104,7 +132,7 @@ def _copy(model: keras.Model, x: Any, prefix: str = "", weight: float = 1.0) -> 
                 kernel, bias = source[0].get_weights()
                 source[0].set_weights([kernel * scale, bias * scale + offset])
         elif not isinstance(layer, IDENTITIES):
-            name = "logits" if layer is model.layers[-1] else layer.name
+            name = head if layer is model.layers[-1] else layer.name
             settings = layer.get_config() | {"dtype": "float32", "name": prefix + name}
             if isinstance(layer, keras.layers.Conv2D):
                 settings["use_bias"] = True  # room for a norm's offset

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from fmnist.errors import RunError, UsageError
 from fmnist.files import parse_json, require
+from fmnist.inference.model_file import SHIPPED, find_model
+from fmnist.inference.photos import SIDE, prepare_photo
 from fmnist.inference.trial import require_answers
 from fmnist.system import usable_processors
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-SHIPPED = Path(__file__).parent / "shipped" / "model.onnx"
 LARGEST_MODEL = 2**30  # bytes
 MOST_CLASSES = 10_000
 OUTPUTS = ("logits", "probabilities")
@@ -53,15 +54,16 @@ class Classifier:
     def load(
         cls, source: str | os.PathLike[str] | None = None, *, threads: int = 0
     ) -> "Classifier":
-        """Load the bundled model (`source` None), an .onnx file, or a folder with model.onnx.
+        """Load the bundled model (`source` None), an .onnx file, a folder with one, or a run.
 
+        A run is a `Run`, its folder, its name under `runs/`, or `latest`. It is exported when it is
+        first loaded, and when its weights have changed; that needs Keras and the run's data.
         `threads`: threads for the model; 0: one for each processor that this process may use.
         A model that is not the bundled one is tried first, in a process of its own, see `trial`.
-        Raises RunError for a file that fmnist did not export, and for one that does not answer.
+        Raises RunError for a file that fmnist did not export, one that does not answer, and a run
+        that cannot be exported.
         """
-        path = SHIPPED if source is None else Path(source)
-        if path.is_dir():
-            path /= "model.onnx"
+        path = find_model(source)
         if path != SHIPPED:
             _require_file(path)
             require_answers(path)
@@ -122,6 +124,20 @@ class Classifier:
         """Calibrated probabilities, float32 (n, classes); `images` as for `run`."""
         return self.run(images)[1]
 
+    def predict_photo(self, photo: str | os.PathLike[str] | bytes) -> Floats:
+        """Calibrated probabilities for a photo, float32 (classes,); which is prepared first.
+
+        `photo` is an image file's path, or its bytes. Raises UsageError where the model takes other
+        sizes than 28×28, PhotoError where there is no such image.
+        """
+        if self.shape != (SIDE, SIDE):
+            raise UsageError(
+                f"{self.name}: expected a model of {SIDE} × {SIDE} pixels, as photos become, found "
+                f"one of {self.shape[1]} × {self.shape[0]}; pass images of that size to predict"
+            )
+        probabilities: Floats = self.predict(prepare_photo(photo))[0]
+        return probabilities
+
     def is_unlike(self, logits: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each image looks like none of the classes, by the energy of its logits: (n,)."""
         scores = energy(logits)
@@ -149,7 +165,7 @@ def _are_probabilities(values: Floats) -> bool:
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
-        raise RunError(f"{path}: expected an .onnx file or a folder with model.onnx, found none")
+        raise RunError(f"{path}: expected an .onnx file, found none")
     if path.stat().st_size > LARGEST_MODEL:
         raise RunError(f"{path}: expected at most {LARGEST_MODEL:,} bytes")
 

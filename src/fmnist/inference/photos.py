@@ -9,12 +9,14 @@ All of it is whole numbers, but for the background's fit, or says how it rounds,
 language gives the same pixels: see `prepare_pixels`.
 """
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.data.image_file import Bytes, PhotoError
+from fmnist.data.image_file import LARGEST_FILE, Bytes, PhotoError, decode
 from fmnist.inference.garment_cutout import Mask, Whole, find_garment, grey_of, rounded_division
 
 if TYPE_CHECKING:
@@ -23,6 +25,24 @@ if TYPE_CHECKING:
 SIDE = 28
 WORK = 256  # pixels of the longest side on which the garment is looked for
 THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
+
+
+def prepare_photo(photo: str | os.PathLike[str] | bytes) -> Bytes:
+    """A photo of one garment in Fashion-MNIST's form: uint8, (28, 28), light on dark.
+
+    `photo` is the path of an image file, or its bytes. Raises PhotoError for what `decode` refuses
+    and for a file that cannot be read.
+    """
+    if isinstance(photo, bytes):
+        return prepare(decode(photo))
+    try:
+        with Path(photo).open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        return prepare(decode(content))
+    except OSError as error:
+        raise PhotoError(f"{photo}: cannot be read ({error.strerror or error})") from None
+    except PhotoError as error:
+        raise PhotoError(f"{photo}: {error}") from None
 
 
 def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:

@@ -7,15 +7,13 @@ So a model that is not the one in the box answers for two images there, before i
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
 from fmnist.errors import FmnistError, RunError
-from fmnist.signals import Interrupted, stop_signals
+from fmnist.inference.apart import run_apart
 from fmnist.system import limit_memory
 
 SECONDS = 30.0  # a start, which is most of it, takes one or two
@@ -29,46 +27,20 @@ def require_answers(path: Path) -> None:
     key = (str(path.resolve()), about.st_mtime_ns, about.st_size)
     if key in _tried:
         return
-    # -P: no file in the working directory is taken for a module.
-    command = [sys.executable, "-P", "-m", "fmnist.inference.trial", str(path)]
-    with stop_signals() as caught:  # before there is a process that a signal could leave behind
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-        )
-        try:
-            said = _answer(process, caught)
-        finally:
-            process.kill()
-            process.communicate()
-    if caught:
-        raise Interrupted(caught[0], "stopped")
-    if said is None:
+    ended = run_apart("fmnist.inference.trial", str(path), seconds=SECONDS)
+    if ended is None:
         raise RunError(
             f"{path}: expected a model that answers for two images within {SECONDS:g} s, received "
             "one that does not; use another"
         )
-    if process.returncode == 1 and said:
-        raise RunError(said.splitlines()[0])
-    if process.returncode:
+    if ended.code == 1 and ended.out:
+        raise RunError(ended.out.splitlines()[0])
+    if ended.code:
         raise RunError(
             f"{path}: expected a model that answers for two images, received one that ends the "
-            f"process which runs it (code {process.returncode}); use another"
+            f"process which runs it (code {ended.code}); use another"
         )
     _tried.add(key)
-
-
-def _answer(process: "subprocess.Popen[str]", caught: list[int]) -> str | None:
-    """What the process says, None if it does not end in time or a stopping signal is caught."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end and not caught:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=0.1)[0]
-    return None
 
 
 def main() -> None:

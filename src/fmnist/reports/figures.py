@@ -1,6 +1,7 @@
 """What a report says of a run, as plain values for the template."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import RECIPES, changes_of
 from fmnist.recipes.text import VIEWS, plain
 from fmnist.runs.commands import command
+from fmnist.runs.ledger import not_counted
 from fmnist.runs.reproduce import training_command
 from fmnist.runs.run import Run
 from fmnist.scoring.compare import Subject, compare, correction
@@ -56,12 +58,13 @@ def describe_run(subject: Subject, split: str, compact: bool = False) -> dict[st
 
     return {
         "name": run.name,
-        "path": str(run.path),
         "score": score,
         "views": VIEWS[recipe.views],
+        "not_counted": not_counted(run.scorings()),
         "cost": subject.describe(),
         "peak_memory": _peak_memory(run),
         "epochs": _epochs(run),
+        "train_loss": _train_loss(run),
         "confusion": _confusion(score),
         "confusions": _confusions(score),
         "bins": calibration_bins(logits, labels),
@@ -72,7 +75,7 @@ def describe_run(subject: Subject, split: str, compact: bool = False) -> dict[st
         "changes": _changes(recipe),
         "env": _environment(env),
         "fields": recipe.describe(),
-        "command": training_command(run),
+        "command": training_command(run, portable=True),
     }
 
 
@@ -101,24 +104,29 @@ def _epochs(run: Run) -> list[dict[str, Any]]:
     return lines
 
 
+def _train_loss(run: Run) -> list[str]:
+    """What makes the loss of train another quantity than that of val, in words."""
+    recipe, words = run.recipe, []
+    if recipe.label_smoothing:
+        words.append(f"labels that are smoothed by {recipe.label_smoothing:g}")
+    if run.env.get("teachers") and recipe.distillation:
+        words.append(f"a teacher's answers, which have {recipe.distillation:.0%} of the weight")
+    return words
+
+
 def _peak_memory(run: Run) -> int | None:
     peaks = [line.get("peak_memory") for line in run.metrics()]
     return max((p for p in peaks if type(p) is int), default=None)
 
 
 def _confusion(score: Score) -> list[list[dict[str, Any]]]:
-    """Rows of cells: count, share of the row, and of a mistake its share of the largest one."""
+    """Rows of cells: count, share of the row, and how deep a colour shows that share."""
     counts = np.array(score.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    largest = float((shares * (1 - np.eye(len(counts)))).max()) or 1.0
     return [
+        # The root, so that mistakes of a few per cent can be told apart.
         [
-            {
-                "n": int(n),
-                "share": float(share),
-                "right": i == j,
-                "strength": float(share if i == j else share / largest),
-            }
+            {"n": int(n), "share": float(share), "right": i == j, "strength": float(share**0.5)}
             for j, (n, share) in enumerate(zip(*row, strict=True))
         ]
         for i, row in enumerate(zip(counts, shares, strict=True))
@@ -166,8 +174,11 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['name']}, {data['n']:,} images, sha256 {data['hash'][:16]}"),
     ]
     rows += [(name, version) for name, version in env["versions"].items()]
-    rows += [(f"teacher {t['run']}", t["weights"][:16]) for t in env.get("teachers", [])]
-    rows += [(f"member {m['run']}", m["weights"][:16]) for m in env.get("members", [])]
+    rows += [
+        (f"{key[:-1]} {Path(each['run']).name}", each["weights"][:16])
+        for key in ("teachers", "members")
+        for each in env.get(key, [])
+    ]
     return [(str(name), str(value)) for name, value in rows]
 
 

@@ -48,39 +48,53 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def learning_curves(epochs: Sequence[dict[str, Any]]) -> tuple[str, str]:
+def learning_curves(epochs: Sequence[dict[str, Any]], apart: bool = False) -> tuple[str, str]:
     """Loss, and accuracy, against epochs, with the seconds above; each an `<svg>`.
 
-    `epochs` are lines of `Run.metrics()`, those of val where they have them.
+    `epochs` are lines of `Run.metrics()`, those of val where they have them. `apart`: the losses of
+    train and val are not the same quantity, and each gets axes of its own.
     """
     return (
-        _curve(epochs, ("loss", "val_loss"), "loss"),
+        _curve(epochs, ("loss", "val_loss"), "loss", apart),
         _curve(epochs, ("accuracy", "val_accuracy"), "accuracy"),
     )
 
 
-def _curve(epochs: Sequence[dict[str, Any]], keys: tuple[str, str], name: str) -> str:
+def _curve(
+    epochs: Sequence[dict[str, Any]], keys: tuple[str, str], name: str, apart: bool = False
+) -> str:
+    lines = [
+        (colour, label, points)
+        for key, colour, label in zip(keys, (MUTED, ACCENT), ("train", "val"), strict=True)
+        if (points := [(line["epoch"], line[key]) for line in epochs if key in line])
+    ]
+    apart = apart and len(lines) > 1
+
     def draw(figure: Any) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        axes = figure.subplots()
-        for key, colour in zip(keys, (MUTED, ACCENT), strict=True):
-            points = [(line["epoch"], line[key]) for line in epochs if key in line]
-            if points:
-                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5)
-        axes.set_xlabel("epochs")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        every = figure.subplots(len(lines) if apart else 1, 1, sharex=True, squeeze=False)[:, 0]
+        for i, (colour, label, points) in enumerate(lines):
+            axes = every[i if apart else 0]
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5)
+            if apart:
+                axes.set_ylabel(label)
+        every[-1].set_xlabel("epochs")
+        every[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if name == "accuracy":
-            axes.yaxis.set_major_formatter(_percent)
+            every[0].yaxis.set_major_formatter(_percent)
+        figure.align_ylabels()
         # All epochs take about as long, so that one axis serves both.
         each = epochs[-1]["seconds"] / epochs[-1]["epoch"]
         if each > 0:
-            above = axes.secondary_xaxis("top", functions=(lambda e: e * each, lambda s: s / each))
+            above = every[0].secondary_xaxis(
+                "top", functions=(lambda e: e * each, lambda s: s / each)
+            )
             above.set_xlabel("seconds of training")
             above.xaxis.set_major_formatter("{x:g}")
             above.spines["top"].set_visible(False)
 
-    return _svg(draw, name)
+    return _svg(draw, name, height=3.9 if apart else 3.1)
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> str:
@@ -126,15 +140,12 @@ def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
             for number, each in enumerate(subjects, 1)
             if 1e-3 < (each[cost] or 0) < 1e15
         ]
-        front, best = [], -1.0
+        front, best = list[tuple[float, float]](), -1.0
         for x, accuracy, _, _ in sorted(points, key=lambda point: (point[0], -point[1])):
             if accuracy > best:
                 front.append((x, accuracy))
                 best = accuracy
         axes.set_xscale("log")
-        if front:
-            xs, ys = zip(*front, strict=True)
-            axes.step(xs, ys, where="post", color=ACCENT, linewidth=1, linestyle=(0, (3, 3)))
         for x, accuracy, (low, high), number in points:
             colour = ACCENT if (x, accuracy) in front else MUTED
             axes.plot((x, x), (low, high), color=colour, linewidth=1.2)
@@ -149,6 +160,12 @@ def pareto(subjects: Sequence[dict[str, Any]], cost: str, label: str) -> str:
                 fontweight="bold",
             )
         axes.margins(0.18, 0.12)
+        if front:  # from the cheapest run up to the best, and on to the edge
+            (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+            xs, ys = zip((front[0][0], bottom), *front, (right, best), strict=True)
+            dashes = (0, (3, 3))
+            axes.step(xs, ys, where="post", color=ACCENT, linewidth=1, linestyle=dashes, zorder=1)
+            axes.set(xlim=(left, right), ylim=(bottom, top))
         _few_ticks(axes.xaxis)
         axes.set_xlabel(label)
         axes.yaxis.set_major_formatter(_percent)

@@ -5,7 +5,7 @@ answers are the logits that training (val) or `fmnist evaluate` (val, test) kept
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from fmnist.reports import pictures, plots
 from fmnist.reports.figures import answer_of, describe_comparison, describe_run
 from fmnist.reports.occlusion import occlusion_map
 from fmnist.reports.templates import environment
-from fmnist.runs.run import Run, find_run
-from fmnist.scoring.compare import Subject, open_subject
+from fmnist.runs.run import Run
+from fmnist.scoring.compare import Subject, named_runs, open_subject
 from fmnist.scoring.evaluate import compile_forward, load_model
 from fmnist.scoring.views import BATCH
 
@@ -46,7 +46,7 @@ def choose_split(opened: Sequence[Run], asked: str | None = None) -> str:
 
 
 def report(
-    runs: Sequence[str | os.PathLike[str]],
+    runs: Sequence[Any] | Mapping[str, Any],
     data: Data,
     out: str | os.PathLike[str] | None = None,
     *,
@@ -56,7 +56,7 @@ def report(
     """Write an HTML page about one run, or about several that are compared with the first.
 
     Args:
-        runs: each a `Run`, its folder or its name.
+        runs: each a `Run`, its folder or its name, or a group of these, as `compare` takes them.
         split: "val" or "test", which must have been scored; by default val, and test for a run that
             was trained on all images.
 
@@ -64,13 +64,14 @@ def report(
     file, by default `reports/NAME.html`, `images` the indices of images to look at. Returns
     "report", the file's path, "split", and "runs", their scores. Raises RunError, UsageError.
     """
-    opened = [find_run(run) for run in runs]
-    chosen = choose_split(opened, split)
-    return write_report(opened, chosen, data, None if out is None else Path(out), images)
+    named = named_runs(runs)
+    chosen = choose_split([run for _, group in named for run in group], split)
+    subjects = [open_subject(group, chosen, name) for name, group in named]
+    return write_report(subjects, chosen, data, None if out is None else Path(out), images)
 
 
 def write_report(
-    opened: Sequence[Run],
+    opened: Sequence[Run | Subject],
     split: str,
     data: Data,
     out: Path | None = None,
@@ -79,7 +80,8 @@ def write_report(
     """Write the report on runs that were scored on a split, as one file that needs no other.
 
     Args:
-        opened: one run, which is shown in full, or several, which are compared with the first.
+        opened: one run, which is shown in full, or several, which are compared with the first; or
+            groups of runs, as `open_subject` makes them.
         split: "val" or "test", as `choose_split` gives it.
         data: the data that the runs were trained on; for the pictures.
         out: the file, new or an earlier report; by default `reports/NAME.html`.
@@ -89,23 +91,31 @@ def write_report(
     Returns the file's path, the split, and each run's score without its tables.
     Raises RunError, UsageError.
     """
-    if images and len(opened) > 1:
+    subjects = [o if isinstance(o, Subject) else open_subject([o], split) for o in opened]
+    # Each run by itself, with its subject's number.
+    singles = [
+        (number, open_subject([run], split))
+        for number, subject in enumerate(subjects, 1)
+        for run in subject.runs
+    ]
+    compact = len(singles) > 1
+    if images and compact:
         raise UsageError("--images: is for a report on one run; leave it out")
-    compact = len(opened) > 1
+    if compact and len(subjects) == 1:
+        raise UsageError(f"report: expected another group to compare {subjects[0].name} with")
     if out is None:
-        more = f"-and-{len(opened) - 1}-more" if compact else ""
-        out = Path("reports") / f"{opened[0].name}{more}.html"
+        more = f"-and-{len(subjects) - 1}-more" if compact else ""
+        out = Path("reports") / f"{subjects[0].name}{more}.html"
     files.require_own(out, MARK)
-    subjects = [open_subject([run], split) for run in opened]
     shown = data.test.open() if split == "test" else data.val
-    for subject in subjects:
-        _check(subject, data, shown)
+    for _, single in singles:
+        _check(single, data, shown)
     if any(not 0 <= i < len(shown) for i in images):
         raise UsageError(
             f"--images: expected 0 to {len(shown) - 1}, the images of {split}, received "
             f"{','.join(map(str, images))}"
         )
-    described = [describe_run(each, split, compact) for each in subjects]
+    described = [{"number": n} | describe_run(each, split, compact) for n, each in singles]
     comparison = describe_comparison(subjects) if compact else None
     inside = None if compact else _look_inside(subjects[0], shown, images)
     text = _render(
@@ -194,7 +204,7 @@ def _render(shown: Split, **context: Any) -> str:
             picture=lambda i: pictures.png_uri(shown.images[i]),
             overlay=lambda each: pictures.overlay(shown.images[each["image"]], each["map"]),
             tiles=lambda kernel: pictures.filter_tiles(kernel)[:FILTERS],
-            curves=lambda epochs: [Markup(svg) for svg in plots.learning_curves(epochs)],
+            curves=lambda *given: [Markup(svg) for svg in plots.learning_curves(*given)],
             reliability=lambda bins: Markup(plots.reliability(bins)),
             pareto=lambda *given: Markup(plots.pareto(*given)),
             plain=plain,

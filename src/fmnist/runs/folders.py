@@ -71,8 +71,17 @@ def _is_unfilled(folder: Path) -> bool:
     return not names or ("lock" in names and not rest and not (folder / "lock").stat().st_size)
 
 
+def is_run(path: Path) -> bool:
+    """Whether there is a run folder; False too where this process cannot tell."""
+    with contextlib.suppress(OSError):
+        return (path / "recipe.json").is_file()
+    return False
+
+
 def require_plain_files(
-    folder: Path, patterns: Sequence[str] = ("*", "checkpoint/*"), apart: Sequence[str] = ()
+    folder: Path,
+    patterns: Sequence[str] = ("*", "checkpoint/*", "onnx/*"),
+    apart: Sequence[str] = (),
 ) -> None:
     """Raise RunError for a folder with a link that leads out of it, a pipe or a device.
 

@@ -25,7 +25,7 @@ from fmnist.runs import folders
 from fmnist.runs.arrays import read_logits, read_weights, write_logits
 from fmnist.runs.checkpoints import Checkpoints
 from fmnist.runs.commands import command, resume_command, typed
-from fmnist.runs.ledger import Ledger
+from fmnist.runs.ledger import SCORE, Ledger
 from fmnist.runs.origin import origin_of, require_origin
 from fmnist.runs.schemas import read_env, read_metrics, read_scores
 
@@ -257,6 +257,7 @@ class Run:
         """The logits (n, classes) and labels (n,) that `save_logits` wrote. Raises RunError."""
         path = self._logits_path(split)
         if not path.exists():
+            self.require_weights()
             how = command("evaluate", self.path, "--split", split)
             raise RunError(f"{self.path}: was not scored on {split}; {how} does it")
         return read_logits(path, len(self.env["classes"]))
@@ -290,26 +291,25 @@ class Run:
 
     # the ledger
 
-    def enter_in_ledger(self, values: Mapping[str, Any]) -> int:
-        """Record that the test split was scored; returns how often, for these weights."""
+    def enter_in_ledger(self, values: Mapping[str, Any], kind: str = SCORE) -> int:
+        """Record a scoring of test by its kind; returns `times_opened`."""
         self.require_in_place()
-        before = self.times_opened()
-        entry = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
-        self.ledger.enter(entry | dict(values))
-        return max(before + 1, self.times_opened())
+        before = self.times_opened() + (kind == SCORE)
+        about = {"when": now(), "run": self.name, "weights": sha256(self.weights_path)}
+        self.ledger.enter({"kind": kind} | about | dict(values))
+        return max(before, self.times_opened())
 
     def times_opened(self) -> int:
-        """How often the test split was scored for these weights.
+        """How often test was scored for these weights so that something could be decided on it.
 
-        The ledger's lines of these weights under any run name, but at least the number in
-        `score.json`, since the folder may have come from beside another ledger.
+        At least the number in `score.json`, as the folder may have come from beside another ledger.
         """
-        lines = self.ledger.lines()
-        if not lines and "test" not in self.scores:
-            return 0
-        weights = sha256(self.weights_path) if self.finished else None
-        noted = sum(1 for line in lines if line.get("weights") == weights)
-        return max(noted, self.scores.get("test", {}).get("times_opened") or 0)
+        recorded: int = self.scores.get("test", {}).get("times_opened") or 0
+        return max(self.scorings()[SCORE], recorded)
+
+    def scorings(self) -> dict[str, int]:
+        """The ledger's lines about these weights by kind: score, verification, export."""
+        return self.ledger.counts(self.name, self.weights_path, "test" in self.scores)
 
 
 def _refusal(folder: Path) -> str:
@@ -321,18 +321,24 @@ def _refusal(folder: Path) -> str:
 
 
 def find_run(name: str | os.PathLike[str]) -> Run:
-    """The run at a path, or of that name under `runs/`; a run itself is returned as it is.
+    """The run that `run_path` finds; a run itself is returned as it is."""
+    return name if isinstance(name, Run) else Run(run_path(name))
 
-    `latest` is the one under `runs/` that was begun last.
+
+def run_path(name: str | os.PathLike[str]) -> Path:
+    """The run folder at a path, or of that name under `runs/`, or a path where none is.
+
+    `latest` is the one under `runs/` that was begun last. What is no run hides none of that name.
     """
-    if isinstance(name, Run):
-        return name
-    if str(name) == "latest" and not Path(name).exists() and (there := run_folders()):
-        return max(map(Run, there), key=lambda run: str(run.env.get("created", "")))
     if not os.fspath(name):
         raise RunError("expected a run folder or the name of a run, received an empty name")
-    inside = Path("runs") / name
-    return Run(inside if not os.path.lexists(name) and files.is_folder(inside) else name)
+    path, inside = Path(name), Path("runs") / name
+    if folders.is_run(path):
+        return path
+    if str(name) == "latest" and (there := run_folders()):
+        return max(there, key=lambda folder: str(Run(folder).env.get("created", "")))
+    hidden = folders.is_run(inside) or (not os.path.lexists(path) and files.is_folder(inside))
+    return inside if hidden else path
 
 
 def run_folders(folder: str | os.PathLike[str] = "runs") -> list[Path]:

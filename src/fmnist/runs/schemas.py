@@ -22,6 +22,8 @@ ENV = {
 }
 ENV_OPTIONAL = {
     "commit": str,
+    "created": str,
+    "command": [str],
     "fmnist": str,
     "processes": int,
     "devices": int,

@@ -7,7 +7,7 @@ or `fmnist evaluate` (val, test) saved in the run folders.
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -131,7 +131,7 @@ def open_subject(named: Sequence[str | os.PathLike[str]], split: str, name: str 
     return Subject(name, tuple(runs), np.stack(logits), labels[0], split)
 
 
-def compare(subjects: Iterable[Any] | Mapping[str, Any], split: str = "val") -> list[Pair]:
+def compare(subjects: Sequence[Any] | Mapping[str, Any], split: str = "val") -> list[Pair]:
     """Compare runs, each further one with the first, image by image on a split.
 
     Args:
@@ -146,8 +146,9 @@ def compare(subjects: Iterable[Any] | Mapping[str, Any], split: str = "val") -> 
     Raises UsageError for fewer than two, for equal ones, and for runs on different images, RunError
     for a run that is missing or was not scored on the split.
     """
-    named = subjects.items() if isinstance(subjects, Mapping) else (("", s) for s in subjects)
-    opened = [_opened(subject, split, name) for name, subject in named]
+    opened = [subject for subject in subjects if isinstance(subject, Subject)]
+    if len(opened) < len(subjects):
+        opened = [open_subject(runs, split, name) for name, runs in named_runs(subjects)]
     if len(opened) < 2:
         raise UsageError(f"compare: expected at least two runs or groups, received {len(opened)}")
     _require_once([", ".join(sorted(str(r.path.resolve()) for r in s.runs)) for s in opened])
@@ -159,11 +160,11 @@ def compare(subjects: Iterable[Any] | Mapping[str, Any], split: str = "val") -> 
     return [_pair(first, other, len(opened) - 1) for other in opened[1:]]
 
 
-def _opened(subject: Any, split: str, name: str) -> Subject:
-    if isinstance(subject, Subject):
-        return subject
-    alone = isinstance(subject, str | os.PathLike)
-    return open_subject([subject] if alone else list(subject), split, name)
+def named_runs(subjects: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, list[Run]]]:
+    """The name, which may be empty, and the runs of each of what `compare` takes."""
+    named = subjects.items() if isinstance(subjects, Mapping) else [("", s) for s in subjects]
+    groups = [(n, [s] if isinstance(s, str | os.PathLike) else s) for n, s in named]
+    return [(name, [find_run(run) for run in runs]) for name, runs in groups]
 
 
 def _require_once(names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Scores a run on a split, and notes each scoring of test in the ledger."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from fmnist.data.splits import SealedSplit, Split
 from fmnist.errors import RunError, UsageError
+from fmnist.runs.ledger import SCORE
 from fmnist.runs.run import Run, find_run
 from fmnist.scoring.figures import Score, check_labels, score_logits
 from fmnist.scoring.views import BATCH, Forward, predict_logits
@@ -59,6 +61,7 @@ def evaluate(
     if isinstance(split, tuple):
         split = Split.from_arrays(*split)
     found, logits, labels = score(run, split)
+    found = note(run, found)
     if found.split in ("val", "test"):
         run.save_logits(found.split, logits, labels)
         run.save_score(found.split, found.to_json())
@@ -68,12 +71,12 @@ def evaluate(
 def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float32], NDArray[Any]]:
     """A finished run's score on a split, its logits and the labels; the run's folder stays as is.
 
-    A sealed split, which is what a data set's test is, is opened for it: every such scoring gets a
-    line in the ledger beside the run folders, and the count is part of the score.
+    A sealed split, which is what a data set's test is, is opened for it: the caller passes the
+    score to `note`.
 
-    Raises RunError for a run without weights or with such as give no numbers (nothing goes into the
-    ledger then), UsageError for images of another shape, for labels that the model does not know,
-    and for val where the run was trained on val.
+    Raises RunError for a run without weights or with such as give no numbers, UsageError for images
+    of another shape, for labels that the model does not know, and for val where the run was trained
+    on val.
     """
     recipe, sealed = run.recipe, isinstance(split, SealedSplit)
     opened = split.open() if isinstance(split, SealedSplit) else split
@@ -100,19 +103,6 @@ def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float
         raise RunError(
             f"{run.weights_path}: expected weights that give finite logits, found others"
         )
-    times = None
-    if sealed:
-        correct = int((logits.argmax(axis=1) == opened.labels).sum())
-        times = run.enter_in_ledger(
-            {
-                "split": name,
-                "form": "keras",
-                "views": recipe.views,
-                "data": opened.source,
-                "n": len(logits),
-                "correct": correct,
-            }
-        )
     found = score_logits(
         logits,
         opened.labels,
@@ -120,6 +110,18 @@ def score(run: Run, split: Split | SealedSplit) -> tuple[Score, NDArray[np.float
         name,
         views=recipe.views,
         images_per_second=speed,
-        times_opened=times,
     )
     return found, logits, opened.labels
+
+
+def note(run: Run, found: Score, kind: str = SCORE, form: str = "keras") -> Score:
+    """A score of test with its count, once the ledger has its line; another as it is.
+
+    Every scoring of test gets a line in the ledger beside the run folders, of its `kind` (see
+    `runs.ledger`) and for the `form` of file that answered.
+    """
+    if found.split != "test":
+        return found
+    values: dict[str, Any] = {"split": "test", "form": form, "views": found.views}
+    values |= {"data": run.env["data"]["hash"], "n": found.n, "correct": found.correct}
+    return dataclasses.replace(found, times_opened=run.enter_in_ledger(values, kind))

@@ -11,6 +11,7 @@ from fmnist.data.splits import Data
 from fmnist.engine import backend
 from fmnist.errors import RunError
 from fmnist.recipes.shipped import RECIPES, changes_of
+from fmnist.runs.ledger import VERIFICATION
 from fmnist.runs.origin import require_unchanged
 from fmnist.runs.run import Run, find_run
 from fmnist.runs.same_data import changes_of_data, require_same_data
@@ -118,7 +119,7 @@ def verify(run: Run | str, data: Data) -> Verification:
     The network is built anew from the recipe. On the same machine (device, engine, versions) every
     answer must be what it was; on another, or in a process that computes with another number of
     threads already, 0.2 % of them may change. Nothing in the run folder is
-    written. Scoring test is noted in the ledger as any other scoring.
+    written. Scoring test is noted in the ledger as a verification.
 
     Raises RunError for a run without weights or scores, for a recipe or an environment that has
     changed since, and for other data or another validation split, since the scores are then not
@@ -146,6 +147,7 @@ def verify(run: Run | str, data: Data) -> Verification:
     result = Verification(str(run.path), same, found)
     for split, claim in claims.items():
         score, logits, labels = evaluation.score(run, data.test if split == "test" else data.val)
+        evaluation.note(run, score, VERIFICATION)
         if score.n != claim["n"] or [sum(row) for row in score.confusion] != [
             sum(row) for row in claim["confusion"]
         ]:

@@ -27,7 +27,8 @@ from starlette.staticfiles import StaticFiles
 
 from fmnist.errors import RunError, UsageError
 from fmnist.files import read_json
-from fmnist.inference.classifier import SHIPPED, Classifier
+from fmnist.inference.classifier import Classifier
+from fmnist.inference.model_file import find_model
 from fmnist.serving import limits
 from fmnist.serving.batches import Batches
 from fmnist.serving.bodies import Refused, content_type, read
@@ -82,7 +83,7 @@ def make_app(
             raise UsageError(
                 f"--allow-origin: expected a site such as https://example.org, received {origin!r}"
             )
-    path = SHIPPED if model is None else model / "model.onnx" if model.is_dir() else model
+    path = find_model(model)
     classifier = Classifier.load(path, threads=threads)
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
