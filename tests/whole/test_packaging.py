@@ -180,7 +180,7 @@ def test_base_install_reads_data_and_answers_from_python(fmnist, small_set):
     told = f"import os\nos.environ['FMNIST_DATA'] = {str(small_set)!r}\n"
     code = f"{told}{example}\nprint(probabilities.shape)\nimport platformdirs, pooch, requests"
     done = fmnist("-c", code, executable="python")
-    assert (done.returncode, done.stdout) == (0, "(20, 10)\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "(60, 10)\n"), done.stderr
     done = fmnist("data", "--data", str(small_set), "--json")
     assert done.returncode == 0, done.stderr
 
