@@ -491,7 +491,7 @@ def test_subfolders_count_and_other_files_are_counted(tmp_path: Path, arrays, ca
     for number in range(5):
         Image.fromarray(arrays["x_test"][number]).convert("RGB").save(inner / f"{number}.tiff")
     Image.new("RGB", (28, 28), (200, 10, 10)).save(inner / "red.webp", lossless=True)
-    (inner / "photo.heic").write_bytes(b"something")
+    (inner / "photo.psd").write_bytes(b"something")
     (inner / "notes.txt").write_text("something")
     (tmp_path / "train" / "loose.png").write_bytes(b"something")
     data = load_data(tmp_path)
@@ -499,7 +499,7 @@ def test_subfolders_count_and_other_files_are_counted(tmp_path: Path, arrays, ca
     assert len(data.train) + len(data.val) == 246
     assert "1 images in colour are read as grey" in said
     assert (
-        "3 files are no images by class: passed over: .heic (1), .txt (1), in no class's folder (1)"
+        "3 files are no images by class: passed over: .psd (1), .txt (1), in no class's folder (1)"
         in said
     )
 
