@@ -204,7 +204,7 @@ def recipes(
 
     if name in shipped.RECIPES:
         for part in (inspect.getdoc(shipped.RECIPES[name]) or "").split("\n\n"):
-            paragraph(part)
+            paragraph(" ".join(part.split()))
             print()
     show_recipe(recipe)
 
