@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from idx import idx_bytes, write_idx, write_idx_set
 from mirrors import Mirrors, pins_of, serving
 
-from fmnist.cli.options import progress_bar
+from fmnist.cli.loading import progress_bar
 from fmnist.data import idx, sources
 from fmnist.data.fashion_mnist import PINS, find_idx, read_set
 from fmnist.data.idx import read_idx

@@ -6,18 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fmnist.cli.options import (
-    Folder,
-    Json,
-    Picture,
-    RecipeName,
-    Settings,
-    Size,
-    SkipUnreadable,
-    load,
-    print_json,
-    read_recipe,
-)
+from fmnist.cli.loading import Folder, Size, SkipUnreadable, load
+from fmnist.cli.options import Json, Picture, RecipeName, Settings, print_json, read_recipe
 from fmnist.cli.tables import paragraph, table
 from fmnist.errors import FmnistError, UsageError
 from fmnist.recipes.recipe import Recipe

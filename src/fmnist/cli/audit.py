@@ -5,16 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from fmnist.cli.loading import Folder, Size, SkipUnreadable, load, load_recorded
 from fmnist.cli.options import (
-    Folder,
     Json,
     Quiet,
     RecipeOrQuick,
     Settings,
-    Size,
-    SkipUnreadable,
-    load,
-    load_recorded,
     print_json,
     read_recipe,
     refuse_beside_resume,

@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fmnist.cli.options import (
-    Folder,
-    Json,
-    RunFolder,
-    check_split,
-    load_of,
-    open_finished,
-    parse_size,
-    print_json,
-)
+from fmnist.cli.loading import Folder, load_of
+from fmnist.cli.options import Json, RunFolder, check_split, open_finished, parse_size, print_json
 from fmnist.errors import UsageError
 from fmnist.recipes.text import VIEWS
 

@@ -2,21 +2,16 @@
 
 import json
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fmnist.errors import UsageError
-from fmnist.files import is_folder
 from fmnist.system import print_message
 
 if TYPE_CHECKING:
-    from fmnist.data.sources import Progress
-    from fmnist.data.splits import Data
     from fmnist.recipes.recipe import Recipe
     from fmnist.runs.run import Run
 
@@ -30,28 +25,6 @@ def parse_size(text: str, what: str = "memory") -> int:
     if size < 1 or text.strip()[-1:].isdigit():
         raise UsageError(f"{what}: expected a size such as 4GB or 512MiB, received {text!r}")
     return size
-
-
-@contextmanager
-def progress_bar() -> Iterator["Progress | None"]:
-    """A progress bar on stderr for downloads, or None if stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks = {}
-
-        def progress(name: str, done: int, total: int) -> None:
-            if name not in tasks:  # so that nothing shows when nothing is fetched
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
-
-        yield progress
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -83,29 +56,6 @@ Settings = Annotated[
         metavar="NAME=VALUE",
         help="Change a recipe field or a model option; repeatable. The command `fmnist recipes "
         "RECIPE` lists the names.",
-    ),
-]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="PATH",
-        help="Data: a file or folder of IDX, CSV, npz or Parquet files, folders of images by "
-        "class, or a zip or tar of those [default: $FMNIST_DATA, else Fashion-MNIST].",
-    ),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        "--size",
-        metavar="N",
-        help="Bring every image to N × N pixels, in its own proportions [default: as they are].",
-    ),
-]
-SkipUnreadable = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unreadable", help="Leave out image files that cannot be read, and count them."
     ),
 ]
 NewRun = Annotated[
@@ -283,26 +233,6 @@ def say(text: str) -> None:
     print_message(text)
 
 
-def load(place: Path | None, size: int | None = None, skip_unreadable: bool = False) -> "Data":
-    """The data named, or the data that `load_data` finds; shows a bar while it downloads."""
-    from fmnist.data.load import load_data
-
-    with progress_bar() as progress:
-        return load_data(
-            place, size=size, skip_unreadable=skip_unreadable, progress=progress, report=say
-        )
-
-
-def load_recorded(recorded: dict[str, Any], asked: Path | None) -> "Data":
-    """The data that a run or an audit recorded, read as then, where it is or where it is asked."""
-    return load(recorded_place(recorded, asked), **recorded.get("reading", {}))
-
-
-def load_of(run: "Run", asked: Path | None) -> "Data":
-    """The data of a run."""
-    return load_recorded(run.env["data"], asked)
-
-
 def check_logs(names: Iterable[str] | None) -> list[str]:
     """The trackers that `--log` names. Raises UsageError for one that is not installed."""
     from fmnist.training.trackers import require
@@ -342,12 +272,3 @@ def check_split(split: str) -> None:
     """Raise UsageError for a split that has no score."""
     if split not in ("val", "test"):
         raise UsageError(f"--split: expected val or test, received {split!r}")
-
-
-def recorded_place(recorded: dict[str, Any], asked: Path | None) -> Path | None:
-    """Where the data is: as asked for, else as recorded, where that is needed."""
-    folder = recorded.get("folder")  # a committed record names none
-    if asked or not folder:
-        return asked
-    known = recorded.get("name") == "fashion-mnist"  # is found anew if the folder is gone
-    return None if known and not is_folder(folder) else Path(folder)

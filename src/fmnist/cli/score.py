@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fmnist.cli.loading import Folder, load_of
 from fmnist.cli.options import (
-    Folder,
     Json,
     RunFolder,
     RunFolders,
@@ -17,7 +17,6 @@ from fmnist.cli.options import (
     Subjects,
     Wide,
     check_split,
-    load_of,
     open_finished,
     print_json,
 )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist import files
+from fmnist.cli.loading import Folder
 from fmnist.cli.options import (
-    Folder,
     Json,
     Logs,
     Quiet,

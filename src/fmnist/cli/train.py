@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fmnist.cli.loading import Folder, Size, SkipUnreadable, load, load_of, load_recorded
 from fmnist.cli.options import (
     Changes,
     Coordinator,
     Distributed,
     Epochs,
     FitOn,
-    Folder,
     Json,
     Logs,
     Memory,
@@ -27,15 +27,10 @@ from fmnist.cli.options import (
     Seconds,
     Seed,
     Settings,
-    Size,
-    SkipUnreadable,
     Teacher,
     Test,
     Updates,
     check_logs,
-    load,
-    load_of,
-    load_recorded,
     open_finished,
     parse_size,
     print_json,
