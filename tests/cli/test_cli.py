@@ -641,6 +641,7 @@ def test_what_cannot_be_exported_leaves_nothing(trained, folder, tmp_path, monke
     ):
         assert expected in refused(call(*arguments, *wrong), 2)
     monkeypatch.setattr(outcome, "ALLOWED", -1)
+    monkeypatch.setattr(outcome, "FEW", -(10**6))
     assert "nothing was exported" in refused(call(*arguments), 1)
     run = Run(copied(trained[0], tmp_path))
     arrays, about = run.load_weights(), run.about_weights()

@@ -17,6 +17,7 @@ from fmnist.data.load import load_data
 from fmnist.data.save import save_idx
 from fmnist.data.splits import Data
 from fmnist.errors import DataError, UsageError
+from fmnist.inference.photos import prepare_photo
 
 pytestmark = pytest.mark.data
 SPLITS = (("train", 240), ("test", 60))
@@ -362,6 +363,8 @@ def test_archives(tmp_path: Path, as_idx: Path, expected, suffix: str) -> None:
     data = load_data(path)
     same(data, expected)
     assert data.folder == path
+    inside = load_data(path / "inner")  # as the message for several sets names them
+    same(inside, expected)
     same(load_data(tmp_path), expected)
 
 
@@ -385,7 +388,10 @@ def test_hostile_archives(tmp_path: Path, as_idx: Path, monkeypatch) -> None:
         archive.writestr("train-images-idx3-ubyte", bytes(1 << 24))
     with pytest.raises(DataError, match="unpacks to less"):
         load_data(bomb)
-    bomb.write_bytes(bomb.read_bytes()[:200])
+    bomb.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataError, match="git lfs pull"):
+        load_data(bomb)
+    bomb.write_bytes(b"PK nothing")
     with pytest.raises(DataError, match="expected a zip or tar archive"):
         load_data(bomb)
 
@@ -420,9 +426,15 @@ def test_parquet_of_hugging_face(tmp_path: Path, arrays, expected) -> None:
     data = load_data(tmp_path)
     same(data, expected)
     assert data.classes == FASHION_MNIST_CLASSES
+    hub = tmp_path / "hub" / "default"  # as the Hub converts them
+    for path in (tmp_path / "data").iterdir():
+        place = hub / path.name.split("-")[0] / f"{path.name.split('-')[1]}.parquet"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    same(load_data(tmp_path / "hub"), expected)
     (tmp_path / "data" / "train-00000-of-00002.parquet").write_bytes(b"PAR1 nonsense PAR1")
     with pytest.raises(DataError, match="damaged Parquet") as caught:
-        load_data(tmp_path)
+        load_data(tmp_path / "data")
     assert "\n" not in str(caught.value)
 
 
@@ -521,6 +533,8 @@ def test_sizes(tmp_path: Path, arrays) -> None:
     assert data.reading == {"size": 28}
     both = np.concatenate([data.train.images, data.val.images])[..., 0]
     (ours,) = [image for image in both if (image[:5] == 255).all() and (image[-5:] == 255).all()]
+    wide = tmp_path / "train" / "class 0" / "wide.png"
+    np.testing.assert_array_equal(prepare_photo(wide, whole=True), ours)  # as predict reads it
     dark = np.argwhere(ours < 128)
     # 28 / 1500 of 200 × 500, in its own proportions
     assert np.ptp(dark, axis=0) + 1 == pytest.approx([200 * 28 / 1500, 500 * 28 / 1500], abs=1)
@@ -548,6 +562,32 @@ def test_unreadable_images_are_listed_at_once(tmp_path: Path, arrays) -> None:
     assert "3 of 300 images cannot be read: left out" in said[-1]
 
 
+@pytest.mark.parametrize(
+    "names", [("training_set", "test_set"), ("seg_train/seg_train", "seg_test/seg_test")]
+)
+def test_split_folders_of_other_names(tmp_path: Path, arrays, names, capsys) -> None:
+    """As Kaggle has them, also one within another of its name."""
+    for (split, _), name in zip(SPLITS, names, strict=True):
+        write_pictures(tmp_path / "set" / name, arrays[f"x_{split}"], arrays[f"y_{split}"])
+    write_pictures(tmp_path / "set" / "extra", arrays["x_test"], arrays["y_test"])
+    data = load_data(tmp_path / "set")
+    assert (len(data.train), len(data.val), len(data.test)) == (220, 20, 60)
+    assert data.classes == tuple(f"class {i}" for i in range(10))
+    assert "folders beside train are passed over: extra" in capsys.readouterr().err
+
+
+def test_a_test_folder_without_labels_is_left_out(tmp_path: Path, arrays, capsys) -> None:
+    write_pictures(tmp_path / "train", arrays["x_train"], arrays["y_train"])
+    (tmp_path / "test").mkdir()
+    for number in range(5):
+        Image.fromarray(arrays["x_test"][number]).save(tmp_path / "test" / f"{number}.png")
+    data = load_data(tmp_path)
+    said = capsys.readouterr().err
+    assert "test has no folders by class, so no labels: it is left out" in said
+    assert "no test split: 30 images" in said
+    assert len(data.test) == 30
+
+
 # --- what is wrong with the images ---------------------------------------------------------------
 
 
@@ -568,6 +608,18 @@ def test_faults_of_the_images_are_said(arrays) -> None:
     data = Data.from_arrays(**gap, report=said.append)
     assert data.classes == ("0", "1", "2", "4", "5", "6", "7", "8", "9", "11")
     assert "0 to 11 with 10 classes among them" in said[0]
+
+
+def test_labels_of_minus_one_are_none(arrays) -> None:
+    said: list[str] = []
+    hidden = arrays | {"y_test": np.full(60, -1)}
+    data = Data.from_arrays(**hidden, classes=FASHION_MNIST_CLASSES, report=said.append)
+    assert "test's labels are all -1" in said[0]
+    assert len(data.test) == 30
+    with pytest.raises(DataError, match="expected labels 0 to 9, received -1 in train"):
+        Data.from_arrays(arrays["x_train"], arrays["y_train"] - 1, classes=FASHION_MNIST_CLASSES)
+    with pytest.raises(DataError, match="different names"):
+        Data.from_arrays(**arrays, classes=["a"] * 10)
 
 
 def test_what_is_no_data_says_so(tmp_path: Path) -> None:

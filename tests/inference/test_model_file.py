@@ -1,6 +1,7 @@
 """A run as a model: exported once, again where its weights changed, and never at test's expense."""
 
 import contextlib
+import io
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import call, own_process, refused
+from PIL import Image
 from tiny import QUIET, small
 
 from fmnist.data.load import load_data
@@ -55,6 +57,16 @@ def test_a_run_is_exported_once_for_its_weights(run, small_set, capfd):
     said = capfd.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert said.err.startswith("note: runs/first: is exported to runs/first/onnx/model.onnx")
+    # Its training images are on no black ground, so that nothing is cut out of photos.
+    stream = io.BytesIO()
+    Image.fromarray(images[3, ..., 0]).save(stream, "PNG")
+    classifier = Classifier.load("first")
+    assert classifier.whole_photos
+    photo = classifier.predict_photo(stream.getvalue())
+    np.testing.assert_array_equal(photo, classifier.predict(images[3:4])[0])
+    assert (
+        "0 to 255, grey" in read_json(find_model("first").parent / "card.json")["input"]["values"]
+    )
     written = find_model("first").stat().st_mtime_ns
     for name in ("runs/first", "latest", run, run.path.absolute()):
         np.testing.assert_allclose(Classifier.load(name).logits(images), own, atol=1e-4)

@@ -368,6 +368,7 @@ def test_a_pair_of_arrays_is_scored_as_a_split_is(make_run):
         (images, labels),
         (images[..., 0], labels.astype("int64")),
         (images.tolist(), labels[:, None]),
+        (images, np.array(["a", "b", "c"])[labels]),
     ):
         pair = evaluate(run, (x, y))
         assert (pair.split, pair.n, pair.confusion) == ("images", 30, expected)
@@ -378,7 +379,12 @@ def test_a_pair_of_arrays_is_scored_as_a_split_is(make_run):
         (images, np.eye(3)[labels], r"convert: y = y\.argmax"),
         (images, labels[:-1], "expected one label an image"),
         (images, labels.astype("int64") + 2**40, "expected labels 0 to 2"),
-        (images, labels.astype(str), "received texts"),
+        (images, labels.astype(str), "labels of the classes a, b, c, received 0, 1, 2"),
     ):
         with pytest.raises(FmnistError, match=words):
             evaluate(run, (x, y))
+    # Numbers that are the classes' names are those, not places among them.
+    named = Split.from_arrays(images, labels * 2 + 1, classes=("1", "3", "5"))
+    np.testing.assert_array_equal(named.labels, labels)
+    with pytest.raises(FmnistError, match="labels of the classes 1, 3, 5, received 0, 2"):
+        Split.from_arrays(images, labels, classes=("1", "3", "5"))

@@ -1,5 +1,6 @@
 """The options that name data, and how all commands load it."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist.cli.options import say
-from fmnist.files import is_folder
 
 if TYPE_CHECKING:
     from fmnist.data.sources import Progress
@@ -88,5 +88,6 @@ def recorded_place(recorded: dict[str, Any], asked: Path | None) -> Path | None:
     folder = recorded.get("folder")  # a committed record names none
     if asked or not folder:
         return asked
-    known = recorded.get("name") == "fashion-mnist"  # is found anew if the folder is gone
-    return None if known and not is_folder(folder) else Path(folder)
+    # Where it is gone, Fashion-MNIST is found anew, and other data where FMNIST_DATA says.
+    known = recorded.get("name") == "fashion-mnist" or "FMNIST_DATA" in os.environ
+    return None if known and not os.path.lexists(folder) else Path(folder)

@@ -47,6 +47,9 @@ def assemble(
     where = place if place is not None else name
     notes = list(parts.notes)
     splits = {split: all_resized(part, reading.size) for split, part in parts.splits.items()}
+    if "test" in splits and _are_absent(splits["test"].labels):
+        notes.append("test's labels are all -1, which is none: it is left out")
+        del splits["test"]
     _require_one_size(where, splits)
     classes, labels = _numbered(where, parts.classes, splits, notes)
     images = {split: part.images for split, part in splits.items()}
@@ -114,6 +117,10 @@ def assemble(
     )
 
 
+def _are_absent(labels: npt.NDArray[Any]) -> bool:
+    return labels.dtype.kind == "i" and bool((labels == -1).all())
+
+
 def _divided(values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> tuple[Any, Any]:
     """All but these rows, and these rows."""
     return np.delete(values, rows, axis=0), values[rows]
@@ -124,8 +131,8 @@ def _require_one_size(where: object, splits: Mapping[str, Labelled]) -> None:
     if len(set(sizes.values())) > 1:
         found = " and ".join(f"{h} × {w} pixels in {split}" for split, (h, w) in sizes.items())
         raise DataError(
-            f"{where}: expected images of one size, received {found}; --size 28 brings all of "
-            "them to 28 × 28"
+            f"{where}: expected images of one size, received {found}; --size 28 (size=28) brings "
+            "all of them to 28 × 28"
         )
 
 
@@ -152,10 +159,11 @@ def _numbered(
         }
     first = int(present[0] == 1 and present[-1] == len(names))  # labels that begin at 1
     if present[0] < 0 or present[-1] - first >= len(names):
-        split = next(s for s, values in labels.items() if values.max() == present[-1])
+        odd = present[0] if present[0] < 0 else present[-1]
+        split = next(s for s, values in labels.items() if (values == odd).any())
         raise DataError(
-            f"{where}: expected labels 0 to {len(names) - 1}, received {present[-1]} in {split}; "
-            "classes.txt must name all classes, in the order of the labels"
+            f"{where}: expected labels 0 to {len(names) - 1}, received {odd} in {split}; the names "
+            "(classes.txt, or classes=) are all of the classes, in the order of the labels"
         )
     return names, {split: values.astype(np.int64) - first for split, values in labels.items()}
 

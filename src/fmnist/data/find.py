@@ -127,6 +127,9 @@ def _in_folder(place: Path) -> Iterator[Found]:
         if any(map(image_folder.subfolders, image_folder.split_folders(folder).values())):
             inner.clear()
             yield Found("images", _name(folder, place), folder, (folder,))
+        if files := _parquet_by_folder(folder):
+            inner[:] = [n for n in inner if not role(n)[1]]
+            yield Found("parquet", _name(folder, place), folder, files)
         yield from (f._replace(name=f.name or _name(folder, place)) for f in _files_in(folder))
 
 
@@ -161,18 +164,24 @@ def _files_in(folder: Path) -> Iterator[Found]:
             continue
         elif split is not None:
             sets.setdefault((form, name), []).append(path)
-        elif form in ("arrays", "csv") and path.suffix != ".npy":
+        elif form in ("arrays", "csv", "parquet") and path.suffix != ".npy":
             sets.setdefault((form, path.stem), []).append(path)
     for form in ("idx", "arrays", "csv", "parquet"):
         found = {name: files for (kind, name), files in sets.items() if kind == form}
         for name, files in found.items():
-            alone = len(found) == 1 and (name == "" or form in ("idx", "csv", "parquet"))
-            beginning = folder / name if role(_stem(files[0]))[1] else files[0]
-            yield Found(form, name, folder if alone or not name else beginning, tuple(files))
+            named = role(_stem(files[0]))[1] is not None
+            place = folder / name if name and named else files[0]
+            yield Found(form, name, folder if len(found) == 1 and named else place, tuple(files))
         if found:
             return
     if len(archives) == 1:
         yield Found("archive", archives[0].name.split(".")[0], archives[0], tuple(archives))
+
+
+def _parquet_by_folder(folder: Path) -> tuple[Path, ...]:
+    """The files in `train/*.parquet`, `test/*.parquet`, as the Hub converts data sets."""
+    found = [p for p in sorted(folder.glob("*/*.parquet")) if role(p.parent.name)[1]]
+    return tuple(found) if any(role(p.parent.name)[1] == "train" for p in found) else ()
 
 
 def _name(folder: Path, place: Path) -> str:

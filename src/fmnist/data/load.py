@@ -61,20 +61,29 @@ def load_data(
     with contextlib.suppress(RuntimeError):  # ~nobody is a name like any other
         path = path.expanduser()
     try:
-        return _load(find_set(path), reading, report)
+        return _load(_found(path), reading, report)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
+def _found(path: Path) -> Found:
+    """The set that a path names; it may lead into an archive."""
+    inside = next((p for p in path.parents if archive.is_archive(p) and p.is_file()), None)
+    if inside is None or path.exists():
+        return find_set(path)
+    return Found("archive", path.name, path, (inside,))
+
+
 def _load(found: Found, reading: Reading, report: Report) -> Data:
     if found.form == "archive":
-        with archive.unpacked(found.place) as folder:
+        file = found.files[0]
+        with archive.unpacked(file) as folder:
 
             def renamed(line: str) -> str:  # of the folder, which will be gone
-                return line.replace(str(folder), str(found.place))
+                return line.replace(str(folder), str(file))
 
             try:
-                inner = find_set(folder)
+                inner = find_set(folder / found.place.relative_to(file))
                 if inner.name == folder.name:
                     inner = inner._replace(name=found.name)
                 data = _load(inner, reading, lambda line: report(renamed(line)))

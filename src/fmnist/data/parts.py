@@ -88,8 +88,9 @@ def _words(name: str) -> list[str]:
 def by_split(place: object, paths: Mapping[str, Path]) -> None:
     """Raise DataError unless there is a train split among those that were found."""
     if "train" not in paths:
+        found = " and ".join(sorted(filter(None, paths))) or "none"
         raise DataError(
-            f"{place}: expected a train split, received {' and '.join(sorted(paths))} alone; "
+            f"{place}: expected a train split with labels, received {found or chr(110) + 'one'}; "
             "name the folder that holds it as well"
         )
 
@@ -140,23 +141,23 @@ def grey(colours: npt.NDArray[Any]) -> Bytes:
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
 
-def resized(image: Bytes, size: int) -> Bytes:
-    """A grey image brought to `size` × `size` pixels, uint8, in its own proportions.
+def resized(image: Bytes, rows: int, columns: int) -> Bytes:
+    """A grey image brought to (rows, columns), uint8, in its own proportions.
 
     Pillow's bilinear filter averages as it shrinks. What is left at the sides takes the median of
     the image's border.
     """
     from PIL import Image
 
-    if image.shape == (size, size):
+    if image.shape == (rows, columns):
         return image
     height, width = image.shape
-    longest = max(height, width)
-    inner = (max(1, round(width * size / longest)), max(1, round(height * size / longest)))
+    scale = min(rows / height, columns / width)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    whole = Image.new("L", (size, size), int(np.median(border)))
+    whole = Image.new("L", (columns, rows), int(np.median(border)))
     small = Image.fromarray(image).resize(inner, Image.Resampling.BILINEAR)
-    whole.paste(small, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    whole.paste(small, ((columns - inner[0]) // 2, (rows - inner[1]) // 2))
     return np.asarray(whole)
 
 
@@ -164,4 +165,4 @@ def all_resized(part: Labelled, size: int | None) -> Labelled:
     """A split whose images have the size that was asked for."""
     if size is None or part.images.shape[1:] == (size, size):
         return part
-    return Labelled(np.stack([resized(image, size) for image in part.images]), part.labels)
+    return Labelled(np.stack([resized(image, size, size) for image in part.images]), part.labels)

@@ -45,17 +45,29 @@ class Split:
             object.__setattr__(self, name, values)
 
     @classmethod
-    def from_arrays(cls, x: npt.ArrayLike, y: npt.ArrayLike) -> "Split":
-        """Images as `Data.from_arrays` takes them, and whole numbers (n,) as labels.
+    def from_arrays(
+        cls, x: npt.ArrayLike, y: npt.ArrayLike, classes: Sequence[str] = ()
+    ) -> "Split":
+        """Images and labels as `Data.from_arrays` takes them, for a model of these classes.
 
-        Raises DataError, with the line of Python that mends what Keras' users have in hand.
+        Labels are the classes' names, or the numbers that are their names, as in the data; where
+        names are no numbers, places in `classes`. Raises DataError, with the line of Python that
+        mends what Keras' users have in hand, and for a label that is no class.
         """
         from fmnist.data.forms.arrays import as_images, as_labels
 
         images, _ = as_images("x", x)
         labels = as_labels("y", y, len(images))
-        if labels.dtype.kind == "U":
-            raise DataError("y: expected whole numbers, received texts; number the classes")
+        if labels.dtype.kind == "U" or (classes and all(map(str.isdecimal, classes))):
+            places = {name: place for place, name in enumerate(classes)}
+            present = np.unique(labels)
+            if odd := [str(value) for value in present if str(value) not in places]:
+                raise DataError(
+                    f"y: expected labels of the classes {', '.join(classes[:12])}, received "
+                    f"{', '.join(odd[:5])}"
+                )
+            numbers = np.array([places[str(value)] for value in present])
+            labels = numbers[np.searchsorted(present, labels)]
         # Those that int32 has no room for are of no class either.
         return cls(images[..., None], np.clip(labels, -1, 2**31 - 1).astype(np.int32))
 
@@ -139,7 +151,9 @@ class Data:
             ("val", "labels"): ("y_val", y_val),
         }
         parts = parts_of(name, {k: (n, v) for k, (n, v) in given.items() if v is not None})
-        parts.classes = tuple(classes) if classes is not None else None
+        parts.classes = tuple(map(str, classes)) if classes is not None else None
+        if len(set(parts.classes or ())) < len(parts.classes or ()):
+            raise DataError(f"classes: expected different names, received {parts.classes}")
         return assemble(name, None, parts, Reading(), report)
 
     def __repr__(self) -> str:
@@ -190,6 +204,15 @@ def hash_of(hashes: Mapping[str, str]) -> str:
     """One SHA-256 over several, hexadecimal."""
     lines = "".join(f"{name} {value}\n" for name, value in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+BLACK = 12  # of 255
+
+
+def are_on_black(images: Bytes) -> npt.NDArray[np.bool_]:
+    """Which of some images (n, height, width) are black at their border, as MNIST's are: (n,)."""
+    border = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
+    return np.asarray((np.concatenate(border, axis=1) <= BLACK).mean(axis=1) > 0.6)
 
 
 def image_hashes(images: Bytes) -> set[bytes]:

@@ -15,6 +15,10 @@ from fmnist.recipes.networks.own import Own, text
 
 Network: TypeAlias = keras.Model | Callable[[Shape, int], keras.Model]
 UNUSED = ("build_config", "compile_config")  # layers are built when they are called
+RESERVED = {  # by exports.portable
+    *("images", "channel", "standard", "temperature", "logits", "probabilities", "head", "sum"),
+    *("bytes", "whole", "rest", "square", "most", "large", "power", "infinite"),
+}
 CHANCES = ("softmax", "sigmoid", "log_softmax", "hard_sigmoid")
 
 
@@ -42,9 +46,20 @@ def describe(network: Network, shape: Shape, classes: int) -> Own:
     own.require_shapes(model, shape, classes)
     _require_logits(model)
     architecture = _architecture(model)
+    _require_free_names(architecture)
     with own.nothing_allocated():
         read = own.read(architecture)
         return Own(text(architecture), read.count_params(), own.operations(read))
+
+
+def _require_free_names(architecture: dict[str, Any]) -> None:
+    """Raise UsageError for names that an exported file's own layers have."""
+    names = {layer["config"]["name"] for layer in _layers(architecture["config"])[:-1]}
+    if taken := sorted(names & RESERVED):
+        raise UsageError(
+            f"network: expected other names than {', '.join(taken)}, which an exported file has "
+            "for layers of its own; rename them"
+        )
 
 
 def _require_logits(model: keras.Model) -> None:

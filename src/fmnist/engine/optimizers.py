@@ -49,6 +49,7 @@ class Muon(OneReplica, keras.optimizers.Muon):
         return any(name in variable.path for name in self.exclude_layers)
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        gradient = ops.reshape(gradient, variable.shape)  # some layers give one of unknown shape
         self.assign(m, m * self.momentum + gradient)
         direction = gradient + self.momentum * m if self.nesterov else m
         matrix = ops.reshape(direction, (-1, variable.shape[-1]))

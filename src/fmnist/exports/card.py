@@ -41,14 +41,15 @@ def write(
     before: float,
     calibrated_on: str,
     temperature: float = 1.0,
+    photos: str = "cut out",
     outlier: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
 ) -> None:
     """Write both cards of the file `path`, made from `run`, into `folder`.
 
     `score` is of the raw `logits` divided by the `temperature`, `before` the accuracy that the run
-    itself has there; `outlier` and `latency` are as they
-    stand in the card, None where a format has none.
+    itself has there; `photos` says what is done to photos for it. `outlier` and `latency` are as
+    they stand in the card, None where a format has none.
     """
     env = run.env
     values: dict[str, Any] = {
@@ -61,7 +62,8 @@ def write(
         "weights": files.sha256(run.weights_path),
         "classes": env["classes"],
         "shape": env["shape"],
-        **wants.signature(form, env),
+        "photos": photos,
+        **wants.signature(form, {**env, "photos": photos}),
         "names": wants.names(env),
         "storage": storage,
         "parameters": env["parameters"],

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.data.splits import Data
+from fmnist.data.splits import Data, are_on_black
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import card, portable
 from fmnist.exports.formats import (
@@ -19,7 +19,7 @@ from fmnist.exports.formats import (
     save,
 )
 from fmnist.exports.outcome import Export, compare_with_run
-from fmnist.inference.classifier import SCORE, energy
+from fmnist.inference.classifier import SCORE, WHOLE, energy
 from fmnist.recipes.networks.ensemble import Ensemble
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs.ledger import EXPORT
@@ -64,7 +64,10 @@ def convert(
     threshold = float(np.quantile(familiar, UNLIKE))
     outlier = {"score": SCORE, "threshold": threshold}
     said = {key: about[key] for key in ("classes", "shape")} | {"outlier": outlier}
-    said |= {"schema": SCHEMA, "name": recipe.name, "temperature": temperature}
+    # What is light on dark is cut out of photos as Fashion-MNIST's garments were.
+    on_black = are_on_black(_some(data.train.images, KNOWN)).mean() > 0.5
+    photos = "cut out" if on_black else WHOLE
+    said |= {"photos": photos, "schema": SCHEMA, "name": recipe.name, "temperature": temperature}
     describe(form, path, said)
     forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
@@ -101,6 +104,7 @@ def convert(
         before=made.before,
         temperature=temperature,
         calibrated_on=calibrated_on,
+        photos=photos,
         outlier=outlier
         | {
             "share": UNLIKE,

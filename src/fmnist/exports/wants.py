@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fmnist.inference.classifier import WHOLE
+
 
 def signature(form: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """The card's `input` and `outputs` of a file of this format, with the shape as it is there."""
@@ -15,7 +17,8 @@ def signature(form: str, about: Mapping[str, Any]) -> dict[str, Any]:
             "name": "images",
             "shape": ["n", height, width, *([1] if keras else [])],
             "dtype": "float32" if keras else "uint8",  # of whole numbers: Keras turns uint8 to it
-            "values": "whole numbers of 0 to 255, light on dark: the background is 0",
+            "values": "whole numbers of 0 to 255, "
+            + ("grey" if about.get("photos") == WHOLE else "light on dark: the background is 0"),
         },
         "outputs": {
             name: {"shape": ["n", len(about["classes"])], "dtype": "float32"}

@@ -44,10 +44,12 @@ def answer(
     fit the model or the images and for a file that is no such picture, RunError where one cannot
     be written.
     """
-    if classifier.shape != (SIDE, SIDE) and not as_is:
+    whole = classifier.whole_photos
+    if classifier.shape != (SIDE, SIDE) and not (as_is or whole):
         height, width = classifier.shape
         raise UsageError(
-            f"--raw: photos become {SIDE} × {SIDE}, the model takes {width} × {height}"
+            f"expected a model of {SIDE} × {SIDE} pixels, as garments of photos become, received "
+            f"one of {width} × {height}; give it images of that size as they are with --raw"
         )
     warnings.filterwarnings("ignore", module="PIL")  # it says nothing that a refusal does not
     show = _Show(show_in, words) if show_in else None
@@ -63,7 +65,7 @@ def answer(
 
     keep, threads, width, file = show is not None, usable_processors(), 0, ""
     some_at_a_time = read(
-        words, classifier.shape, refuse, note, as_is=as_is, keep=keep, threads=threads
+        words, classifier.shape, refuse, note, as_is=as_is, whole=whole, keep=keep, threads=threads
     )
     for given in some_at_a_time:
         if show:

@@ -29,6 +29,7 @@ MOST_CLASSES = 10_000
 OUTPUTS = ("logits", "probabilities")
 BATCH = 32  # images at once: quicker than more of them, in 50 MB for the model in the box
 SCHEMA = 1
+WHOLE = "whole"  # of a file's metadata: photos stay as they are
 SCORE = "centred energy"  # see `energy`
 FORM = {"schema": int, "name": str, "classes": [str], "shape": [int], "temperature": float}
 
@@ -38,7 +39,8 @@ class Classifier:
 
     `name`; `classes`, their names in the order of the outputs; `shape`, (height, width) of an
     image; `temperature`, the divisor of the logits that calibrates the probabilities; `threshold`,
-    the lowest energy of an image that looks like one of the classes, or None if none was fitted.
+    the lowest energy of an image that looks like one of the classes, or None if none was fitted;
+    `whole_photos`, whether it learnt images with their surroundings, so that nothing is cut out.
     """
 
     def __init__(self, session: "onnxruntime.InferenceSession", about: dict[str, Any]) -> None:
@@ -47,6 +49,7 @@ class Classifier:
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self.shape: tuple[int, int] = (about["shape"][0], about["shape"][1])
         self.temperature: float = float(about["temperature"])
+        self.whole_photos: bool = about.get("photos") == WHOLE
         outlier = about.get("outlier")
         self.threshold: float | None = float(outlier["threshold"]) if outlier else None
 
@@ -127,15 +130,17 @@ class Classifier:
     def predict_photo(self, photo: str | os.PathLike[str] | bytes) -> Floats:
         """Calibrated probabilities for a photo, float32 (classes,); which is prepared first.
 
-        `photo` is an image file's path, or its bytes. Raises UsageError where the model takes other
-        sizes than 28×28, PhotoError where there is no such image.
+        `photo` is an image file's path, or its bytes. Raises UsageError where a garment is to be
+        cut out for a model of another size than 28×28, PhotoError where there is no such image.
         """
-        if self.shape != (SIDE, SIDE):
+        if not self.whole_photos and self.shape != (SIDE, SIDE):
             raise UsageError(
-                f"{self.name}: expected a model of {SIDE} × {SIDE} pixels, as photos become, found "
-                f"one of {self.shape[1]} × {self.shape[0]}; pass images of that size to predict"
+                f"{self.name}: expected a model of {SIDE} × {SIDE} pixels, as garments of photos "
+                f"become, found one of {self.shape[1]} × {self.shape[0]}; pass images of that size "
+                "to predict"
             )
-        probabilities: Floats = self.predict(prepare_photo(photo))[0]
+        pixels = prepare_photo(photo, self.shape, whole=self.whole_photos)
+        probabilities: Floats = self.predict(pixels)[0]
         return probabilities
 
     def is_unlike(self, logits: npt.ArrayLike) -> npt.NDArray[np.bool_]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from fmnist.data.idx import images_in_pieces
 from fmnist.data.image_file import LARGEST_FILE, SUFFIXES, Bytes, PhotoError, decode
+from fmnist.data.splits import are_on_black
 from fmnist.errors import DataError, FmnistError
 from fmnist.inference.photos import prepare, raw
 
@@ -34,7 +35,6 @@ IDX_AT_ONCE = 1024  # images of an IDX file
 LARGE = 8_000_000  # pixels, of which several images at once would take gigabytes
 _large = threading.Lock()
 AT_ONCE = 64  # files read before the model answers for them
-BLACK = 12  # of 255
 KEPT = 280  # pixels of the longest side of a photo that is kept to be shown
 
 
@@ -59,22 +59,23 @@ def read(
     note: Callable[[str], None],
     *,
     as_is: bool,
+    whole: bool,
     keep: bool,
     threads: int,
 ) -> Iterator[list[Given]]:
     """The images that `words` name, some at a time, each uint8 of `shape` (height, width).
 
     A word is a file, a folder, a pattern such as `*.jpg`, or `-` for standard input. Photos are
-    prepared unless `as_is`; IDX images are in the data set's form already. `refuse` gets a line for
-    each refused image, `note` one for each image that is in the data set's form already, and for
-    the files in a folder that are no images. With `keep`,
-    a small version of each photo is kept.
+    prepared unless `as_is`, with their surroundings where `whole`; IDX images are in the data set's
+    form already. `refuse` gets a line for each refused image, `note` one for each image that is in
+    the data set's form already, and for the files in a folder that are no images. With `keep`, a
+    small version of each photo is kept.
     """
     found = _sources(words, refuse, note)
     with ThreadPoolExecutor(threads) as pool:
         while some := list(islice(found, AT_ONCE)):
             given: list[Given] = []
-            for each in pool.map(lambda path: _read(path, shape, as_is, keep), some):
+            for each in pool.map(lambda path: _read(path, shape, as_is, whole, keep), some):
                 if isinstance(each, str):
                     refuse(each)
                     continue
@@ -131,7 +132,7 @@ def _in_folder(
 
 
 def _read(
-    source: str, shape: tuple[int, int], as_is: bool, keep: bool
+    source: str, shape: tuple[int, int], as_is: bool, whole: bool, keep: bool
 ) -> list[Given] | Iterator[list[Given]] | str:
     """A source's image, those of an IDX file as they are asked for, or why it is refused."""
     try:
@@ -152,8 +153,12 @@ def _read(
                 content += stream.read(LARGEST_FILE)
         with _alone(content):
             image = decode(content)
-            prepared = not as_is and image.size == shape[::-1] and _is_on_black(image)
-            pixels = raw(image, shape) if as_is or prepared else prepare(image)
+            prepared = (
+                not (as_is or whole)
+                and image.size == shape[::-1]
+                and bool(are_on_black(np.asarray(image.convert("L"))[np.newaxis])[0])
+            )
+            pixels = raw(image, shape) if as_is or prepared else prepare(image, shape, whole=whole)
             if keep:
                 image.thumbnail((KEPT, KEPT))
             photo = image if keep else None
@@ -163,13 +168,6 @@ def _read(
         return f"{source}: cannot be read ({error.strerror or error})"
     except FmnistError as error:
         return f"{source}: {error}"
-
-
-def _is_on_black(image: "Image.Image") -> bool:
-    """Whether most of an image's outermost pixels are black, as in the data set."""
-    grey = np.asarray(image.convert("L"))
-    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    return bool(np.mean(border <= BLACK) > 0.6)
 
 
 def _alone(content: bytes) -> contextlib.AbstractContextManager[object]:

@@ -63,14 +63,18 @@ def _export(run: "Run", folder: Path) -> Path:
             f"{run.path}: expected an ONNX file of the run, which Keras makes, and Keras is not "
             f"installed here; run {made} where it is, and name the file"
         )
+    if run.env["data"].get("folder") == "":
+        raise RunError(
+            f"{run.path}: was trained on arrays in hand; export it where they are, by "
+            'fmnist.export(run, "onnx", data, out=FOLDER), and name FOLDER'
+        )
     print_message(f"note: {run.path}: is exported to {folder / MODEL} first, once for its weights")
-    options = ("--format=onnx", "--storage=float32", "--split=val", "--replace", f"--out={folder}")
+    options = ["--format=onnx", "--storage=float32", "--split=val", "--replace", f"--out={folder}"]
+    options += ["--allow-loss=100"]  # precision's on a small val is no reason to answer nothing
     ended = run_apart("fmnist", "export", *options, "--", str(run.path), writes=True)
     if ended is None or ended.code:
         lines = ended.err.strip().splitlines() if ended else []
         why = lines[-1].removeprefix("error: ") if lines else "its process was killed"
-        raise RunError(
-            f"{run.path}: could not be exported to predict with it ({why}); export it by {made} "
-            "--data DIR --out DIR, and name that folder"
-        )
+        hint = f"; export it by {made} --data DATA --out DIR, and name DIR" if "data" in why else ""
+        raise RunError(f"{run.path}: could not be exported, so it cannot answer ({why}){hint}")
     return folder

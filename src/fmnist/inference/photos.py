@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist.data.image_file import LARGEST_FILE, Bytes, PhotoError, decode
+from fmnist.data.parts import grey, resized
 from fmnist.inference.garment_cutout import Mask, Whole, find_garment, grey_of, rounded_division
 
 if TYPE_CHECKING:
@@ -27,18 +28,23 @@ WORK = 256  # pixels of the longest side on which the garment is looked for
 THUMBNAIL = 56  # pixels of the garment's longest edge before subsampling
 
 
-def prepare_photo(photo: str | os.PathLike[str] | bytes) -> Bytes:
+def prepare_photo(
+    photo: str | os.PathLike[str] | bytes,
+    shape: tuple[int, int] = (SIDE, SIDE),
+    *,
+    whole: bool = False,
+) -> Bytes:
     """A photo of one garment in Fashion-MNIST's form: uint8, (28, 28), light on dark.
 
-    `photo` is the path of an image file, or its bytes. Raises PhotoError for what `decode` refuses
-    and for a file that cannot be read.
+    `photo` is the path of an image file, or its bytes; `shape` and `whole` are as for `prepare`.
+    Raises PhotoError for what `decode` refuses and for a file that cannot be read.
     """
     if isinstance(photo, bytes):
-        return prepare(decode(photo))
+        return prepare(decode(photo), shape, whole=whole)
     try:
         with Path(photo).open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
-        return prepare(decode(content))
+        return prepare(decode(content), shape, whole=whole)
     except OSError as error:
         raise PhotoError(f"{photo}: cannot be read ({error.strerror or error})") from None
     except PhotoError as error:
@@ -52,8 +58,8 @@ def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:
     """
     if image.size != (shape[1], shape[0]):
         raise PhotoError(
-            f"expected {shape[1]} × {shape[0]} pixels, received {image.size[0]} × {image.size[1]}; "
-            "leave out --raw for a photo"
+            f"expected {shape[1]} × {shape[0]} pixels, received {image.size[0]} × {image.size[1]}, "
+            "of an image that is taken as it is"
         )
     pixels = np.asarray(image)
     if pixels.ndim == 2:
@@ -61,8 +67,23 @@ def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:
     return grey_of(pixels[:, :, :3].astype(np.int64)).astype(np.uint8)
 
 
-def prepare(image: "Image.Image") -> Bytes:
-    """A photo in Fashion-MNIST's form: uint8, (28, 28), 0 where there is background."""
+def prepare(
+    image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE), *, whole: bool = False
+) -> Bytes:
+    """A photo for a model: uint8 of `shape` (height, width).
+
+    A garment is cut out, in Fashion-MNIST's form, which is 28×28 with 0 where there is background.
+    With `whole` the photo stays as it is, grey, of that size, as `load_data` reads a set's images
+    with a size. Raises PhotoError for a garment of another size than 28×28.
+    """
+    if whole:
+        pixels = np.asarray(image)
+        return resized(pixels if pixels.ndim == 2 else grey(pixels[:, :, :3]), *shape)
+    if shape != (SIDE, SIDE):
+        raise PhotoError(
+            f"expected a model of {SIDE} × {SIDE} pixels, as garments of photos become, received "
+            f"one of {shape[1]} × {shape[0]}; give images of that size as they are (--raw, ?raw=1)"
+        )
     return prepare_pixels(np.asarray(image))
 
 

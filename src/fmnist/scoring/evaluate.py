@@ -54,12 +54,17 @@ def evaluate(
 
     `split` is `data.val`, `data.test`, which is sealed: it is opened, and the ledger notes it; or a
     pair of images, whole numbers of 0 to 255 (n, height, width) or (n, height, width, 1), and
-    labels, whole numbers (n,). Raises RunError for a run without weights, UsageError for images or
-    labels that do not fit it, and for val where the run was trained on val.
+    labels (n,), as the data has them: class names, or their numbers. Raises RunError for a run
+    without weights, UsageError for images that do not fit it, and for val where the run was trained
+    on val, DataError for labels that are no classes.
     """
     run = find_run(run)
-    if isinstance(split, tuple):
-        split = Split.from_arrays(*split)
+    if isinstance(split, tuple | list):
+        if len(split) != 2:
+            raise UsageError(
+                f"evaluate: expected a pair of images and labels, received {len(split)}"
+            )
+        split = Split.from_arrays(*split, classes=run.env["classes"])
     found, logits, labels = score(run, split)
     found = note(run, found)
     if found.split in ("val", "test"):

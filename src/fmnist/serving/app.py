@@ -27,7 +27,7 @@ from starlette.staticfiles import StaticFiles
 
 from fmnist.errors import RunError, UsageError
 from fmnist.files import read_json
-from fmnist.inference.classifier import Classifier
+from fmnist.inference.classifier import WHOLE, Classifier
 from fmnist.inference.model_file import find_model
 from fmnist.serving import limits
 from fmnist.serving.batches import Batches
@@ -89,7 +89,7 @@ def make_app(
     digest = hashlib.sha256(content).hexdigest()
     card = _card(path, classifier, digest)
     batches, bodies = Batches(classifier), limits.Bodies()
-    readers = Readers(threads or usable_processors(), classifier.shape)
+    readers = Readers(threads or usable_processors(), classifier.shape, classifier.whole_photos)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -237,6 +237,7 @@ def _card(path: Path, classifier: Classifier, digest: str) -> dict[str, Any]:
             "classes": list(classifier.classes),
             "shape": [*classifier.shape, 1],
             "temperature": classifier.temperature,
+            "photos": WHOLE if classifier.whole_photos else "cut out",
         }
     card = read_json(beside)
     if card.get("sha256") != digest:

@@ -20,7 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from fmnist.data.image_file import PhotoError, decode
 from fmnist.errors import FmnistError
-from fmnist.inference.photos import SIDE, prepare
+from fmnist.inference.photos import prepare
 from fmnist.inference.photos import raw as as_it_is
 from fmnist.system import limit_memory
 
@@ -65,26 +65,28 @@ def content_type(headers: Sequence[str]) -> ContentType:
     return ContentType(name, options.get(b"boundary", b"").decode("latin-1"))
 
 
-def read(kind: ContentType, body: bytes | bytearray, shape: tuple[int, int], raw: bool) -> Bytes:
+def read(
+    kind: ContentType,
+    body: bytes | bytearray,
+    shape: tuple[int, int],
+    raw: bool,
+    whole: bool = False,
+) -> Bytes:
     """The images in a body, uint8 (n, height, width) of `shape`, in the data set's form.
 
     application/json holds them as arrays; image/* is one photo and multipart/form-data several,
-    each in parts named file. Photos with `raw` are in the data set's form already. Raises Refused.
+    each in parts named file. Photos with `raw` are in the data set's form already; `whole` is as
+    for `photos.prepare`. Raises Refused.
     """
     if kind.name == "application/json":
         return _from_json(body, shape)
-    if not raw and shape != (SIDE, SIDE):
-        raise Refused(
-            422,
-            f"photos become {SIDE} × {SIDE}, the model takes {shape[1]} × {shape[0]}; use ?raw=1",
-        )
     several = kind.name == "multipart/form-data"
     photos = _parts(body, kind.boundary.encode("latin-1")) if several else [bytes(body)]
     images = []
     for number, content in enumerate(photos, 1):
         try:
             image = decode(content, LARGEST_PHOTO)
-            images.append(as_it_is(image, shape) if raw else prepare(image))
+            images.append(as_it_is(image, shape) if raw else prepare(image, shape, whole=whole))
         except PhotoError as error:
             which = f"image {number}: " if len(photos) > 1 else ""
             raise Refused(422, f"{which}{error}") from None
@@ -217,7 +219,7 @@ def main() -> None:
 def _answer(job: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     shape = (job["shape"][0], job["shape"][1])
     try:
-        images = read(ContentType(*job["kind"]), body, shape, job["raw"])
+        images = read(ContentType(*job["kind"]), body, shape, job["raw"], job["whole"])
         return {"images": len(images)}, images.tobytes()
     except Refused as error:
         return {"status": error.status, "detail": str(error)}, b""

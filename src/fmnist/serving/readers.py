@@ -68,8 +68,8 @@ class Reader:
 class Readers:
     """`count` processes that read bodies into images of `shape`, (height, width)."""
 
-    def __init__(self, count: int, shape: tuple[int, int]) -> None:
-        self.shape = shape
+    def __init__(self, count: int, shape: tuple[int, int], whole: bool = False) -> None:
+        self.shape, self.whole = shape, whole
         self._all = [Reader() for _ in range(count)]
         self._free: asyncio.Queue[Reader] = asyncio.Queue()
 
@@ -85,7 +85,7 @@ class Readers:
         Raises Refused as `bodies.read` does; also 503 if no process is ready in time, and 422 if
         decoding takes too long or ends the process.
         """
-        job = {"kind": kind, "raw": raw, "shape": self.shape}
+        job = {"kind": kind, "raw": raw, "shape": self.shape, "whole": self.whole}
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 reader = await self._free.get()

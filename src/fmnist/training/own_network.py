@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +14,29 @@ from fmnist.engine.networks import Shape
 from fmnist.engine.networks.own import first_line
 from fmnist.errors import FmnistError, UsageError
 from fmnist.recipes.recipe import Recipe
+from fmnist.system import print_message
 
 
 def with_network(recipe: Recipe, network: Network, shape: Shape, classes: int) -> Recipe:
     """The recipe for another network, which is described as `architecture.describe` does."""
     name = f"{recipe.name.removesuffix('+own')}+own"
+    if isinstance(network, keras.Model) and getattr(network.optimizer, "iterations", None):
+        print_message(
+            "note: network: the weights that it has are not taken: training draws new ones"
+        )
     options = describe(network, shape, classes)
+    first = next((c for c in _classes(options.architecture) if c != "InputLayer"), "")
+    if first in ("Rescaling", "Normalization"):
+        print_message(
+            f"note: network: begins with {first}, and images come standardised already, with a mean "
+            "of 0 and a deviation of 1; leave it out"
+        )
     return dataclasses.replace(recipe, name=name, model="own", options=options)
+
+
+def _classes(architecture: str) -> list[str]:
+    """The kinds of a network's layers, in their order."""
+    return [layer["class_name"] for layer in json.loads(architecture)["config"]["layers"]]
 
 
 def from_file(path: Path) -> Callable[[Shape, int], keras.Model]:

@@ -22,7 +22,7 @@ from fmnist.training.environment import of_training
 from fmnist.training.loop import AtEpoch, fit
 from fmnist.training.micro_batch import choose_micro_batch
 from fmnist.training.null_run import NullRun, in_every_process
-from fmnist.training.own_network import with_network
+from fmnist.training.own_network import from_file, with_network
 from fmnist.training.progress import Progress
 from fmnist.training.task import Task
 from fmnist.training.trainer import Trainer
@@ -81,11 +81,14 @@ def train(
     if isinstance(recipe, str | os.PathLike):
         recipe = shipped.recipe(os.fspath(recipe))
     if network is not None and distributed.first():
-        recipe = with_network(recipe, network, data.shape, len(data.classes))
+        built = from_file(Path(network)) if isinstance(network, str | os.PathLike) else network
+        recipe = with_network(recipe, built, data.shape, len(data.classes))
     recipe = Recipe.from_json(distributed.share(recipe.to_json()))
     _refuse_ensemble(recipe)
+    log = [log] if isinstance(log, str) else log
     for name in log:
         trackers.require(name)
+    _require_functions(callbacks)
     recipe.check_micro_batch(micro_batch)
     recipe.check_shape(data.shape, len(data.classes))
     if run is not None and distributed.first():
@@ -111,6 +114,14 @@ def train(
     return cast(runs.Run, folder)
 
 
+def _require_functions(callbacks: Sequence[AtEpoch]) -> None:
+    if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
+        raise UsageError(
+            "callbacks: expected a list of functions that take an epoch's figures, a dict, "
+            f"received {callbacks!r:.80}; Keras' callbacks go with fmnist.micro_batched and fit"
+        )
+
+
 def resume(
     run: runs.Run | str | Path,
     data: Data,
@@ -125,6 +136,7 @@ def resume(
     The trackers that followed it go on too.
     Raises RunError for a finished run, one that another process trains, or other data.
     """
+    _require_functions(callbacks)
     folder = runs.find_run(run) if distributed.first() else None
     if folder:
         folder.require_unfinished()

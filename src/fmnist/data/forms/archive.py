@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fmnist.data.idx import SIZE_LIMIT
+from fmnist.data.parts import refuse_impostor
 from fmnist.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".txz", ".tbz2")
@@ -29,6 +30,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     What has a path out of the folder is refused; links, devices and macOS' additions are left out.
     No more is written than SIZE_LIMIT bytes, or than half of what the disk has free.
     """
+    refuse_impostor(path)
     with tempfile.TemporaryDirectory(prefix="fmnist-") as name:
         folder = Path(name)
         left = min(SIZE_LIMIT, shutil.disk_usage(folder).free // 2)
@@ -41,6 +43,8 @@ def unpacked(path: Path) -> Iterator[Path]:
             raise
         except OSError as error:
             raise DataError(f"{path}: cannot be unpacked ({error.strerror or error})") from None
+        except RuntimeError as error:  # what zipfile says of a password
+            raise DataError(f"{path}: cannot be unpacked ({error}); unpack it first") from None
         except Exception as error:  # zipfile's, tarfile's and the compressors' own
             raise DataError(f"{path}: a damaged archive ({error}); fetch it anew") from None
         yield folder

@@ -11,7 +11,7 @@ import numpy as np
 
 from fmnist.data.forms.pictures import Pictures
 from fmnist.data.image_file import LARGEST_FILE, SUFFIXES
-from fmnist.data.parts import SPLITS, Labelled, Parts, Reading, Report, by_split, read_classes
+from fmnist.data.parts import SPLITS, Labelled, Parts, Reading, Report, by_split, read_classes, role
 from fmnist.errors import DataError
 
 AT_ONCE = 256  # files read before they are decoded
@@ -20,15 +20,35 @@ AT_ONCE = 256  # files read before they are decoded
 def split_folders(place: Path) -> dict[str, Path]:
     """The folders of `place` that are splits, by "train", "val" and "test". Raises DataError."""
     found: dict[str, Path] = {}
-    for name, path in subfolders(place).items():
-        if split := SPLITS.get(name.lower()):
+    inner = subfolders(place)
+    # Plain names first, since a class may be called `train set`; others as Kaggle has them.
+    plain = {name for name in inner if name.lower() in SPLITS}
+    for name, path in inner.items():
+        split = role(name)[1] if name in plain or not plain else None
+        if split and (name in plain or _holds_classes(path)):
             if split in found:
                 raise DataError(
                     f"{place}: expected one folder for {split}, received {found[split].name} and "
                     f"{name}; rename one"
                 )
-            found[split] = path
+            found[split] = _unwrapped(path)
     return found
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether there are two folders in a folder, perhaps within one of its own name."""
+    return len(subfolders(_unwrapped(folder))) > 1
+
+
+def _unwrapped(folder: Path) -> Path:
+    """`seg_train/seg_train` for `seg_train`, where there is nothing else in it."""
+    inner = subfolders(folder)
+    return inner[folder.name] if set(inner) == {folder.name} else folder
+
+
+def _tops(place: Path, splits: dict[str, Path]) -> set[str]:
+    """The names in `place` that lead to its splits."""
+    return {path.relative_to(place).parts[0] for path in splits.values()}
 
 
 def subfolders(folder: Path) -> dict[str, Path]:
@@ -57,6 +77,12 @@ def read_image_folder(place: Path, reading: Reading, report: Report) -> Parts:
         folders = {"train": subfolders(place)}
     by_split(place, splits or {"train": place})
     classes = names or tuple(folders["train"])
+    notes = []
+    if splits and (others := sorted(set(subfolders(place)) - _tops(place, splits))):
+        notes.append(f"folders beside train are passed over: {', '.join(others[:9])}")
+    if "test" in folders and not set(folders["test"]) & set(classes):
+        notes.append(f"{splits['test'].name} has no folders by class, so no labels: it is left out")
+        del folders["test"]
     for split, found in folders.items():
         odd = set(found) - set(classes) if split == "val" else set(found) ^ set(classes)
         if odd:
@@ -78,7 +104,7 @@ def read_image_folder(place: Path, reading: Reading, report: Report) -> Parts:
                 raise DataError(f"{found[name]}: expected images, received none")
             passed_over += _passed_over(found[name], is_class=True)
             labels[split] += _add(pictures, split, paths, label)
-    notes = pictures.finish(report)
+    notes += pictures.finish(report)
     if passed_over:
         kinds = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(passed_over.items()))
         notes.append(f"{passed_over.total():,} files are no images by class: passed over: {kinds}")

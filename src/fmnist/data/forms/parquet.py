@@ -31,7 +31,8 @@ def read_parquet_files(
     shards: dict[str, list[Path]] = {}
     for path in sorted(paths):
         refuse_impostor(path)
-        shards.setdefault(role(path.stem)[1] or "train", []).append(path)
+        split = role(path.stem)[1] or role(path.parent.name)[1] or "train"
+        shards.setdefault(split, []).append(path)
     by_split(place, dict.fromkeys(shards, place))
     classes: tuple[str, ...] | None = None
     pictures = Pictures(place, reading)

@@ -70,7 +70,7 @@ class Pictures:
             values = values[..., :3]  # transparency is dropped
             self.coloured += bool((values != values[..., :1]).any())
             values = grey(values)
-        return resized(values, size) if size else values
+        return resized(values, size, size) if size else values
 
     def finish(self, report: Report) -> list[str]:
         """Lines about all images.

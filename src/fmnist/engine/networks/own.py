@@ -29,6 +29,12 @@ VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "slice"
 # Preprocessing that neither draws nor learns nor reads a file. Its other layers do.
 PREPROCESSING = ("Rescaling", "Resizing", "CenterCrop")
 REGULARISERS = ("Dropout", "ActivityRegularization")  # the others draw by a count of calls
+DRAWING = {
+    *(name for name in vars(layers) if name.startswith("Random")),
+    *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise"),
+    *("GaussianDropout", "AlphaDropout", "AugMix", "CutMix", "MixUp", "RandAugment"),
+    *("Normalization", "Discretization", "TextVectorization", "StringLookup"),
+}
 FIRST_STREAM = 4  # of the dropout layers' draws; those below are the augmentation's
 
 
@@ -138,6 +144,11 @@ def _require_class(values: dict[str, Any]) -> None:
     shown = registered or name
     if name == "function":
         shown = f"function {values.get('config')}"
+    if module == "keras.layers" and name in DRAWING:
+        raise UsageError(
+            f"model own: expected no layer that draws at random or learns by adapt(), received "
+            f"{name}: the recipe augments (crop, flip, cutout); keras.layers.Dropout is taken"
+        )
     if registered not in (None, name) or not _is_keras_own(module, name):
         raise UsageError(
             f"model own: expected Keras' own layers, found {shown}; build it from keras.layers, "

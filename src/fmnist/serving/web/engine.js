@@ -17,6 +17,9 @@ async function readCard() {
   if (card.shape[0] !== 28 || card.shape[1] !== 28) {
     throw new Error(`This page works with models for 28 × 28 pixels; this model takes ${card.shape}.`);
   }
+  if (card.photos === "whole") {
+    throw new Error("This page cuts garments out of photos; this model wants photos as they are. Use fmnist predict.");
+  }
   return card;
 }
 
