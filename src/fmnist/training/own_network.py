@@ -28,8 +28,8 @@ def with_network(recipe: Recipe, network: Network, shape: Shape, classes: int) -
     first = next((c for c in _classes(options.architecture) if c != "InputLayer"), "")
     if first in ("Rescaling", "Normalization"):
         print_message(
-            f"note: network: begins with {first}, and images come standardised already, with a mean "
-            "of 0 and a deviation of 1; leave it out"
+            f"note: network: begins with {first}, and images come standardised already, with a "
+            "mean of 0 and a deviation of 1; leave it out"
         )
     return dataclasses.replace(recipe, name=name, model="own", options=options)
 
