@@ -84,6 +84,44 @@ def test_it_resumes_bit_for_bit_also_from_its_recipe_alone(own, data, tmp_path):
     assert history(resumed) == history(own)
 
 
+def test_a_layer_whose_gradient_has_no_shape_is_trained_by_muon(data):
+    """TimeDistributed's has none while the update is traced."""
+
+    def rows(shape, classes):
+        image = layers.Input(shape)
+        steps = layers.Reshape((shape[0], shape[1]))(image)
+        x = layers.TimeDistributed(layers.Dense(8, activation="relu"))(steps)
+        return keras.Model(image, layers.Dense(classes)(layers.Flatten()(x)))
+
+    chosen = with_network(small(precision="float32"), rows, data.shape, len(data.classes))
+    assert chosen.optimizer == "muon"
+    env = {"precision": "float32", "shape": data.shape, "classes": data.classes}
+    trainer = Trainer(Task(chosen, env | {"mean": 0.3, "deviation": 0.3}, data.train), 50)
+    before = {k: np.array(v) for k, v in trainer.weights().items()}
+    for update in range(2):
+        trainer.step(update)
+    assert all((np.array(v) != before[k]).any() for k, v in trainer.weights().items())
+
+
+def test_what_a_network_makes_no_use_of_is_said(capsys):
+    """A scaling of what is standardised already, as in most tutorials, and weights."""
+
+    def build(shape, classes):
+        image = layers.Input(shape)
+        x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+        return keras.Model(image, layers.Dense(classes)(x))
+
+    model = build((12, 12, 1), 3)
+    with_network(recipe("quick"), model, (12, 12, 1), 3)
+    said = capsys.readouterr().err
+    assert "begins with Rescaling, and images come standardised already" in said
+    assert "its weights are not taken" not in said
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(np.zeros((4, 12, 12, 1)), np.zeros(4), verbose=0)
+    with_network(recipe("quick"), model, (12, 12, 1), 3)
+    assert "its weights are not taken" in capsys.readouterr().err
+
+
 @pytest.mark.engines
 def test_without_batch_statistics_micro_batches_change_nothing(data):
     """Dropout included: Keras' own would draw by a count of calls."""
@@ -191,6 +229,7 @@ def ends(*last):
         (between(layers.Conv2D(2, 1, activation=lambda x: x)), "Keras"),
         (between(layers.Conv2D(2, 1, kernel_initializer=lambda s, dtype: 0.5)), "__lambda__"),
         (between(layers.SpatialDropout2D(0.5)), "draws at random .* received SpatialDropout2D"),
+        (between(layers.Conv2D(2, 1, name="channel")), "other names than channel"),
         (between(layers.RandomFlip()), "draws at random .* received RandomFlip"),
         (
             between(layers.Reshape((28, 28)), layers.LSTM(2, dropout=0.5)),

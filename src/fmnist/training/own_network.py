@@ -20,10 +20,9 @@ from fmnist.system import print_message
 def with_network(recipe: Recipe, network: Network, shape: Shape, classes: int) -> Recipe:
     """The recipe for another network, which is described as `architecture.describe` does."""
     name = f"{recipe.name.removesuffix('+own')}+own"
-    if isinstance(network, keras.Model) and getattr(network.optimizer, "iterations", None):
-        print_message(
-            "note: network: the weights that it has are not taken: training draws new ones"
-        )
+    updates = getattr(getattr(network, "optimizer", None), "iterations", 0)
+    if isinstance(network, keras.Model) and int(updates) > 0:
+        print_message("note: network: its weights are not taken: training draws new ones")
     options = describe(network, shape, classes)
     first = next((c for c in _classes(options.architecture) if c != "InputLayer"), "")
     if first in ("Rescaling", "Normalization"):
