@@ -147,6 +147,8 @@ def test_csv_with_class_names(tmp_path: Path, arrays) -> None:
         (lambda text: text[:-9], "columns"),
         (lambda text: text.splitlines()[0], "a line for each image, received none"),
         (lambda _: "label,a,b\n1,2,3\n", "785 columns of 28 × 28, received 3"),
+        (lambda text: text.replace(",", ";"), "received 1 columns; .* separated by commas"),
+        (lambda text: "".join(f"0,{x}\n" for x in text.splitlines()), "index=False"),
         (lambda _: "", "an empty file"),
         (lambda _: "<!DOCTYPE html><html>", "a web page"),
         (lambda _: "version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -274,6 +276,8 @@ def test_arrays_that_make_no_set(arrays) -> None:
         Data.from_arrays(x, y[:9])
     with pytest.raises(DataError, match=r"standardised, or convert"):
         Data.from_arrays((x - x.mean()) / x.std(), y)
+    with pytest.raises(DataError, match="received NaN"):
+        Data.from_arrays(np.where(x == 0, np.nan, x), y)
     with pytest.raises(DataError, match="found no labels"):
         Data.from_arrays(x, y, x)
     with pytest.raises(DataError, match=r"images of shape \(n, height, width\)"):

@@ -107,6 +107,8 @@ def _as_bytes(name: str, word: str, array: npt.NDArray[Any]) -> Bytes:
         return array
     if array.dtype.kind not in "iufb":
         raise DataError(f"{name}: expected uint8 of 0 to 255, received {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"{name}: expected uint8 of 0 to 255, received NaN or infinite values")
     least, most = array.min(), array.max()
     if array.dtype.kind in "iu" and least >= 0 and most <= 255:
         return array.astype(np.uint8)

@@ -34,7 +34,7 @@ class Columns(NamedTuple):
     def side(self) -> int:
         """Height and width of the images; 0 where the columns make no square."""
         pixels = self.columns - (self.label is not None)
-        side = math.isqrt(pixels)
+        side = math.isqrt(max(pixels, 0))
         return side if side > 1 and side * side == pixels and side <= SIDE_LIMIT else 0
 
 
@@ -96,9 +96,13 @@ def _is_number(word: str) -> bool:
 def _read(path: Path) -> Labelled:
     columns = columns_of(path)
     if not columns.side:
+        more = Columns(columns.label, columns.columns - 1, columns.header).side
+        hint = "; is one an index? pandas leaves it out with index=False" if more else ""
+        if columns.columns == 1:
+            hint = "; values are to be separated by commas"
         raise DataError(
             f"{path}: expected a label and the pixels of a square image a line, as 785 columns of "
-            f"28 × 28, received {columns.columns} columns"
+            f"28 × 28, received {columns.columns} columns{hint}"
         )
     usecols = [i for i in range(columns.columns) if i != columns.label]
     pixels: list[npt.NDArray[np.uint8]] = []
@@ -116,7 +120,8 @@ def _read(path: Path) -> Labelled:
                 except ValueError as error:
                     raise DataError(
                         f"{path}: expected {columns.columns} columns of whole numbers of 0 to 255 "
-                        f"in each line, received after line {done:,}: {error}"
+                        f"in each line, received after line {done:,}: {error}; save whole numbers, "
+                        "as NumPy's astype(int) makes them"
                     ) from None
                 require_room(path, sum(map(len, pixels)) * len(usecols))
             done += LINES
