@@ -201,6 +201,8 @@ def test_what_the_parser_does_not_know_is_exit_2(arguments):
         (["train", "--resume", "x", "--run", "y"], "leave out the other options"),
         (["train", "--resume", "x", "--log", "tensorboard"], "leave out the other options"),
         (["train", "quick", "--log", "elsewhere"], "expected one of tensorboard, mlflow"),
+        (["sweep", "epochs=0", "--over", "momentum=0.1/0.2"], "epochs: expected"),
+        (["sweep", "quick", "epochs=0", "--over", "momentum=0.1/0.2"], "epochs: expected"),
         (["sweep", "quick", "--log", "elsewhere"], "expected one of tensorboard, mlflow"),
         (["runs", "--csv", "--json"], "leave out one"),
         (["audit", "quick", "--folds", "1"], "expected 2 to 100, received 1"),

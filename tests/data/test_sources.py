@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from idx import idx_bytes, write_idx, write_idx_set
 from mirrors import Mirrors, pins_of, serving
 
-from fmnist.cli.loading import progress_bar
+from fmnist.cli.loading import progress_bar, recorded_place
 from fmnist.data import idx, sources
 from fmnist.data.fashion_mnist import PINS, find_idx, read_set
 from fmnist.data.idx import read_idx
@@ -460,3 +460,19 @@ def test_the_debian_package_is_unpacked(
         pytest.skip(f"no package to be had here: {lines[-1]}")
     assert folder == tmp_path / "cache"
     assert len(list(folder.iterdir())) == 4
+
+
+def test_where_a_runs_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FMNIST_DATA", raising=False)
+    mine = {"name": "mine", "folder": str(tmp_path)}
+    assert recorded_place(mine, None) == tmp_path
+    assert recorded_place(mine, Path("asked")) == Path("asked")
+    gone = mine | {"folder": str(tmp_path / "gone")}
+    assert recorded_place(gone, None) == tmp_path / "gone"  # whose error names it
+    assert recorded_place(gone | {"name": "fashion-mnist"}, None) is None
+    in_hand = {"name": "arrays", "folder": ""}
+    with pytest.raises(DataError, match="expected --data, since the run was trained on arrays"):
+        recorded_place(in_hand, None)
+    monkeypatch.setenv("FMNIST_DATA", str(tmp_path))
+    assert recorded_place(gone, None) is None  # FMNIST_DATA says where it is now
+    assert recorded_place(in_hand, None) is None

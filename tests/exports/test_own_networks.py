@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from fmnist.engine import networks
 from fmnist.errors import UsageError
-from fmnist.exports import onnx_graph, portable
+from fmnist.exports import litert, onnx_graph, portable
 from fmnist.recipes.networks.ensemble import Ensemble
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
@@ -127,3 +127,11 @@ def test_a_layer_that_onnx_has_no_operator_for_is_named(row, words, tmp_path):
 def test_a_layer_of_a_name_that_the_file_needs_is_one_line():
     with pytest.raises(UsageError, match="standard"):
         exported(in_a_row(layers.Conv2D(2, 1, name="standard")))
+
+
+def test_what_litert_does_not_take_is_said_in_a_line(tmp_path):
+    rows = in_a_row(layers.Reshape(SHAPE[:2]), layers.LSTM(2))
+    with pytest.raises(UsageError, match=r"converter does not take .*; use --format keras") as said:
+        litert.save(exported(rows)[1], tmp_path / "model.tflite", "float32", IMAGES)
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "model.tflite").exists()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fmnist.cli.options import say
+from fmnist.errors import DataError
 
 if TYPE_CHECKING:
     from fmnist.data.sources import Progress
@@ -86,6 +87,13 @@ def load_of(run: "Run", asked: Path | None) -> "Data":
 def recorded_place(recorded: dict[str, Any], asked: Path | None) -> Path | None:
     """Where the data is: as asked for, else as recorded, where that is needed."""
     folder = recorded.get("folder")  # a committed record names none
+    if folder == "" and not asked and "FMNIST_DATA" not in os.environ:
+        if recorded.get("name") == "fashion-mnist":
+            return None
+        raise DataError(
+            "expected --data, since the run was trained on arrays in hand; save_idx of "
+            "fmnist.data.save writes them as files, and fmnist.evaluate scores in Python"
+        )
     if asked or not folder:
         return asked
     # Where it is gone, Fashion-MNIST is found anew, and other data where FMNIST_DATA says.

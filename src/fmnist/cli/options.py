@@ -243,6 +243,15 @@ def check_logs(names: Iterable[str] | None) -> list[str]:
     return chosen
 
 
+def in_one(
+    recipe: str | None, changes: list[str] | None, settings: list[str] | None
+) -> tuple[str | None, list[str]]:
+    """The recipe's name and all its changes; `epochs=3` in its place is a change of `quick`."""
+    if recipe and "=" in recipe and not Path(recipe).exists():
+        return None, [recipe, *(changes or []), *(settings or [])]
+    return recipe, [*(changes or []), *(settings or [])]
+
+
 def read_recipe(name: str | None, settings: list[str] | None, **changes: Any) -> "Recipe":
     """The recipe named, `quick` if none is, with the changes that `--set` and others ask for."""
     from fmnist.recipes.shipped import parse_settings, recipe

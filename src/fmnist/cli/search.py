@@ -10,11 +10,13 @@ import typer
 from fmnist import files
 from fmnist.cli.loading import Folder
 from fmnist.cli.options import (
+    Changes,
     Json,
     Logs,
     Quiet,
     Settings,
     check_logs,
+    in_one,
     print_json,
     read_recipe,
     refuse_beside_resume,
@@ -128,6 +130,7 @@ def sweep(
             metavar="RECIPE", help="Recipe to start from, by name or file [default: quick]."
         ),
     ] = None,
+    changes: Changes = None,
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -214,6 +217,7 @@ def sweep(
 
     Each trial is a run in a folder of its own. The accuracy on val decides which is best.
     """
+    recipe, settings = in_one(recipe, changes, settings)
     refuse_beside_resume(
         resume, "sweep", recipe, over, settings, data, out, storage, seed, no_prune, log
     )

@@ -31,6 +31,7 @@ from fmnist.cli.options import (
     Test,
     Updates,
     check_logs,
+    in_one,
     open_finished,
     parse_size,
     print_json,
@@ -157,10 +158,7 @@ def train(
 
     With --resume it continues an interrupted run instead.
     """
-    if recipe and "=" in recipe and not Path(recipe).exists():  # a change of `quick`
-        changes = [recipe, *(changes or [])]
-        recipe = None
-    settings = [*(changes or []), *(settings or [])]
+    recipe, settings = in_one(recipe, changes, settings)
     settings += [f"{k}={v}" for k, v in (("epochs", epochs), ("seed", seed)) if v is not None]
     others = (network, teacher, memory, micro_batch, size, skip_unreadable, log)
     refuse_beside_resume(resume, "run", recipe, settings, fit_on, run, *others)

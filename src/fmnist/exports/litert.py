@@ -47,7 +47,16 @@ def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> No
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # the pixels need no statistics: they stay whole numbers
-        path.write_bytes(converter.convert())
+        try:
+            content = converter.convert()
+        except Exception as error:  # its own, of many lines
+            if backend.is_out_of_memory(error):
+                raise
+            raise UsageError(
+                "litert: TensorFlow's converter does not take this network, such as one with "
+                "recurrent layers; use --format keras"
+            ) from error
+        path.write_bytes(content)
 
 
 def describe(path: Path, text: str, names: Mapping[int, str]) -> None:
