@@ -9,7 +9,12 @@ from typing import Any
 from fmnist.engine import keras
 
 # What later versions write and earlier ones refuse, where it says no more than its absence does.
-LATER = {"input_axes": None, "output_axes": None, "quantization_config": None, "ragged": False}
+LATER: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("input_axes", "output_axes", "quantization_config"), (None,)),
+    **{"ragged": (False, None), "sparse": (None,)},
+    **{"renorm": (False,), "renorm_clipping": (None,), "renorm_momentum": (0.99,)},
+    **{"use_gate": (False,), "sliding_window": (None,)},
+}
 
 
 def save(model: keras.Model, path: Path) -> None:
@@ -45,5 +50,5 @@ def _earlier(value: Any) -> Any:
         return [_earlier(each) for each in value]
     if not isinstance(value, dict):
         return value
-    kept = {k: v for k, v in value.items() if k not in LATER or v != LATER[k]}
+    kept = {k: v for k, v in value.items() if k not in LATER or v not in LATER[k]}
     return {k: _earlier(v) for k, v in kept.items()}
