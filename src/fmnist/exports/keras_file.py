@@ -11,9 +11,13 @@ from fmnist.engine import keras
 # What later versions write and earlier ones refuse, where it says no more than its absence does.
 LATER: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("input_axes", "output_axes", "quantization_config"), (None,)),
-    **{"ragged": (False, None), "sparse": (None,)},
-    **{"renorm": (False,), "renorm_clipping": (None,), "renorm_momentum": (0.99,)},
-    **{"use_gate": (False,), "sliding_window": (None,)},
+    "ragged": (False, None),
+    "sparse": (None,),
+    "renorm": (False,),
+    "renorm_clipping": (None,),
+    "renorm_momentum": (0.99,),
+    "use_gate": (False,),
+    "sliding_window": (None,),
 }
 
 
