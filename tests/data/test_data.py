@@ -36,14 +36,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return load_data(write_idx_set(tmp_path_factory.mktemp("sets") / "small"))
 
 
-@pytest.fixture(scope="module")
-def real() -> Data:
-    try:
-        return load_data()
-    except DataError as error:
-        pytest.skip(f"wants the real data: {error}")
-
-
 # --- IDX sets ------------------------------------------------------------------------------------
 
 

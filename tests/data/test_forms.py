@@ -24,19 +24,11 @@ SPLITS = (("train", 240), ("test", 60))
 
 
 @pytest.fixture(scope="module")
-def everything() -> Data:
-    try:
-        return load_data()
-    except DataError as error:
-        pytest.skip(f"wants the real data: {error}")
-
-
-@pytest.fixture(scope="module")
-def arrays(everything: Data) -> dict[str, np.ndarray]:
+def arrays(real: Data) -> dict[str, np.ndarray]:
     """Some of Fashion-MNIST, as many of each class, by the names that Keras has for them."""
     found = {}
     for split, count in SPLITS:
-        part = everything.train if split == "train" else everything.test.open()
+        part = real.train if split == "train" else real.test.open()
         rows = np.concatenate([np.flatnonzero(part.labels == c)[: count // 10] for c in range(10)])
         rows = np.sort(rows)
         found[f"x_{split}"], found[f"y_{split}"] = part.images[rows, ..., 0], part.labels[rows]
@@ -286,11 +278,11 @@ def test_arrays_that_make_no_set(arrays) -> None:
         Data.from_arrays(x[:6], np.array([0, 0, 0, 0, 1, 1]))
 
 
-def test_fashion_mnist_is_itself_in_every_form(everything: Data, tmp_path: Path) -> None:
+def test_fashion_mnist_is_itself_in_every_form(real: Data, tmp_path: Path) -> None:
     """Kaggle's CSV has its images in another order: its classes are known, and its val is new."""
-    known, test = everything.fitting("all"), everything.test.open()
+    known, test = real.fitting("all"), real.test.open()
     given = (known.images, known.labels, test.images, test.labels)
-    same(data := Data.from_arrays(*given), everything)
+    same(data := Data.from_arrays(*given), real)
     assert (data.name, data.classes) == ("fashion-mnist", FASHION_MNIST_CLASSES)
     order = np.random.RandomState(0).permutation(len(known))
     said: list[str] = []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fmnist.data.idx import SIZE_LIMIT, IdxFile, promised, read_file
+from fmnist.data.idx import SIZE_LIMIT, IdxFile, read_pair
 from fmnist.errors import DataError
 
 
@@ -82,15 +82,8 @@ def read_set(folder: Path, limits: Mapping[str, Pin] | None = None) -> dict[str,
     files = {}
     for split in ("train", "t10k"):
         labels, images = (f"{split}-{kind}-ubyte" for kind in ("labels-idx1", "images-idx3"))
-        # What does not belong together is refused before any of it is unpacked.
-        count = promised(paths[labels], 1)[0]
-        if (images_there := promised(paths[images], 3)[0]) != count:
-            raise DataError(
-                f"{paths[labels]}: expected {images_there:,} labels, one per image, received a "
-                f"header for {count:,}; the files belong to different sets"
-            )
-        files[labels] = read_file(paths[labels], 1, sizes[labels])
-        files[images] = read_file(paths[images], 3, sizes[images])
+        limit = (sizes[labels], sizes[images])
+        files[labels], files[images] = read_pair(paths[labels], paths[images], limit)
     train, test = (files[f"{s}-images-idx3-ubyte"].values.shape[1:] for s in ("train", "t10k"))
     if train != test:
         raise DataError(

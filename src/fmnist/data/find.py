@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fmnist.data.forms import archive, csv_table, idx_files, image_folder
-from fmnist.data.parts import impostor, role
+from fmnist.data.parts import impostor_in, role
 from fmnist.errors import DataError
 
 MOST_FOLDERS = 5_000  # looked into
@@ -61,10 +61,8 @@ def _hint(place: Path) -> str:
         return " (this is what macOS adds to an archive; the data lies beside it)"
     for name in names[:50]:
         path = place / name
-        if path.is_file():
-            with path.open("rb") as stream:
-                if reason := impostor(stream.read(200)):
-                    return f"; {path}: {reason}"
+        if path.is_file() and (reason := impostor_in(path)):
+            return f"; {path}: {reason}"
     return f" (received {', '.join(names[:5])}{' …' if len(names) > 5 else ''})" if names else ""
 
 
@@ -92,9 +90,7 @@ def _of_file(path: Path) -> Found:
         return Found("archive", path.name.split(".")[0], path, (path,))
     form = _form(path)
     if form is None:
-        with path.open("rb") as stream:
-            reason = impostor(stream.read(200)) or f"expected a data set; {EXPECTED}"
-        raise DataError(f"{path}: {reason}")
+        raise DataError(f"{path}: {impostor_in(path) or f'expected a data set; {EXPECTED}'}")
     name, split, _ = role(_stem(path))
     if split is None:
         return Found(form, name or path.stem, path, (path,))

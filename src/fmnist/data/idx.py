@@ -120,6 +120,22 @@ def promised(path: Path, dimensions: int) -> tuple[int, ...]:
     )
 
 
+def read_pair(
+    labels: Path, images: Path, limits: tuple[int, int] = (SIZE_LIMIT, SIZE_LIMIT)
+) -> tuple[IdxFile, IdxFile]:
+    """A split's labels and images, as `read_file`, none larger than its limit.
+
+    What does not belong together is refused before any of it is unpacked. Raises DataError.
+    """
+    count = promised(labels, 1)[0]
+    if (images_there := promised(images, 3)[0]) != count:
+        raise DataError(
+            f"{labels}: expected {images_there:,} labels, one per image, received a "
+            f"header for {count:,}; the files belong to different sets"
+        )
+    return read_file(labels, 1, limits[0]), read_file(images, 3, limits[1])
+
+
 def images_in_pieces(path: Path, count: int, size: tuple[int, int]) -> Iterator[Bytes]:
     """The images of an IDX file, `count` at a time, uint8 (n, height, width), n the rest at last.
 

@@ -1,6 +1,6 @@
 """What each form of data is read as: labelled images by split, not yet checked nor divided."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,25 +85,30 @@ def _words(name: str) -> list[str]:
     return "".join(c if c.isalnum() else " " for c in name.lower()).split()
 
 
-def by_split(place: object, paths: Mapping[str, Path]) -> None:
+def require_train(place: object, splits: Collection[str]) -> None:
     """Raise DataError unless there is a train split among those that were found."""
-    if "train" not in paths:
-        found = " and ".join(sorted(filter(None, paths))) or "none"
+    if "train" not in splits:
+        found = " and ".join(sorted(splits)) or "none"
         raise DataError(
-            f"{place}: expected a train split with labels, received {found or chr(110) + 'one'}; "
-            "name the folder that holds it as well"
+            f"{place}: expected a train split with labels, received {found}; name the folder that "
+            "holds it as well"
         )
 
 
 def refuse_impostor(path: Path) -> None:
     """Raise DataError for what stands in a file's place: a Git LFS pointer, or a web page."""
     try:
-        with path.open("rb") as stream:
-            head = stream.read(200)
+        reason = impostor_in(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if reason := impostor(head):
+    if reason:
         raise DataError(f"{path}: {reason}")
+
+
+def impostor_in(path: Path) -> str | None:
+    """As `impostor`, of a file."""
+    with path.open("rb") as stream:
+        return impostor(stream.read(200))
 
 
 def impostor(head: bytes) -> str | None:

@@ -14,7 +14,7 @@ from fmnist.errors import UsageError, printable
 from fmnist.files import require_own, write_own
 from fmnist.inference.classifier import Classifier, energy
 from fmnist.inference.inputs import KEPT, Given, read
-from fmnist.inference.photos import SIDE
+from fmnist.inference.photos import misfit
 from fmnist.system import usable_processors
 
 if TYPE_CHECKING:
@@ -45,12 +45,8 @@ def answer(
     be written.
     """
     whole = classifier.whole_photos
-    if classifier.shape != (SIDE, SIDE) and not (as_is or whole):
-        height, width = classifier.shape
-        raise UsageError(
-            f"expected a model of {SIDE} × {SIDE} pixels, as garments of photos become, received "
-            f"one of {width} × {height}; give it images of that size as they are with --raw"
-        )
+    if not as_is and (why := misfit(classifier.shape, whole)):
+        raise UsageError(why)
     warnings.filterwarnings("ignore", module="PIL")  # it says nothing that a refusal does not
     show = _Show(show_in, words) if show_in else None
     refused = 0

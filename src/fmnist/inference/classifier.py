@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fmnist.errors import RunError, UsageError
 from fmnist.files import parse_json, require
 from fmnist.inference.model_file import SHIPPED, find_model
-from fmnist.inference.photos import SIDE, prepare_photo
+from fmnist.inference.photos import misfit, prepare_photo
 from fmnist.inference.trial import require_answers
 from fmnist.system import usable_processors
 
@@ -133,12 +133,8 @@ class Classifier:
         `photo` is an image file's path, or its bytes. Raises UsageError where a garment is to be
         cut out for a model of another size than 28×28, PhotoError where there is no such image.
         """
-        if not self.whole_photos and self.shape != (SIDE, SIDE):
-            raise UsageError(
-                f"{self.name}: expected a model of {SIDE} × {SIDE} pixels, as garments of photos "
-                f"become, found one of {self.shape[1]} × {self.shape[0]}; pass images of that size "
-                "to predict"
-            )
+        if why := misfit(self.shape, self.whole_photos):
+            raise UsageError(f"{self.name}: {why}")
         pixels = prepare_photo(photo, self.shape, whole=self.whole_photos)
         probabilities: Floats = self.predict(pixels)[0]
         return probabilities

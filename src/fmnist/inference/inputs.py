@@ -122,10 +122,11 @@ def _in_folder(
         if not name.startswith(".")
     ]
     paths = sorted(name for name in found if name.lower().endswith(LOOKED_AT))
-    if others := Counter(Path(name).suffix.lower() or "no ending" for name in found):
-        others.subtract(Path(name).suffix.lower() or "no ending" for name in paths)
-        if listed := ", ".join(f"{kind} ({n:,})" for kind, n in sorted(others.items()) if n):
-            note(f"{folder}: {others.total():,} other files are passed over: {listed}")
+    others = [name for name in found if not name.lower().endswith(LOOKED_AT)]
+    if others:
+        kinds = Counter(Path(name).suffix.lower() or "no ending" for name in others)
+        listed = ", ".join(f"{kind} ({n:,})" for kind, n in sorted(kinds.items()))
+        note(f"{folder}: {len(others):,} other files are passed over: {listed}")
     if not paths:
         refuse(f"{folder}: expected images in the folder, found none")
     yield from paths

@@ -67,6 +67,16 @@ def raw(image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE)) -> Bytes:
     return grey_of(pixels[:, :, :3].astype(np.int64)).astype(np.uint8)
 
 
+def misfit(shape: tuple[int, int], whole: bool) -> str | None:
+    """Why photos cannot be prepared for a model of this shape, and what to do; None if they can."""
+    if whole or shape == (SIDE, SIDE):
+        return None
+    return (
+        f"expected a model of {SIDE} × {SIDE} pixels, as garments of photos become, found one of "
+        f"{shape[1]} × {shape[0]}; give it images of that size as they are (--raw, ?raw=1, predict)"
+    )
+
+
 def prepare(
     image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE), *, whole: bool = False
 ) -> Bytes:
@@ -76,14 +86,11 @@ def prepare(
     With `whole` the photo stays as it is, grey, of that size, as `load_data` reads a set's images
     with a size. Raises PhotoError for a garment of another size than 28×28.
     """
+    if why := misfit(shape, whole):
+        raise PhotoError(why)
     if whole:
         pixels = np.asarray(image)
         return resized(pixels if pixels.ndim == 2 else grey(pixels[:, :, :3]), *shape)
-    if shape != (SIDE, SIDE):
-        raise PhotoError(
-            f"expected a model of {SIDE} × {SIDE} pixels, as garments of photos become, received "
-            f"one of {shape[1]} × {shape[0]}; give images of that size as they are (--raw, ?raw=1)"
-        )
     return prepare_pixels(np.asarray(image))
 
 

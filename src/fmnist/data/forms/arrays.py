@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fmnist.data.idx import SIDE_LIMIT, Bytes, require_room
-from fmnist.data.parts import Labelled, Parts, by_split, grey, refuse_impostor, role
+from fmnist.data.parts import Labelled, Parts, grey, refuse_impostor, require_train, role
 from fmnist.errors import DataError
 
 LONGEST_HEADER = 10_000  # bytes, NumPy's own limit
@@ -58,7 +58,7 @@ def parts_of(place: object, arrays: Mapping[tuple[str, str], tuple[str, npt.Arra
         images, coloured = as_images(*found[0])
         splits[split] = Labelled(images, as_labels(*found[1], len(images)))
         colours += coloured
-    by_split(place, dict.fromkeys(splits, Path()))
+    require_train(place, splits)
     notes = [f"{colours:,} images in colour are read as grey"] if colours else []
     return Parts(splits, None, notes)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fmnist.data.forms.idx_files import EMNIST, UPRIGHT
 from fmnist.data.idx import SIDE_LIMIT, require_room
-from fmnist.data.parts import Labelled, Parts, by_split, refuse_impostor, role
+from fmnist.data.parts import Labelled, Parts, refuse_impostor, require_train, role
 from fmnist.errors import DataError
 
 LONGEST_LINE = 8 << 20  # characters: more than 1024 × 1024 values take
@@ -54,7 +54,7 @@ def read_csv_files(place: Path, paths: Iterable[Path]) -> Parts:
             notes.append(f"{path.name}: has no column of labels, so it is left out")
         elif split not in found:
             found[split] = path
-    by_split(place, found or {"": place})
+    require_train(place, found)
     splits = {split: _read(path) for split, path in found.items()}
     if role(found["train"].name.split(".")[0])[0] in EMNIST:
         notes.append(UPRIGHT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist.data.idx import promised, read_file
+from fmnist.data.idx import read_pair
 from fmnist.data.parts import Labelled, Parts, refuse_impostor, role
 from fmnist.errors import DataError
 
@@ -37,14 +37,7 @@ def read_idx_files(place: Path, paths: Iterable[Path]) -> Parts:
     splits, notes = {}, []
     for split in wanted:
         images, labels = files[split, "images"], files[split, "labels"]
-        # What does not belong together is refused before any of it is unpacked.
-        count = promised(labels, 1)[0]
-        if (images_there := promised(images, 3)[0]) != count:
-            raise DataError(
-                f"{labels}: expected {images_there:,} labels, one per image, received a "
-                f"header for {count:,}; the files belong to different sets"
-            )
-        numbers, pixels = read_file(labels, 1).values, read_file(images, 3).values
+        numbers, pixels = (file.values for file in read_pair(labels, images))
         if transposed:
             pixels = np.ascontiguousarray(pixels.swapaxes(1, 2))
         splits[split] = Labelled(pixels, numbers)

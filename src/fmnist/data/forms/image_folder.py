@@ -11,7 +11,16 @@ import numpy as np
 
 from fmnist.data.forms.pictures import Pictures
 from fmnist.data.image_file import LARGEST_FILE, SUFFIXES
-from fmnist.data.parts import SPLITS, Labelled, Parts, Reading, Report, by_split, read_classes, role
+from fmnist.data.parts import (
+    SPLITS,
+    Labelled,
+    Parts,
+    Reading,
+    Report,
+    read_classes,
+    require_train,
+    role,
+)
 from fmnist.errors import DataError
 
 AT_ONCE = 256  # files read before they are decoded
@@ -75,7 +84,7 @@ def read_image_folder(place: Path, reading: Reading, report: Report) -> Parts:
     folders = {split: subfolders(path) for split, path in splits.items()}
     if not folders:
         folders = {"train": subfolders(place)}
-    by_split(place, splits or {"train": place})
+    require_train(place, folders)
     classes = names or tuple(folders["train"])
     notes = []
     if splits and (others := sorted(set(subfolders(place)) - _tops(place, splits))):
@@ -119,10 +128,10 @@ def _add(pictures: Pictures, split: str, paths: Iterable[Path], label: int) -> l
     """Add a class's files in their order; a label for each that could be read."""
     labels = []
     remaining = iter(paths)
-    with pictures.of(split), ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool:
         while some := list(islice(remaining, AT_ONCE)):
             for path, content in zip(some, pool.map(_content, some), strict=True):
-                if pictures.add(str(path), content):
+                if pictures.add(split, str(path), content):
                     labels.append(label)
     return labels
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fmnist.data.forms.pictures import Pictures
-from fmnist.data.parts import Labelled, Parts, Reading, Report, by_split, refuse_impostor, role
+from fmnist.data.parts import Labelled, Parts, Reading, Report, refuse_impostor, require_train, role
 from fmnist.errors import DataError, to_install
 
 IMAGES = ("image", "img", "images", "picture")
@@ -33,23 +33,22 @@ def read_parquet_files(
         refuse_impostor(path)
         split = role(path.stem)[1] or role(path.parent.name)[1] or "train"
         shards.setdefault(split, []).append(path)
-    by_split(place, dict.fromkeys(shards, place))
+    require_train(place, shards)
     classes: tuple[str, ...] | None = None
     pictures = Pictures(place, reading)
     labels: dict[str, list[Any]] = {split: [] for split in shards}
     for split, parts in shards.items():
-        with pictures.of(split):
-            for path in parts:
-                try:
-                    with pyarrow.parquet.ParquetFile(path) as file:
-                        classes = classes or _classes(file.schema_arrow)
-                        for number, (content, label) in enumerate(_rows(path, file)):
-                            if pictures.add(f"{path}, row {number}", content):
-                                labels[split].append(label)
-                except (pyarrow.ArrowException, OSError) as error:
-                    raise DataError(
-                        f"{path}: damaged Parquet ({str(error).splitlines()[0]}); fetch it anew"
-                    ) from None
+        for path in parts:
+            try:
+                with pyarrow.parquet.ParquetFile(path) as file:
+                    classes = classes or _classes(file.schema_arrow)
+                    for number, (content, label) in enumerate(_rows(path, file)):
+                        if pictures.add(split, f"{path}, row {number}", content):
+                            labels[split].append(label)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise DataError(
+                    f"{path}: damaged Parquet ({str(error).splitlines()[0]}); fetch it anew"
+                ) from None
     notes = pictures.finish(report)
     splits = {s: Labelled(pictures.images(s), np.array(labels[s])) for s in shards}
     return Parts(splits, classes, notes)

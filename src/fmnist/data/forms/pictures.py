@@ -2,8 +2,6 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -29,15 +27,8 @@ class Pictures:
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.first_of: dict[tuple[int, int], str] = {}
         self.coloured = self.read = self.pixels = 0
-        self.now: list[Bytes] = []
 
-    @contextmanager
-    def of(self, split: str) -> Iterator[None]:
-        """Within it, images are added to this split."""
-        self.now = self.splits.setdefault(split, [])
-        yield
-
-    def add(self, name: str, content: bytes | FmnistError) -> bool:
+    def add(self, split: str, name: str, content: bytes | FmnistError) -> bool:
         """Add an image from a file's bytes; False, and noted, if it cannot be read."""
         self.read += 1
         try:
@@ -55,7 +46,7 @@ class Pictures:
         self.pixels += image.size
         if self.pixels > SIZE_LIMIT:
             raise DataError(f"{self.place}: expected at most {SIZE_LIMIT:,} pixels in all")
-        self.now.append(image)
+        self.splits.setdefault(split, []).append(image)
         return True
 
     def _decoded(self, content: bytes) -> Bytes:
@@ -107,7 +98,7 @@ class Pictures:
 
     def images(self, split: str) -> Bytes:
         """A split's images, uint8 (n, height, width), once. After `finish`."""
-        if not self.splits[split]:
+        if not self.splits.get(split):
             raise DataError(f"{self.place}: expected images in {split}, received none")
         return np.stack(self.splits.pop(split))
 
