@@ -61,7 +61,7 @@ def assemble(
             f"no test split: {len(rows):,} images, one of {TEST_PART} of each class, are drawn "
             "for it by a fixed seed"
         )
-    files = _as_idx_files(where, images, labels)
+    files = _as_idx_files(where, images, labels, splits)
     name, classes = _identified(name, where, files, parts.classes, classes, are_idx, notes)
     for text in (name, *classes):
         if text != printable(text):
@@ -201,20 +201,32 @@ def _test_rows(
 
 
 def _as_idx_files(
-    where: object, images: Mapping[str, Any], labels: Mapping[str, Any]
+    where: object,
+    images: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    read: Mapping[str, Labelled],
 ) -> dict[str, IdxFile]:
-    """The IDX files that `fmnist data --save` writes, by name, with their hashes."""
+    """The IDX files that `fmnist data --save` writes, by name, with their hashes.
+
+    `read` are the splits as they were read: images that are still those have a known hash.
+    """
     files = {}
     for split, stem in STEMS.items():
         if split in images:
             few = labels[split].max() < 256  # else no IDX file of bytes can hold them
             numbers = labels[split].astype(np.uint8 if few else ">i4")
             for kind, values in (("images-idx3", images[split]), ("labels-idx1", numbers)):
-                digest = hashlib.sha256(idx_header(values))
-                digest.update(np.ascontiguousarray(values).data)
-                file = IdxFile(Path(str(where)), values, digest.hexdigest())
-                files[f"{stem}-{kind}-ubyte"] = file
+                same = split in read and values is read[split].images
+                sha256 = (read[split].sha256 if same else "") or _sha256(values)
+                files[f"{stem}-{kind}-ubyte"] = IdxFile(Path(str(where)), values, sha256)
     return files
+
+
+def _sha256(values: npt.NDArray[Any]) -> str:
+    """That of the IDX file of these values."""
+    digest = hashlib.sha256(idx_header(values))
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def _identified(

@@ -52,6 +52,7 @@ def load_data(
             split: Labelled(
                 files[f"{STEMS[split]}-images-idx3-ubyte"].values,
                 files[f"{STEMS[split]}-labels-idx1-ubyte"].values,
+                files[f"{STEMS[split]}-images-idx3-ubyte"].sha256,
             )
             for split in ("train", "test")
         }

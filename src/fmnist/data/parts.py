@@ -48,10 +48,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A split as it is stored. `images`: uint8, (n, height, width); `labels`: (n,), of any type."""
+    """A split as it is stored. `images`: uint8, (n, height, width); `labels`: (n,), of any type.
+
+    `sha256` is that of the IDX file of these very images, where reading it has told it already.
+    """
 
     images: Bytes
     labels: npt.NDArray[Any]
+    sha256: str = ""
 
 
 @dataclass

@@ -37,10 +37,12 @@ def read_idx_files(place: Path, paths: Iterable[Path]) -> Parts:
     splits, notes = {}, []
     for split in wanted:
         images, labels = files[split, "images"], files[split, "labels"]
-        numbers, pixels = (file.values for file in read_pair(labels, images))
+        numbers, pixels = read_pair(labels, images)
         if transposed:
-            pixels = np.ascontiguousarray(pixels.swapaxes(1, 2))
-        splits[split] = Labelled(pixels, numbers)
+            upright = np.ascontiguousarray(pixels.values.swapaxes(1, 2))
+            splits[split] = Labelled(upright, numbers.values)
+        else:
+            splits[split] = Labelled(pixels.values, numbers.values, pixels.sha256)
     if transposed:
         notes.append(UPRIGHT)
     return Parts(splits, _mapping(place, name), notes)
