@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 import fmnist
 from fmnist.inference.classifier import Classifier, energy
-from fmnist.inference.photos import prepare_pixels
+from fmnist.inference.garments import cut_out
 
 
 def scores_of(classifier, images):
@@ -101,11 +101,11 @@ def others(count, random, garments):
         "coarse noise": [enlarged(each) for each in coarse],
         "gradients": slopes,
         "scenes, raw": [np.asarray(each) for each in grey],
-        "scenes, photos": [prepare_pixels(each) for each in crops],
-        "letters": [prepare_pixels(drawn(letter, random)) for _ in range(count)],
-        "text": [prepare_pixels(drawn(text, random)) for _ in range(count)],
-        "line drawings": [prepare_pixels(drawn(lines, random)) for _ in range(count)],
-        "shapes": [prepare_pixels(drawn(shapes, random)) for _ in range(count)],
+        "scenes, photos": [cut_out(each) for each in crops],
+        "letters": [cut_out(drawn(letter, random)) for _ in range(count)],
+        "text": [cut_out(drawn(text, random)) for _ in range(count)],
+        "line drawings": [cut_out(drawn(lines, random)) for _ in range(count)],
+        "shapes": [cut_out(drawn(shapes, random)) for _ in range(count)],
         "garments, negative": 255 - garments[:count].astype(float),
     }
     return {name: np.clip(np.round(each), 0, 255).astype(np.uint8) for name, each in made.items()}

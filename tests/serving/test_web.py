@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from fmnist.data.load import load_data
 from fmnist.errors import DataError
 from fmnist.inference.classifier import SHIPPED, Classifier, energy
-from fmnist.inference.photos import prepare_pixels
+from fmnist.inference.garments import cut_out
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "src" / "fmnist" / "serving" / "web"
@@ -146,7 +146,7 @@ def test_a_photo_becomes_the_same_pixels_as_in_python(tmp_path):
     """,
         )
     )
-    expected = [prepare_pixels(picture) for picture in pictures]
+    expected = [cut_out(picture) for picture in pictures]
     assert sum(image.any() for image in expected) > len(pictures) / 2
     for i, (ours, theirs) in enumerate(zip(prepared, expected, strict=True)):
         np.testing.assert_array_equal(np.reshape(ours, (28, 28)), theirs, err_msg=f"picture {i}")
@@ -478,7 +478,7 @@ def test_a_lossless_photo_is_seen_as_python_prepares_it(visit, host, tmp_path):
     seen = page.evaluate(
         "[...document.getElementById('saw').getContext('2d').getImageData(0, 0, 28, 28).data]"
     )
-    expected = prepare_pixels(np.asarray(image))
+    expected = cut_out(np.asarray(image))
     np.testing.assert_array_equal(np.reshape(seen, (28, 28, 4))[:, :, 0], expected)
 
 
@@ -517,7 +517,7 @@ def test_what_is_no_garment_is_said_to_be_none(visit, host, tmp_path, above):
     letter = shirt((300, 300), 20, 255, "L").rotate(135, fillcolor=255)
     letter.save(path)
     classifier = Classifier.load()
-    pixels = prepare_pixels(np.asarray(letter))
+    pixels = cut_out(np.asarray(letter))
     found = float(energy(classifier.logits(pixels))[0])
     card = json.loads(SHIPPED.with_name("card.json").read_text(encoding="utf-8"))
     card["outlier"]["threshold"] = found + (0.01 if above else -0.01)
