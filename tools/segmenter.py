@@ -258,6 +258,8 @@ def composite(garments, others, grounds, rng):
     else:
         scene = Scene(ground_for(grounds, rng))
         laid_out(scene, garments if rng.random() < 0.6 else others, rng)
+    if rng.random() < 0.6:
+        frame(scene, rng)
     pixels = scene.pixels * rng.uniform(0.6, 1.25) * rng.uniform(0.88, 1.12, 3)
     pixels += rng.uniform(-20, 20)
     if rng.random() < 0.15:
@@ -279,11 +281,23 @@ def as_taken(garment, rng):
         (width / 2, height / 2), turn, size * SIDE * FINE / max(height, width)
     )
     move[:, 2] += SIDE * FINE / 2 - np.array([width, height]) / 2 + rng.normal(0, 3 * FINE, 2)
-    scene = Scene(Scene._moved(pixels, move, cv2.BORDER_REFLECT_101))
-    scene.opacity = Scene._moved(mask * 255, move, cv2.BORDER_REFLECT_101) / 255
+    scene = Scene(Scene._moved(pixels, move, cv2.BORDER_REPLICATE))
+    scene.opacity = Scene._moved(mask * 255, move) / 255
     if rng.random() < 0.5:
         scene.pixels, scene.opacity = scene.pixels[:, ::-1], scene.opacity[:, ::-1]
     return scene
+
+
+def frame(scene, rng):
+    """Keep a part as high or wide as the picture; beyond it the edge is repeated, as of a photo."""
+    first = int(rng.integers(0, 15))
+    last = SIDE - 1 - (first if rng.random() < 0.7 else int(rng.integers(0, 15)))
+    places, outside = np.clip(np.arange(SIDE), first, last), np.ones(SIDE, bool)
+    outside[first : last + 1] = False
+    if rng.random() < 0.7:
+        scene.pixels, scene.opacity = scene.pixels[:, places], scene.opacity * ~outside
+    else:
+        scene.pixels, scene.opacity = scene.pixels[places], scene.opacity * ~outside[:, None]
 
 
 def laid_out(scene, garments, rng):
