@@ -21,6 +21,7 @@ from PIL import Image
 
 import fmnist
 from fmnist.data.image_file import decode
+from fmnist.data.photo_folders import KINDS
 from fmnist.inference.classifier import Classifier
 from fmnist.inference.photos import prepare
 
@@ -121,21 +122,6 @@ def packed(pixels, opacity, name, number):
         case 5:
             picture.quantize(128).save(file, "PNG")
     return file.getvalue()
-
-
-# What is right for a folder of the Clothing Dataset: its kinds are wider than Fashion-MNIST's.
-KINDS = {
-    "dress": ("Dress",),
-    "longsleeve": ("Pullover", "Shirt", "T-shirt/top", "Coat"),
-    "outwear": ("Coat", "Pullover"),
-    "pants": ("Trouser",),
-    "shirt": ("Shirt",),
-    "shoes": ("Sneaker", "Ankle boot", "Sandal"),
-    "t-shirt": ("T-shirt/top",),
-    "hat": (),
-    "shorts": (),
-    "skirt": (),
-}
 
 
 def answer_real(classifier, folder):

@@ -56,6 +56,16 @@ Network = Annotated[
     ),
 ]
 
+Photos = Annotated[
+    Path | None,
+    typer.Option(
+        "--photos",
+        metavar="DIR",
+        help="Learn photos too: a folder a kind, named by a class, by a kind of the Clothing "
+        "Dataset (shoes, outwear, ...) or none. DIR/source.txt says whose they are.",
+    ),
+]
+
 
 def memory_limit(memory: str | None, micro_batch: int | None, distributed: bool) -> int | None:
     """The bytes that `--memory` allows. Raises UsageError beside what it cannot go with."""
@@ -140,6 +150,7 @@ def train(
     resume: OldRun = None,
     fit_on: FitOn = None,
     network: Network = None,
+    photos: Photos = None,
     teacher: Teacher = None,
     test: Test = False,
     memory: Memory = None,
@@ -194,6 +205,7 @@ def train(
         trained = training.resume(
             resume,
             loaded,
+            photos=photos,
             checkpoint_seconds=checkpoint_seconds,
             checkpoint_updates=checkpoint_updates,
             progress=progress,
@@ -204,6 +216,7 @@ def train(
             loaded,
             run,
             network=from_file(network) if network and first else None,
+            photos=photos,
             teachers=teachers,
             micro_batch=micro_batch,
             memory_limit=limit,

@@ -54,6 +54,7 @@ def require_unchanged(run: "Run", about: Mapping[str, Any], what: str) -> None:
 def _fixed(env: Mapping[str, Any], micro_batch: int) -> dict[str, Any]:
     data = {key: env["data"].get(key) for key in ("hash", "n", "val_index_hash")}
     others = [each["weights"] for key in ("teachers", "members") for each in env.get(key) or []]
+    others += [each["sha256"] for each in env.get("photos") or []]
     fixed = {key: env.get(key) for key in FIXED}
     return fixed | {"data": data, "others": others, "micro_batch": micro_batch}
 

@@ -39,5 +39,7 @@ def training_command(run: Run, portable: bool = False) -> str:
     words += ["--skip-unreadable"] * reading.get("skip_unreadable", False)
     for teacher in env.get("teachers", []):
         words += ["--teacher", str(at(teacher["run"]))]
+    for photos in env.get("photos", []):
+        words += ["--photos", str(at(photos["folder"]))]
     line = typed_as(*words)
     return f"KERAS_BACKEND=jax {line}" if env["backend"] == "jax" else line

@@ -33,6 +33,9 @@ ENV_OPTIONAL = {
     "ended": {"when": str, "why": str},
     "teachers": [{"run": str, "weights": str}],
     "members": [{"run": str, "weights": str}],
+    "photos": [
+        {"folder": str, "files": int, "images": int, "kinds": {}, "sha256": str, "source": str}
+    ],
 }
 SCORE = {
     "split": str,
@@ -69,6 +72,8 @@ def read_env(run: Path) -> dict[str, Any]:
     if set(reading) - set(kinds):
         raise RunError(f"{path}: reading: expected {', '.join(kinds)}, found {sorted(reading)}")
     require(list(env["versions"].values()), [str], f"{path}: versions")
+    for each in env.get("photos", []):
+        require(list(each["kinds"].values()), [int], f"{path}: photos: kinds")
     for key, limit in LIMITS.items():
         if not 1 <= env[key] <= limit:
             raise RunError(f"{path}: {key}: expected 1 to {limit:,}, found {env[key]}")

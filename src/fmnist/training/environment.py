@@ -50,8 +50,10 @@ def of_training(
 
 def of_ensemble(members: Sequence[Run], hashes: Sequence[str], parameters: int) -> dict[str, Any]:
     """The record of an ensemble: its members' data, and the hash of each one's weights."""
+    photos = {each["sha256"]: each for run in members for each in run.env.get("photos", [])}
     changed = {
         "teachers": [],
+        "photos": list(photos.values()),
         "parameters": parameters,
         "micro_batch": min(run.env["micro_batch"] for run in members),
         "members": [

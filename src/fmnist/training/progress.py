@@ -95,9 +95,11 @@ class Progress:
             if env["micro_batch"] >= recipe.batch_size
             else f" in micro-batches of {env['micro_batch']}"
         )
+        photos = sum(each["images"] for each in env.get("photos", []))
+        beside = f" and {photos:,} of photos" if photos else ""
         self.say(
             f"training {recipe.name} ({env['parameters']:,} parameters) on "
-            f"{env['data']['n']:,} images of {env['data']['name']}, {env['precision']} on "
+            f"{env['data']['n']:,} images of {env['data']['name']}{beside}, {env['precision']} on "
             f"{env['device']}, batch {recipe.batch_size}{divided}, into {run}"
         )
         if done:

@@ -86,14 +86,17 @@ def loss(hard: Loss, share: float, temperature: float) -> Loss:
     """The loss of a student: (1 - share) × `hard` + share × T² × cross-entropy with the teacher.
 
     The second cross-entropy is between teacher and student at temperature T (Hinton, Vinyals & Dean
-    2015, equation 4 and the T² of their section 2). Targets are those of `load`.
+    2015, equation 4 and the T² of their section 2). Targets are those of `load`. A photo, whose
+    label is no class, has the hard loss alone.
     """
 
     def mixed(targets: Any, logits: Any) -> Any:
         logits = ops.cast(logits, "float32")
         taught = ops.softmax(targets[:, 1:] / temperature)
         soft = -ops.sum(taught * ops.log_softmax(logits / temperature), axis=-1)
-        labelled = hard(ops.cast(targets[:, 0], "int32"), logits)
-        return (1 - share) * labelled + share * temperature**2 * soft
+        labels = ops.cast(targets[:, 0], "int32")
+        labelled = hard(labels, logits)
+        both = (1 - share) * labelled + share * temperature**2 * soft
+        return ops.where(labels < logits.shape[-1], both, labelled)
 
     return mixed

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from fmnist.data.splits import Data
+from fmnist.data.splits import Data, Split
 from fmnist.engine import backend, distributed
 from fmnist.engine.architecture import Network
 from fmnist.errors import FmnistError, RunError, UsageError, printable
@@ -17,6 +17,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
 from fmnist.runs.same_data import require_same_data
 from fmnist.signals import Interrupted
+from fmnist.training import photos as own_photos
 from fmnist.training import trackers
 from fmnist.training.environment import of_training
 from fmnist.training.loop import AtEpoch, fit
@@ -36,6 +37,7 @@ def train(
     run: str | Path | None = None,
     *,
     network: Network | None = None,
+    photos: str | Path | None = None,
     teachers: Iterable[str | Path | runs.Run] = (),
     micro_batch: int | None = None,
     memory_limit: int | None = None,
@@ -55,6 +57,8 @@ def train(
             (n, height, width, 1) to logits (n, classes), or a function of (shape, classes) that
             returns one. The recipe's augmentation comes before it, and its weights are drawn anew.
             It is made of Keras' own layers, which the recipe keeps: no code is needed later.
+        photos: a folder with a folder a kind of photos, see `photo_folders.read`. They are learnt
+            together with the data's images of 28×28 pixels on black.
         teachers: finished runs whose outputs are learnt besides the labels, see `teachers`.
         micro_batch: images on the device at once; None: as many as fit the memory. A model with
             batch statistics takes it from the recipe instead.
@@ -94,9 +98,13 @@ def train(
     if run is not None and distributed.first():
         runs.Run.refuse_existing(run)
     split = data.fitting(recipe.fit_on)
-    env = distributed.share(of_training(recipe, data, split, map(runs.find_run, teachers)))
+    progress = progress or Progress()
+    beside, record = _photos(photos, split, data, recipe, progress)
+    described = of_training(recipe, data, split, map(runs.find_run, teachers))
+    env = distributed.share(described | ({"photos": [record]} if record else {}))
     _refuse_other_data(env, data)
-    task = Task(recipe, env, split, data.val)
+    own_photos.require_same(env, beside)
+    task = Task(recipe, env, split, data.val, beside)
     model = task.build()
     env["parameters"] = model.count_params()
     env["micro_batch"], env["probe"] = distributed.share(
@@ -107,11 +115,21 @@ def train(
     trainer = Trainer(task, env["micro_batch"], model)
     del model  # the trainer's alone, which lets go of it where memory is short
     folder = runs.Run.create(run, recipe, env) if distributed.first() else None
-    shared, progress = in_every_process(folder), progress or Progress()
+    shared = in_every_process(folder)
     with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
         followers: Sequence[AtEpoch] = (*logs, *callbacks)
         fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, followers)
     return cast(runs.Run, folder)
+
+
+def _photos(
+    folder: str | Path | None, split: Split, data: Data, recipe: Recipe, progress: Progress
+) -> tuple[own_photos.Photos | None, dict[str, Any] | None]:
+    """The photos of a folder, and their record; none without one."""
+    if folder is None:
+        return None, None
+    progress.say(f"preparing the photos of {folder}")
+    return own_photos.load(Path(folder), split, data.classes, recipe.seed)
 
 
 def _require_functions(callbacks: Sequence[AtEpoch]) -> None:
@@ -126,6 +144,7 @@ def resume(
     run: runs.Run | str | Path,
     data: Data,
     *,
+    photos: str | Path | None = None,
     checkpoint_seconds: float | None = None,
     checkpoint_updates: int | None = None,
     callbacks: Sequence[AtEpoch] = (),
@@ -133,8 +152,9 @@ def resume(
 ) -> runs.Run:
     """Go on with an interrupted run from its newest whole checkpoint, as if it had not stopped.
 
-    The trackers that followed it go on too.
-    Raises RunError for a finished run, one that another process trains, or other data.
+    The trackers that followed it go on too. `photos` is where its photos are now; None: where they
+    were.
+    Raises RunError for a finished run, one that another process trains, or other data or photos.
     """
     _require_functions(callbacks)
     folder = runs.find_run(run) if distributed.first() else None
@@ -158,7 +178,11 @@ def resume(
         progress.say(f"note: other than before ({', '.join(changed)}): bits may differ")
     shared = in_every_process(folder)
     with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
-        task = Task(recipe, env, data.fitting(recipe.fit_on), data.val)
+        split = data.fitting(recipe.fit_on)
+        where = photos or next((each["folder"] for each in env.get("photos", [])), None)
+        beside, _ = _photos(where, split, data, recipe, progress)
+        own_photos.require_same(env, beside)
+        task = Task(recipe, env, split, data.val, beside)
         trainer = Trainer(task, env["micro_batch"])
         followers: Sequence[AtEpoch] = (*logs, *callbacks)
         fit(trainer, shared, progress, checkpoint_seconds, checkpoint_updates, followers)
