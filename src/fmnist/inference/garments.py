@@ -163,7 +163,8 @@ def _cover(count: int, size: int) -> NDArray[np.float64]:
         np.maximum(new * size, old * count),
         np.minimum((new + 1) * size, (old + 1) * count),
     )
-    return np.maximum(0, end - begin).astype(np.float64)
+    shares: NDArray[np.float64] = np.maximum(0, end - begin).astype(np.float64)
+    return shares
 
 
 def rounded_division(value: Whole, by: int) -> Whole:

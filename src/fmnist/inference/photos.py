@@ -30,12 +30,19 @@ def prepare_photo(
     `photo` is the path of an image file, or its bytes; `shape` and `whole` are as for `prepare`.
     Raises PhotoError for what `decode` refuses and for a file that cannot be read.
     """
+    return prepare(read_photo(photo), shape, whole=whole)
+
+
+def read_photo(photo: str | os.PathLike[str] | bytes) -> "Image.Image":
+    """The image of a file, of a path or its bytes, as `decode` gives it; raises as it does.
+
+    An error names the file. Raises PhotoError for one that cannot be read.
+    """
     if isinstance(photo, bytes):
-        return prepare(decode(photo), shape, whole=whole)
+        return decode(photo)
     try:
         with Path(photo).open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        return prepare(decode(content), shape, whole=whole)
+            return decode(file.read(LARGEST_FILE + 1))
     except OSError as error:
         raise PhotoError(f"{photo}: cannot be read ({error.strerror or error})") from None
     except PhotoError as error:

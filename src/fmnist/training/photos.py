@@ -6,6 +6,7 @@ Several classes may be right for a photo, or none: see `task.cross_entropy`.
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,31 +19,64 @@ from fmnist.data.image_file import PhotoError
 from fmnist.data.photo_folders import Found
 from fmnist.data.splits import Split, are_on_black
 from fmnist.errors import DataError, RunError, UsageError
-from fmnist.inference.photos import SIDE, prepare_photo
+from fmnist.inference.garments import SIDE, Look, in_form, look
+from fmnist.inference.photos import read_photo
+from fmnist.system import usable_processors
+from fmnist.training.variation import of_image, patch, varied
 
+COPIES = 5  # of each photo
+OWN = 1 / 6  # share of the data set's images of which there is a varied copy
 ENOUGH = 1000  # images that tell whether a data set's ground is black
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Prepared photos: uint8 (m, 28, 28, 1); `allowed`, bool (m, classes), says what is right."""
+    """Prepared photos: uint8 (m, 28, 28, 1); `allowed`, bool (m, classes), says what is right.
+
+    `sha256` is that of the photos' names and files, so that it is the same on every machine.
+    """
 
     images: NDArray[np.uint8]
     allowed: NDArray[np.bool_]
 
-    @property
-    def sha256(self) -> str:
-        """The hash of the pixels and of what is right, hexadecimal."""
-        return hashlib.sha256(self.images.tobytes() + self.allowed.tobytes()).hexdigest()
+    sha256: str
 
 
-def prepare(found: Found, classes: int, seed: int) -> Photos:
-    """Each photo as an image of the data set, as `fmnist predict` prepares it."""
-    images = np.stack([prepare_photo(path) for path, _ in found])[..., np.newaxis]
-    allowed = np.zeros((len(found), classes), bool)
-    for row, (_, right) in zip(allowed, found, strict=True):
-        row[list(right)] = True
-    return Photos(images, allowed)
+def prepare(found: Found, split: Split, classes: int, seed: int) -> Photos:
+    """What is learnt beside a split's images: COPIES of each photo, as it is and varied.
+
+    Besides, copies of a share OWN of the split's images, varied in the same way, so that what is
+    turned or in pairs is no sign of a photo; and for each second photo a patch of its ground, which
+    is no class. Copies without a garment are left out. Raises PhotoError.
+    """
+    random, digest = np.random.default_rng(seed), hashlib.sha256()
+    with ThreadPoolExecutor(usable_processors()) as pool:
+        looks = list(pool.map(_look, (path for path, _ in found)))
+    some = random.permutation(len(split))[: int(OWN * len(split))]
+    images, sets = [], []
+
+    def add(seen: Look, right: tuple[int, ...]) -> None:
+        if (image := in_form(seen)).any():
+            images.append(image)
+            sets.append([place in right for place in range(classes)])
+
+    for number, ((path, right), seen) in enumerate(zip(found, looks, strict=True)):
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
+        add(seen, right)
+        for _ in range(COPIES - 1):
+            add(varied(seen, random), right)
+        if number % 2:
+            add(patch(seen, random), ())
+    for number in some:
+        seen = of_image(split.images[number, :, :, 0])
+        add(varied(seen, random), (int(split.labels[number]),))
+    if not images:
+        raise DataError("photos: expected at least one with a garment, found none")
+    return Photos(np.stack(images)[..., None], np.array(sets), digest.hexdigest())
+
+
+def _look(path: Path) -> Look:
+    return look(np.asarray(read_photo(path)))
 
 
 def load(
@@ -56,7 +90,7 @@ def load(
     require_fitting(split)
     found, source = photo_folders.read(folder, classes), photo_folders.source(folder)
     try:
-        photos = prepare(found, len(classes), seed)
+        photos = prepare(found, split, len(classes), seed)
     except PhotoError as error:
         raise DataError(f"{error}; convert it to JPEG, or remove it") from None
     return photos, {

@@ -1,0 +1,85 @@
+"""Garments of photos, and of a data set's images, as other photos might show them.
+
+Photos are turned, darker or lighter, cut off at the frame, and of pairs; a data set's images seldom
+are. What no photo of a garment is, a patch of its ground, serves as an example of no class.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fmnist.inference.garments import LOOK, Look
+
+Layers = NDArray[np.uint8]  # red, green, blue and opacity, (height, width, 4)
+ASKEW, SLIGHTLY = (
+    12.0,
+    8.0,
+)  # degrees, standard deviations: of most copies, and beside quarter turns
+SIDEWAYS = 0.35  # share of the copies that lie on a side, or on their head
+PAIRS, CUT = 0.15, 0.12  # shares of pairs, and of what the frame cuts off
+GLIMPSE = 6  # of 255: what is darker in an image is its ground
+
+
+def varied(seen: Look, random: np.random.Generator) -> Look:
+    """A copy of a look, turned, mirrored, wider or narrower, in other light, cut off, or twice."""
+    light = np.clip(seen.pixels * random.uniform(0.75, 1.2) + random.uniform(-20, 20), 0, 255)
+    light = 255 * (light / 255) ** random.uniform(0.75, 1.3)
+    opacity = 255 * seen.opacity.astype(np.float64) ** random.uniform(0.6, 1.7)
+    picture = Image.fromarray(np.dstack([light, opacity]).astype(np.uint8))
+    if random.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    width = round(picture.width * random.uniform(0.85, 1.18))
+    picture = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
+    turn = random.normal(0, ASKEW)
+    if random.random() < SIDEWAYS:
+        turn = 90 * random.integers(1, 4) + random.normal(0, SLIGHTLY)
+    picture = picture.rotate(turn, Image.Resampling.BILINEAR, expand=True)
+    layers, kind = np.asarray(picture), random.random()
+    if kind < PAIRS:
+        layers = _paired(layers, random)
+    elif kind < PAIRS + CUT:
+        layers = _cut_off(layers, random)
+    return _look(layers)
+
+
+def of_image(image: NDArray[np.uint8]) -> Look:
+    """An image of the data set, uint8 (28, 28), light on black, as a look."""
+    size = (LOOK, LOOK)
+    opaque = Image.fromarray(np.where(image > GLIMPSE, np.uint8(255), np.uint8(0)))
+    dark, opacity = (
+        np.asarray(each.resize(size, Image.Resampling.BILINEAR))
+        for each in (Image.fromarray(image), opaque)
+    )
+    return _look(np.dstack([255 - dark] * 3 + [opacity]))
+
+
+def patch(seen: Look, random: np.random.Generator) -> Look:
+    """A blot of a look's ground, of any form: no garment."""
+    knots = random.normal(0, 1, (int(random.integers(3, 8)),) * 2).astype(np.float32)
+    rough = Image.fromarray(knots).resize((LOOK, LOOK), Image.Resampling.BICUBIC)
+    y, x = np.mgrid[0:LOOK, 0:LOOK] / LOOK - 0.5
+    height = np.asarray(rough) - 8 * (x * x + y * y) + random.uniform(0, 0.8)
+    opacity = np.asarray((seen.opacity < 0.2) / (1 + np.exp(-6 * height)), np.float32)
+    return Look(seen.pixels, opacity)
+
+
+def _look(layers: Layers) -> Look:
+    opacity = layers[:, :, 3].astype(np.float32) / 255
+    return Look(np.ascontiguousarray(layers[:, :, :3]), opacity)
+
+
+def _paired(layers: Layers, random: np.random.Generator) -> Layers:
+    """Beside one like it, or its mirror image; now and then below it."""
+    other = layers if random.random() < 0.5 else layers[:, ::-1]
+    return np.concatenate([layers, other], axis=0 if random.random() < 0.15 else 1)
+
+
+def _cut_off(layers: Layers, random: np.random.Generator) -> Layers:
+    """Without 5 to 25 % of the garment at one side, as by the photo's frame."""
+    axis = int(random.integers(2))
+    places = np.flatnonzero((layers[:, :, 3] > 127).any(axis=1 - axis))
+    off = int(len(places) * random.uniform(0.05, 0.25))
+    if not off:
+        return layers
+    kept = slice(places[off], None) if random.random() < 0.5 else slice(None, places[-off])
+    return layers[kept] if axis == 0 else layers[:, kept]
