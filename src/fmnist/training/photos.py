@@ -5,7 +5,7 @@ Several classes may be right for a photo, or none: see `task.cross_entropy`.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def prepare(found: Found, classes: int, seed: int) -> Photos:
 
 
 def load(
-    folder: Path, split: Split, classes: Sequence[str], seed: int
+    folder: Path, split: Split, classes: Sequence[str], seed: int, say: Callable[[str], None]
 ) -> tuple[Photos, dict[str, Any]]:
     """The photos in a folder, prepared, and their record for `env.json`.
 
@@ -55,6 +55,7 @@ def load(
     """
     require_fitting(split)
     found, source = photo_folders.read(folder, classes), photo_folders.source(folder)
+    say(f"preparing {len(found):,} photos of {folder}")
     try:
         photos = prepare(found, len(classes), seed)
     except PhotoError as error:
