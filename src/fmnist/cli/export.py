@@ -79,6 +79,15 @@ def export(
             "same recipe, which kept a validation split.",
         ),
     ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            "--photos",
+            metavar="DIR",
+            help="Photos that the run has not learnt, in folders as for fmnist train --photos: "
+            "they tell from which probability on an answer is sure.",
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +140,7 @@ def export(
                 out=out,
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
+                photos=photos,
                 split=split,
                 allow_loss=allow_loss,
                 replace=replace,

@@ -78,6 +78,11 @@ def show_run(run: "Run") -> None:
     for role in ("teacher", "member"):
         for each in env.get(f"{role}s", []):
             paragraph(f"{role}: {each['run']} (weights sha256 {each['weights'][:16]})")
+    for each in env.get("photos", []):
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in each["kinds"].items())
+        paragraph(
+            f"photos: {each['folder']}: {each['files']:,} as {each['images']:,} images, {kinds}"
+        )
     if given := env.get("command"):
         own = Path(given[0]).name in ("fmnist", "__main__.py")
         paragraph(f"command: {shlex.join(['fmnist', *given[1:]] if own else given)}")

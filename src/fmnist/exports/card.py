@@ -42,6 +42,8 @@ def write(
     calibrated_on: str,
     temperature: float = 1.0,
     photos: str = "cut out",
+    doubt: float | None = None,
+    photo_score: Mapping[str, Any] | None = None,
     outlier: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
 ) -> None:
@@ -70,9 +72,12 @@ def write(
         "temperature": temperature,
         "calibrated_on": calibrated_on,
         "outlier": outlier,
+        "doubt": doubt,
+        "photo_score": photo_score,
         "recipe": run.recipe.to_json(),
         "teachers": [Path(t["run"]).name for t in env.get("teachers") or []],
         "data": {"name": env["data"]["name"], "hash": env["data"]["hash"]},
+        "learnt_photos": _photos(env),
         "scores": {
             score.split: {
                 "n": score.n,
@@ -129,6 +134,11 @@ def _words(run: Run, score: Score, before: float) -> dict[str, Any]:
         "images.",
         "The probabilities assume that classes are as common as in the scored images.",
     ]
+    limits += [
+        f"It learnt {each['files']:,} photos too ({_kinds(each)}), on which it was not scored. "
+        "Photos of other kinds, or taken in other ways, may be harder."
+        for each in _photos(env)
+    ]
     if before - score.accuracy > ALLOWED:
         limits.append(
             f"Its stored form costs {100 * (before - score.accuracy):.2f} points: the run itself "
@@ -164,10 +174,24 @@ def _words(run: Run, score: Score, before: float) -> dict[str, Any]:
     }
 
 
+def _photos(env: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The photos that a run, or an ensemble's members, learnt: each folder once."""
+    keys = ("files", "images", "kinds", "sha256", "source")
+    made = [{key: each[key] for key in keys} for each in env.get("photos", [])]
+    return list({(_kinds(each), each["source"]): each for each in made}.values())
+
+
+def _kinds(photos: Mapping[str, Any]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in photos["kinds"].items())
+
+
 def _licence(env: Mapping[str, Any]) -> str:
+    said = "MIT, as far as the licence of its training data allows."
     if env["data"]["name"] == FASHION_MNIST:
-        return "MIT. Fashion-MNIST, on which it was trained, is © 2017 Zalando SE, MIT."
-    return "MIT, as far as the licence of its training data allows."
+        said = "MIT. Fashion-MNIST, on which it was trained, is © 2017 Zalando SE, MIT."
+    for photos in _photos(env):
+        said += f" Photos that it learnt: {photos['source'] or 'of an unknown licence.'}"
+    return said
 
 
 def _render(values: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any]) -> str:

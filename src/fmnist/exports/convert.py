@@ -1,5 +1,6 @@
 """Makes an ONNX, LiteRT or Keras file of a run, calibrates it and scores it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from fmnist.data.splits import Data, are_on_black
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import card, portable
+from fmnist.exports.doubt import on_photos
 from fmnist.exports.formats import (
     FILES,
     describe,
@@ -42,6 +44,7 @@ def convert(
     calibrate: Run | str | None,
     split: str | None,
     allow_loss: float | None,
+    photo_folder: Path | None = None,
 ) -> Export:
     """The file and its card in a new folder, scored in one view by the file's own runtime.
 
@@ -68,6 +71,13 @@ def convert(
     on_black = are_on_black(_some(data.train.images, KNOWN)).mean() > 0.5
     photos = "cut out" if on_black else WHOLE
     said |= {"photos": photos, "schema": SCHEMA, "name": recipe.name, "temperature": temperature}
+    photo_score: dict[str, Any] | None = None
+    if photo_folder:
+        if photos == WHOLE:
+            raise UsageError("--photos: expected a model of images on black, received another")
+        said["doubt"], photo_score = on_photos(
+            photo_folder, about["classes"], partial(logits_of, forward), temperature, threshold
+        )
     describe(form, path, said)
     forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
@@ -105,6 +115,8 @@ def convert(
         temperature=temperature,
         calibrated_on=calibrated_on,
         photos=photos,
+        doubt=said.get("doubt"),
+        photo_score=photo_score,
         outlier=outlier
         | {
             "share": UNLIKE,

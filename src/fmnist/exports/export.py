@@ -48,6 +48,7 @@ def export(
     out: Path | str | None = None,
     part_size: int | None = None,
     calibrate: Run | str | None = None,
+    photos: Path | str | None = None,
     split: str | None = None,
     allow_loss: float | None = None,
     replace: bool = False,
@@ -68,6 +69,8 @@ def export(
             sizes and SHA-256 stand in `weights.json`. The system's `cat` joins them.
         calibrate: for a run trained on all images, a run of the same recipe that kept val apart.
             Its val gives the temperature. Without it the temperature is 1.
+        photos: a folder with a folder a kind of photos, see `photo_folders.read`, that the run has
+            not learnt: they tell from which probability on an answer is sure. Without it: 0.5.
         split: val or test, the one to score; None: test where the run was scored on it, else val.
         allow_loss: points of accuracy that the file may lose, 0 to 100; None: 0.5.
         replace: overwrite the files of an earlier export (never a run folder, never other files).
@@ -92,6 +95,8 @@ def export(
         raise UsageError("part size: only safetensors is cut into parts; leave it out")
     if calibrate is not None and shares:
         raise UsageError("calibrate: safetensors holds no temperature; leave it out")
+    if photos is not None and shares:
+        raise UsageError("photos: safetensors holds no mark of doubt; leave it out")
     if format == "litert":
         litert.require_converter()
     least = math.ceil(run.weights_path.stat().st_size / 1000) if run.finished else 0
@@ -118,7 +123,8 @@ def export(
             made = _share(run, data, chosen, hidden, part_size, split, allow_loss)
         else:
             _make(hidden, out)
-            made = convert(run, data, form, chosen, hidden, calibrate, split, allow_loss)
+            place = Path(photos) if photos is not None else None
+            made = convert(run, data, form, chosen, hidden, calibrate, split, allow_loss, place)
             if hub:
                 huggingface.write(hidden, run, chosen)
                 parts = [FILES[form], huggingface.WEIGHTS]

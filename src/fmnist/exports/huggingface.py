@@ -55,10 +55,11 @@ def write(folder: Path, run: Run, storage: str) -> None:
 def _front_matter(card: Mapping[str, Any]) -> str:
     """The card's facts in the Hub's own keys. A value in JSON is one in YAML too."""
     fashion = card["data"]["name"] == FASHION_MNIST
+    known = fashion and all(photos["source"] for photos in card["learnt_photos"])
     ((split, score),) = card["scores"].items()
     dataset = DATASET if fashion else card["data"]["name"]
     values: dict[str, Any] = {
-        "license": "mit" if fashion else "other",
+        "license": "mit" if known else "other",
         "library_name": "fmnist",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "onnx", card["data"]["name"]],

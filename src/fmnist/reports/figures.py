@@ -109,6 +109,8 @@ def _train_loss(run: Run) -> list[str]:
     recipe, words = run.recipe, []
     if recipe.label_smoothing:
         words.append(f"labels that are smoothed by {recipe.label_smoothing:g}")
+    if run.env.get("photos"):
+        words.append("photos, of which several classes may be right, or none")
     if run.env.get("teachers") and recipe.distillation:
         words.append(f"a teacher's answers, which have {recipe.distillation:.0%} of the weight")
     return words
@@ -172,6 +174,10 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("fmnist", env.get("fmnist", "unknown")),
         ("commit", commit),
         ("data", f"{data['name']}, {data['n']:,} images, sha256 {data['hash'][:16]}"),
+    ]
+    rows += [
+        ("photos", f"{each['files']:,} as {each['images']:,} images, sha256 {each['sha256'][:16]}")
+        for each in env.get("photos", [])
     ]
     rows += [(name, version) for name, version in env["versions"].items()]
     rows += [

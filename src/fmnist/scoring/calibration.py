@@ -1,4 +1,4 @@
-"""The temperature that calibrates the probabilities (Guo, Pleiss, Sun & Weinberger 2017)."""
+"""What is fitted once a model is trained: its temperature (Guo et al. 2017), and its doubt."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from fmnist.scoring.figures import probabilities
 
 COLDEST, HOTTEST = 0.05, 20.0  # bounds of a temperature
 UNLIKE = 0.01  # share of images of the data set's kind that falls below the mark
+HALF = 0.5  # the doubt of a model that no photos were shown to, and the least
+WRONG = 0.02  # share of photos that may be answered wrongly without doubt
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -31,3 +33,16 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     if slope(high) <= 0:
         return COLDEST
     return float(1 / brentq(slope, low, high))
+
+
+def fit_doubt(chance: NDArray[Any], right: NDArray[np.bool_]) -> float:
+    """The lowest probability, HALF or more, from which on at most WRONG of all answers are wrong.
+
+    `chance`: the best probability of each answer, (n,), 0 where it is in doubt anyway; `right`:
+    whether it is right, (n,).
+    """
+    wrong = np.sort(chance[~right])[::-1]  # the surest first
+    allowed = int(WRONG * len(chance))
+    if len(wrong) <= allowed or wrong[allowed] < HALF:
+        return HALF
+    return float(np.nextafter(wrong[allowed], 1))

@@ -5,7 +5,7 @@ Several classes may be right for a photo, or none: see `task.cross_entropy`.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def _look(path: Path) -> Look:
 
 
 def load(
-    folder: Path, split: Split, classes: Sequence[str], seed: int
+    folder: Path, split: Split, classes: Sequence[str], seed: int, say: Callable[[str], None]
 ) -> tuple[Photos, dict[str, Any]]:
     """The photos in a folder, prepared, and their record for `env.json`.
 
@@ -89,6 +89,7 @@ def load(
     """
     require_fitting(split)
     found, source = photo_folders.read(folder, classes), photo_folders.source(folder)
+    say(f"preparing {len(found):,} photos of {folder}")
     try:
         photos = prepare(found, split, len(classes), seed)
     except PhotoError as error:

@@ -128,8 +128,7 @@ def _photos(
     """The photos of a folder, and their record; none without one."""
     if folder is None:
         return None, None
-    progress.say(f"preparing the photos of {folder}")
-    return own_photos.load(Path(folder), split, data.classes, recipe.seed)
+    return own_photos.load(Path(folder), split, data.classes, recipe.seed, progress.say)
 
 
 def _require_functions(callbacks: Sequence[AtEpoch]) -> None:
