@@ -50,8 +50,9 @@ def write(
     """Write both cards of the file `path`, made from `run`, into `folder`.
 
     `score` is of the raw `logits` divided by the `temperature`, `before` the accuracy that the run
-    itself has there; `photos` says what is done to photos for it. `outlier` and `latency` are as
-    they stand in the card, None where a format has none.
+    itself has there; `photos` says what is done to photos for it. `doubt` is the probability below
+    which an answer is not sure, `photo_score` how the photos were answered that set it. These,
+    `outlier` and `latency` are as they stand in the card, None where there are none.
     """
     env = run.env
     values: dict[str, Any] = {

@@ -58,13 +58,13 @@ def patch(seen: Look, random: np.random.Generator) -> Look:
     knots = random.normal(0, 1, (int(random.integers(3, 8)),) * 2).astype(np.float32)
     rough = Image.fromarray(knots).resize((LOOK, LOOK), Image.Resampling.BICUBIC)
     y, x = np.mgrid[0:LOOK, 0:LOOK] / LOOK - 0.5
-    height = np.asarray(rough) - 8 * (x * x + y * y) + random.uniform(0, 0.8)
-    opacity = np.asarray((seen.opacity < 0.2) / (1 + np.exp(-6 * height)), np.float32)
-    return Look(seen.pixels, opacity)
+    height: NDArray[np.float64] = np.asarray(rough) - 8 * (x * x + y * y) + random.uniform(0, 0.8)
+    opacity = (seen.opacity < 0.2) / (1 + np.exp(-6 * height))
+    return Look(seen.pixels, opacity.astype(np.float32))
 
 
 def _look(layers: Layers) -> Look:
-    opacity = layers[:, :, 3].astype(np.float32) / 255
+    opacity = layers[:, :, 3] / np.float32(255)
     return Look(np.ascontiguousarray(layers[:, :, :3]), opacity)
 
 
