@@ -3,7 +3,7 @@
     python benchmarks/photos.py --photos DIR [--model MODEL]
     python benchmarks/photos.py [--images 200] [--sheet FILE.png]
 
-With `--photos` it answers for real photos, in a folder a kind as `fmnist train --photos` takes them,
+With `--photos` it answers for real photos, in a folder a kind as for `fmnist train --photos`,
 such as the Clothing Dataset (small) by Alexey Grigorev and others (CC0). Several of the classes may
 be right for a folder; for hats, shorts and skirts none is.
 

@@ -1,4 +1,4 @@
-"""Photos: every mode is read, what is hostile is refused, and a garment comes out as it went in."""
+"""Photos: every mode is read, and what is hostile is refused."""
 
 import io
 import struct
@@ -13,34 +13,14 @@ from PIL import Image
 
 from fmnist.data import image_file, png
 from fmnist.data.image_file import PhotoError, decode
-from fmnist.inference import garment_cutout, photos
-from fmnist.inference.photos import prepare, prepare_pixels, shrink
+from fmnist.inference import photos
+from fmnist.inference.photos import prepare
 
 
 def packed(image, kind="PNG", **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def garment(height=40, width=24):
-    """A grey shape (height, width) with a lighter stripe, darker to the right, and nothing else."""
-    pixels = np.full((height, width), 90, np.uint8)
-    pixels[:, width // 2 :] = 60
-    pixels[height // 4 : height // 3] = 150
-    return pixels
-
-
-def on(background, shape, top=30, left=50):
-    """`shape`, grey, laid on RGB pixels (height, width, 3)."""
-    pixels = np.array(background, np.uint8)
-    height, width = shape.shape
-    pixels[top : top + height, left : left + width] = shape[:, :, np.newaxis]
-    return pixels
-
-
-def flat(*colour, height=120, width=100):
-    return np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
 
 
 # decoding
@@ -311,125 +291,3 @@ def test_raw_takes_the_pixels_as_they_are():
     assert np.array_equal(photos.raw(decode(packed(coloured))), pixels)
     with pytest.raises(PhotoError, match="expected 28 × 28 pixels, received 24 × 40"):
         photos.raw(colours())
-
-
-# averaging, against arithmetic by hand and against blocks of parts
-
-
-def test_areas_are_averaged_as_by_hand():
-    assert shrink(np.array([[[0], [3], [10]]]), 1, 2).ravel().tolist() == [1, 8]  # 1, 23/3
-    assert shrink(np.array([[[1], [2]]]), 1, 1).item() == 2  # a half goes upwards
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 45, 3), dtype=np.uint8)
-    by_blocks = pixels.reshape(20, 3, 15, 3, 3).mean(axis=(1, 3))
-    assert np.array_equal(shrink(pixels, 20, 15), np.floor(by_blocks + 0.5))
-    in_parts = pixels.repeat(44, 0).repeat(31, 1).reshape(44, 60, 31, 45, 3).mean(axis=(1, 3))
-    assert np.array_equal(shrink(pixels, 44, 31), np.floor(in_parts + 0.5))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (3, 500), (28, 28), (5, 5, 4)])
-def test_odd_sizes_are_prepared(shape):
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert prepare_pixels(pixels).shape == (28, 28)
-
-
-# the seven steps
-
-
-def test_the_steps_on_white_are_the_makers():
-    """A 56×28 garment of few levels: every second row and column, centred, negated."""
-    shape = np.full((56, 28), 100, np.uint8)
-    made = prepare_pixels(on(flat(255, 255, 255), shape, 20, 40))
-    assert made[:, :7].max() == 0
-    assert made[:, 21:].max() == 0
-    assert (made[1:-1, 8:20] == 155).all()
-    # At the edge the blur reaches into white: 100 - (100 blurred 1/4 by 155 - 100) / 2 by hand.
-    assert (made[1:-1, 7] == 255 - int(np.floor(100 - 155 / 4 / 2 + 0.5))).all()
-
-
-GROUNDS = {
-    "white": flat(255, 255, 255),
-    "grey": flat(214, 214, 214),
-    "black": flat(8, 8, 8),
-    "red": flat(200, 50, 40),
-    "gradient": np.linspace(180, 250, 100)[np.newaxis, :, np.newaxis] * np.ones((120, 1, 3)),
-    "vignette": (
-        240
-        - 60 * (np.linspace(-1, 1, 100)[np.newaxis, :, np.newaxis] ** 2)
-        - 40 * (np.linspace(-1, 1, 120)[:, np.newaxis, np.newaxis] ** 2) * np.ones(3)
-    ),
-    "noise": 225 + np.random.default_rng(0).normal(0, 6, (120, 100, 3)),
-    "wall and floor": np.repeat([235.0, 190.0], [85, 35])[:, None, None] * np.ones((1, 100, 3)),
-}
-
-
-@pytest.mark.parametrize("name", GROUNDS)
-def test_a_garment_is_found_on_every_background(name):
-    mask = garment_cutout.find_garment(on(GROUNDS[name], garment()).astype(np.int64))[1]
-    wanted = np.zeros((120, 100), bool)
-    wanted[30:70, 50:74] = True
-    both, either = (mask & wanted).sum(), (mask | wanted).sum()
-    assert both / either > 0.95
-
-
-def test_what_is_seen_does_not_depend_on_the_place_in_the_photo():
-    one, other = (
-        prepare_pixels(on(flat(240, 240, 240), garment(), *place)) for place in ((20, 30), (60, 60))
-    )
-    assert np.array_equal(one, other)
-
-
-def test_a_grey_photo_is_seen_as_its_copy_in_colour():
-    noise = np.random.default_rng(3).normal(0, 5, (120, 100))
-    for level in (60, 128, 200, 240):
-        ground = np.clip(level + noise, 0, 255).astype(np.uint8)
-        photo = on(np.repeat(ground[:, :, None], 3, axis=2), garment() + np.uint8(level // 8))
-        made = prepare_pixels(photo)
-        assert made.any()
-        assert np.array_equal(prepare_pixels(photo[:, :, 0]), made)
-
-
-def test_transparent_is_background_whatever_its_colour():
-    pixels = np.dstack([on(flat(0, 0, 0), garment()), np.zeros((120, 100), np.uint8)])
-    pixels[30:70, 50:74, 3] = 255
-    assert np.array_equal(
-        prepare_pixels(pixels), prepare_pixels(on(flat(255, 255, 255), garment()))
-    )
-
-
-def test_a_soft_shadow_is_background_and_a_sharp_grey_is_not():
-    ground = np.array(flat(245, 245, 245), float)
-    slope = np.clip((np.arange(100) - 20) * 1.5, 0, 40)[np.newaxis, :, np.newaxis]
-    soft = ground - slope * np.clip((110 - np.arange(120))[:, None, None] / 20, 0, 1)
-    soft[:, -8:] = 245
-    sharp = on(ground, np.full((40, 24), 205, np.uint8))
-    assert garment_cutout.find_garment(sharp.astype(np.int64))[1].sum() == 40 * 24
-    edge = soft.astype(np.int64)
-    edge[:, -20:] = np.minimum(245, edge[:, -21:-20] + 3 * np.arange(1, 21)[None, :, None])
-    assert garment_cutout.find_garment(edge)[1].sum() < 300
-
-
-def test_nothing_but_background_gives_nothing():
-    assert not prepare_pixels(np.full((90, 70, 3), 130, np.uint8)).any()
-    assert not prepare_pixels(np.zeros((9, 9, 4), np.uint8)).any()
-
-
-def test_pieces_are_those_of_scipy():
-    from scipy import ndimage
-
-    mask = np.random.default_rng(1).random((40, 50)) < 0.45
-    for neighbours, structure in ((4, None), (8, np.ones((3, 3)))):
-        ours, number = garment_cutout._pieces(mask, neighbours)
-        theirs, count = ndimage.label(mask, structure)
-        assert number == count
-        pairs = set(zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True))
-        assert len(pairs) == count + 1  # one to one
-
-
-def test_small_holes_are_filled_and_large_ones_kept_unless_the_background_is_light():
-    mask = np.zeros((30, 30), bool)
-    mask[5:25, 5:25] = True
-    mask[8:16, 8:16] = False
-    mask[20, 20] = False
-    some, every = garment_cutout._filled(mask, False), garment_cutout._filled(mask, True)
-    assert (some[20, 20], some[10, 10], some[0, 0]) == (True, False, False)
-    assert every.sum() == 400

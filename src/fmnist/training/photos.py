@@ -22,10 +22,10 @@ from fmnist.errors import DataError, RunError, UsageError
 from fmnist.inference.garments import SIDE, Look, in_form, look
 from fmnist.inference.photos import read_photo
 from fmnist.system import usable_processors
-from fmnist.training.variation import of_image, patch, varied
+from fmnist.training.variation import no_garment, of_image, varied
 
 COPIES = 5  # of each photo
-OWN = 1 / 6  # share of the data set's images of which there is a varied copy
+OWN = 1 / 8  # share of the data set's images of which there is a varied copy
 ENOUGH = 1000  # images that tell whether a data set's ground is black
 
 
@@ -46,8 +46,8 @@ def prepare(found: Found, split: Split, classes: int, seed: int) -> Photos:
     """What is learnt beside a split's images: COPIES of each photo, as it is and varied.
 
     Besides, copies of a share OWN of the split's images, varied in the same way, so that what is
-    turned or in pairs is no sign of a photo; and for each second photo a patch of its ground, which
-    is no class. Copies without a garment are left out. Raises PhotoError.
+    turned or in pairs is no sign of a photo; and for each second photo another form in its colours,
+    which is no class. Copies without a garment are left out. Raises PhotoError.
     """
     random, digest = np.random.default_rng(seed), hashlib.sha256()
     with ThreadPoolExecutor(usable_processors()) as pool:
@@ -66,7 +66,7 @@ def prepare(found: Found, split: Split, classes: int, seed: int) -> Photos:
         for _ in range(COPIES - 1):
             add(varied(seen, random), right)
         if number % 2:
-            add(patch(seen, random), ())
+            add(no_garment(seen, random), ())
     for number in some:
         seen = of_image(split.images[number, :, :, 0])
         add(varied(seen, random), (int(split.labels[number]),))

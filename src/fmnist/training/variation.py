@@ -1,12 +1,12 @@
 """Garments of photos, and of a data set's images, as other photos might show them.
 
 Photos are turned, darker or lighter, cut off at the frame, and of pairs; a data set's images seldom
-are. What no photo of a garment is, a patch of its ground, serves as an example of no class.
+are. Forms that no garment has, in a photo's colours, are examples of no class.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fmnist.inference.garments import LOOK, Look
 
@@ -15,7 +15,7 @@ ASKEW, SLIGHTLY = (
     12.0,
     8.0,
 )  # degrees, standard deviations: of most copies, and beside quarter turns
-SIDEWAYS = 0.35  # share of the copies that lie on a side, or on their head
+SIDEWAYS = 0.2  # share of the copies that lie on a side, or on their head
 PAIRS, CUT = 0.15, 0.12  # shares of pairs, and of what the frame cuts off
 GLIMPSE = 6  # of 255: what is darker in an image is its ground
 
@@ -53,18 +53,43 @@ def of_image(image: NDArray[np.uint8]) -> Look:
     return _look(np.dstack([255 - dark] * 3 + [opacity]))
 
 
-def patch(seen: Look, random: np.random.Generator) -> Look:
-    """A blot of a look's ground, of any form: no garment."""
+def no_garment(seen: Look, random: np.random.Generator) -> Look:
+    """Something else of a look's colours: a blot of its ground, a many-pointed form, or a ring."""
+    kind = random.random()
+    if kind < 0.5:
+        opacity = (seen.opacity < 0.2) * _blot(random)
+    else:
+        opacity = _outline(random, hole=kind > 0.8)
+    return Look(seen.pixels, opacity.astype(np.float32))
+
+
+def _blot(random: np.random.Generator) -> NDArray[np.float64]:
+    """The opacity of a blot, or some, of any form in the middle: (LOOK, LOOK)."""
     knots = random.normal(0, 1, (int(random.integers(3, 8)),) * 2).astype(np.float32)
     rough = Image.fromarray(knots).resize((LOOK, LOOK), Image.Resampling.BICUBIC)
     y, x = np.mgrid[0:LOOK, 0:LOOK] / LOOK - 0.5
     height: NDArray[np.float64] = np.asarray(rough) - 8 * (x * x + y * y) + random.uniform(0, 0.8)
-    opacity = (seen.opacity < 0.2) / (1 + np.exp(-6 * height))
-    return Look(seen.pixels, opacity.astype(np.float32))
+    return 1 / (1 + np.exp(-6 * height))
+
+
+def _outline(random: np.random.Generator, *, hole: bool) -> NDArray[np.float64]:
+    """The opacity of a form with 3 to 12 corners, or of many, which are round: (LOOK, LOOK)."""
+    corners = int(random.choice([*range(3, 13), 60]))
+    around = 2 * np.pi * (np.arange(corners) + random.uniform(-0.3, 0.3, corners)) / corners
+    spread = random.uniform(0, 0.6)
+    away = 2 * LOOK * (1 - spread * random.random(corners)) * random.uniform(0.6, 1)
+    flat = random.uniform(0.3, 1)
+    x, y = away * np.cos(around), flat * away * np.sin(around)
+    canvas, middle = Image.new("L", (4 * LOOK, 4 * LOOK)), 2 * LOOK
+    draw = ImageDraw.Draw(canvas)
+    for part, fill in ((1.0, 255), (random.uniform(0.3, 0.8), 0))[: 1 + hole]:
+        draw.polygon([*zip(middle + part * x, middle + part * y, strict=True)], fill=fill)
+    turned = canvas.rotate(random.uniform(0, 360), Image.Resampling.BILINEAR)
+    return np.asarray(turned.resize((LOOK, LOOK), Image.Resampling.BOX)) / 255
 
 
 def _look(layers: Layers) -> Look:
-    opacity = layers[:, :, 3] / np.float32(255)
+    opacity = (layers[:, :, 3] / 255).astype(np.float32)
     return Look(np.ascontiguousarray(layers[:, :, :3]), opacity)
 
 
