@@ -25,7 +25,14 @@ from fmnist.training.task import cross_entropy
 from fmnist.training.train import resume, train
 
 SETS = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], bool)  # labels 4, 5, 6
-LEARNS = {"model.filters": "8,16", "crop": 0, "cutout": 0, "epochs": 15, "batch_size": 25}
+LEARNS = {
+    "model.filters": "8,16",
+    "crop": 0,
+    "cutout": 0,
+    "epochs": 15,
+    "batch_size": 25,
+    "learning_rate": 0.2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +148,8 @@ def test_photos_are_learnt_and_the_data_set_stays_what_it_was(run, data, photos)
     }
     for kind, names in right.items():
         rows = [path.parent.name == kind for path in files_]
-        assert chance[rows][:, [classes.index(n) for n in names]].sum(axis=1).mean() > 0.6, kind
-    assert chance[[path.parent.name == "hat" for path in files_]].max(axis=1).mean() < 0.5
+        assert chance[rows][:, [classes.index(n) for n in names]].sum(axis=1).mean() > 0.7, kind
+    assert chance[[path.parent.name == "hat" for path in files_]].max(axis=1).mean() < 0.3
     assert f"--photos {photos}" in training_command(run)
 
 
