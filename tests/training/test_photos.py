@@ -15,6 +15,7 @@ from fmnist.engine import backend
 from fmnist.engine.metrics import LabelledAccuracy
 from fmnist.errors import RunError, UsageError
 from fmnist.exports.export import export
+from fmnist.exports.weight_parts import portable_env
 from fmnist.inference.photos import prepare_photo
 from fmnist.runs.reproduce import training_command
 from fmnist.scoring.evaluate import compile_forward, load_model
@@ -185,6 +186,7 @@ def test_cards_name_the_photos(run, data, photos, tmp_path):
     )
     pair = ensemble([other, run], tmp_path / "pair", equal=True)
     assert pair.env["photos"] == run.env["photos"]
+    assert portable_env(pair)["photos"][0]["folder"] == "all"  # without this machine's folders
     export(pair, "huggingface", data, out=tmp_path / "out", allow_loss=1)
     card = files.read_json(tmp_path / "out" / "card.json")
     said = "It learnt 32 photos too (hat 8, outwear 8, pants 8, shoes 8)"
