@@ -43,11 +43,13 @@ class Trainer:
         place: Path = Path("runs"),
         minutes: float = 10**6,
         fit_on: str = "all",
+        photos: str | None = None,
     ) -> None:
         self.recipe, self.place, self.end = recipe, place, time.monotonic() + 60 * minutes
         self.options = ["--fit-on", fit_on]
         self.options += [word for setting in settings for word in ("--set", setting)]
         self.options += [word for teacher in teachers for word in ("--teacher", teacher)]
+        self.options += ["--photos", photos] if photos else []
 
     def run(self, seed: int) -> Run:
         """The finished, tested run of a seed."""
@@ -150,13 +152,19 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher", action="append", default=[])
+    parser.add_argument("--photos", default=None)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--fit-on", choices=("all", "train"), default="all")
     parser.add_argument("--minutes", type=float, default=10**6)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     trainer = Trainer(
-        asked.recipe, asked.teacher, asked.settings, minutes=asked.minutes, fit_on=asked.fit_on
+        asked.recipe,
+        asked.teacher,
+        asked.settings,
+        minutes=asked.minutes,
+        fit_on=asked.fit_on,
+        photos=asked.photos,
     )
     record(trainer, asked.seeds, asked.out)
 

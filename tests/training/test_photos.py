@@ -15,6 +15,7 @@ from fmnist.engine import backend
 from fmnist.engine.metrics import LabelledAccuracy
 from fmnist.errors import RunError, UsageError
 from fmnist.exports.export import export
+from fmnist.exports.weight_parts import portable_env
 from fmnist.inference.photos import prepare_photo
 from fmnist.runs.reproduce import training_command
 from fmnist.scoring.evaluate import compile_forward, load_model
@@ -25,7 +26,14 @@ from fmnist.training.task import cross_entropy
 from fmnist.training.train import resume, train
 
 SETS = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], bool)  # labels 4, 5, 6
-LEARNS = {"model.filters": "8,16", "crop": 0, "cutout": 0, "epochs": 15, "batch_size": 25}
+LEARNS = {
+    "model.filters": "8,16",
+    "crop": 0,
+    "cutout": 0,
+    "epochs": 15,
+    "batch_size": 25,
+    "learning_rate": 0.2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +149,8 @@ def test_photos_are_learnt_and_the_data_set_stays_what_it_was(run, data, photos)
     }
     for kind, names in right.items():
         rows = [path.parent.name == kind for path in files_]
-        assert chance[rows][:, [classes.index(n) for n in names]].sum(axis=1).mean() > 0.6, kind
-    assert chance[[path.parent.name == "hat" for path in files_]].max(axis=1).mean() < 0.5
+        assert chance[rows][:, [classes.index(n) for n in names]].sum(axis=1).mean() > 0.7, kind
+    assert chance[[path.parent.name == "hat" for path in files_]].max(axis=1).mean() < 0.3
     assert f"--photos {photos}" in training_command(run)
 
 
@@ -178,6 +186,7 @@ def test_cards_name_the_photos(run, data, photos, tmp_path):
     )
     pair = ensemble([other, run], tmp_path / "pair", equal=True)
     assert pair.env["photos"] == run.env["photos"]
+    assert portable_env(pair)["photos"][0]["folder"] == "all"  # without this machine's folders
     export(pair, "huggingface", data, out=tmp_path / "out", allow_loss=1)
     card = files.read_json(tmp_path / "out" / "card.json")
     said = "It learnt 32 photos too (hat 8, outwear 8, pants 8, shoes 8)"

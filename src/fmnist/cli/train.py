@@ -62,7 +62,7 @@ Photos = Annotated[
         "--photos",
         metavar="DIR",
         help="Learn photos too: a folder a kind, named by a class, by a kind of the Clothing "
-        "Dataset (shoes, outwear, ...) or none. DIR/source.txt says whose they are.",
+        "Dataset, such as shoes, or by none. DIR/source.txt says whose they are.",
     ),
 ]
 

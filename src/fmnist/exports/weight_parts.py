@@ -21,6 +21,8 @@ def portable_env(run: Run) -> dict[str, Any]:
     env["data"].pop("folder", None)
     for other in (*env.get("teachers", []), *env.get("members", [])):
         other["run"] = Path(other["run"]).name
+    for photos in env.get("photos", []):
+        photos["folder"] = Path(photos["folder"]).name
     return env
 
 
