@@ -1,4 +1,4 @@
-"""Garments are cut out of photos: the arithmetic, and what the real network finds on what grounds."""
+"""Garments are cut out of photos: the arithmetic, and what the real network finds."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,8 @@ def test_pieces_are_those_of_scipy():
         ours = garments.pieces(mask)
         theirs, count = ndimage.label(mask, np.ones((3, 3)))
         pairs = set(zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True))
-        assert len({theirs for _, theirs in pairs}) == len(pairs) == len({ours for ours, _ in pairs})
-        assert count == len({ours for ours, _ in pairs} - {0})
+        assert len(pairs) == count + (mask.size > mask.sum())  # one to one
+        assert len({ours for ours, _ in pairs}) == len(pairs)
 
 
 def blocks(*sizes):

@@ -12,7 +12,7 @@ from idx import write_idx
 from onnx_models import ABOUT, CLASSES, write_model
 from PIL import Image
 
-from fmnist.inference import answers, inputs
+from fmnist.inference import inputs, pictures
 
 
 def halves(bright):
@@ -72,7 +72,7 @@ def test_a_folder_is_walked_in_order(model, photos):
 
 def test_a_line_says_all_about_an_image(model, photos):
     (line,), _, _ = predict(model, photos / "a.png", "--top", 2)
-    assert set(line) == {"file", "classes", "unlike", "energy"}
+    assert set(line) == {"file", "answer", "sure", "classes", "unlike", "energy"}
     first, second = line["classes"]
     assert first["class"] == "top"
     assert 1 > first["probability"] > second["probability"] > 0
@@ -169,29 +169,33 @@ def test_a_model_of_another_size_takes_raw_images_alone(tmp_path, photos):
     assert call("predict", tmp_path / "raw.png", "--raw", "--model", small).code == 0
 
 
-def test_text_has_a_line_an_image(model, photos, tmp_path):
-    done = call("predict", photos, "--model", model)
-    assert [line.split()[1] for line in done.out.splitlines()] == [*CLASSES]
+def test_text_has_the_words_and_then_the_classes(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        Image.fromarray(halves(i)).save(tmp_path / f"{i}.png")
+    done = call("predict", "0.png", "1.png", "2.png", "--raw", "--model", model)
+    lines = done.out.splitlines()
+    assert lines[::2] == [f"{i}.png: probably a {CLASSES[i]}" for i in range(3)]
+    assert [line.split()[1] for line in lines[1::2]] == [*CLASSES]
     Image.fromarray(halves(0) // 25).save(tmp_path / "faint\n.png")
-    done = call("predict", tmp_path / "faint\n.png", "--raw", "--model", model)
-    assert done.out.count("\n") == 1
-    assert done.out.startswith(f"{tmp_path}/faint?.png  {answers.UNLIKE} ")
+    done = call("predict", "faint\n.png", "--raw", "--model", model)
+    assert done.out.startswith("faint?.png: looks like none of the classes\n")
 
 
 def test_images_of_an_idx_file_stand_below_its_name(tmp_path, photos):
-    """Answers of the bundled model, whose names of classes are the longest."""
+    """Answers of the bundled model, of two lines and at most 80 columns."""
     pixels = np.random.default_rng(0).integers(0, 256, (1030, 28, 28), np.uint8)  # in two pieces
     one = write_idx(tmp_path / "one-images-idx3-ubyte", pixels)
     other = write_idx(tmp_path / "other-images-idx3-ubyte", pixels[:3])
     done = call("predict", one, photos / "a.png", other)
     lines = done.out.splitlines()
-    assert (lines[0], lines[1032]) == (f"{one}:", f"{other}:")
-    assert lines[1031].startswith(f"{photos / 'a.png'}  ")
-    labels = [f"[{i}]" for i in range(1030)]
-    assert [line.split()[0] for line in lines[1:1031]] == labels
-    assert [line.split()[0] for line in lines[1033:]] == labels[:3]
-    flagged = [line.index(answers.UNLIKE) for line in lines[1:1031] if answers.UNLIKE in line]
-    assert max(flagged) + len(answers.UNLIKE) <= 80
+    named = [i for i, line in enumerate(lines) if line.startswith(str(tmp_path))]
+    assert (named[0], lines[0], lines[named[-1]]) == (0, f"{one}:", f"{other}:")
+    assert lines[named[1]].startswith(f"{photos / 'a.png'}:")
+    labels = [f"[{i}]:" for i in range(1030)]
+    assert [line.split()[0] for line in lines[1 : named[1] : 2]] == labels
+    assert [line.split()[0] for line in lines[named[-1] + 1 :: 2]] == labels[:3]
+    assert max(len(line) for line in lines[1 : named[1]]) <= 80
 
 
 def test_show_writes_what_the_model_saw_beside_the_photo(model, photos, tmp_path):
@@ -206,8 +210,8 @@ def test_show_writes_what_the_model_saw_beside_the_photo(model, photos, tmp_path
     with Image.open(out / "a.png.seen.png") as image:
         picture = np.asarray(image)
     side = inputs.KEPT
-    assert picture.shape == (side, 2 * side, 3)
-    right = picture[5::10, side + 5 :: 10, 0]
+    assert picture.shape == (side + pictures.STRIP, 2 * side, 3)
+    right = picture[5:side:10, side + 5 :: 10, 0]
     assert right[1:13, 1:27].min() > 200 > 60 > right[15:27, 1:27].max()
     one = tmp_path / "one.png"
     assert call("predict", photos / "a.png", "--model", model, "--show", one).code == 0

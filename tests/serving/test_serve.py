@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import io
 import json
 import os
 import select
@@ -17,6 +18,7 @@ import onnx
 import pytest
 from onnx import helper
 from onnx_models import ABOUT, CLASSES, weights, write_model
+from PIL import Image
 from server import LINUX, Server, bomb_of_pixels, drip, head, photo, received, slow_photos, status
 
 from fmnist.data.image_file import decode
@@ -78,7 +80,10 @@ def check(answer, images):
         np.testing.assert_allclose([by_class[name] for name in CLASSES], expected[i], atol=1e-5)
         np.testing.assert_allclose(found["logits"], logits[i], atol=1e-3)
         assert found["energy"] == pytest.approx(energies[i], abs=1e-3)
-        assert found["unlike"] == (energies[i] < ABOUT["outlier"]["threshold"])
+        assert found["unlike"] == (
+            energies[i] < ABOUT["outlier"]["threshold"] or not images[i].any()
+        )
+        assert found["sure"] == found["answer"].startswith("probably a ")
 
 
 # what it is for
@@ -103,6 +108,21 @@ def test_photos_are_answered_as_the_model_sees_them(server):
     files = [("file", ("any name", photo())), ("file", ("any name", photo()))]
     answer = server.client.post("v1/predict", files=files)
     check(answer.json(), np.stack([expected, expected]))
+
+
+def test_an_image_without_anything_says_so(server):
+    def png(colour):
+        file = io.BytesIO()
+        Image.new("L", (28, 28), colour).save(file, "PNG")
+        return file.getvalue()
+
+    photo = server.post(png("white"), "image/png").json()
+    raw = server.post(png("black"), "image/png", params={"raw": "1"}).json()
+    zeros = server.client.post("v1/predict", json={"images": [[[0] * 28] * 28]}).json()
+    expected = ("no garment found", "nothing in the image", "nothing in the image")
+    for answer, words in zip((photo, raw, zeros), expected, strict=True):
+        (found,) = answer["predictions"]
+        assert (found["answer"], found["sure"], found["unlike"]) == (words, False, True)
 
 
 def test_requests_at_once_get_each_its_own_answer(server):

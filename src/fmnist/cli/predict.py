@@ -32,7 +32,7 @@ def predict(
             "--show",
             metavar="DIR|FILE",
             help="Save pictures in this folder: each photo beside the image that the model "
-            "received. For a single photo it may be a .png file.",
+            "received, and the answer. For a single photo it may be a .png file.",
         ),
     ] = None,
     as_json: Annotated[
@@ -41,8 +41,8 @@ def predict(
 ) -> None:
     """Classify photos of clothes.
 
-    It says which images do not look like clothes. Use --raw for images that already look like those
-    of the data set.
+    It says where it is not sure, and which images do not look like clothes. Use --raw for images
+    that already look like those of the data set.
     """
     from fmnist.inference.answers import answer
     from fmnist.inference.classifier import Classifier

@@ -31,6 +31,7 @@ BATCH = 32  # images at once: quicker than more of them, in 50 MB for the model 
 SCHEMA = 1
 WHOLE = "whole"  # of a file's metadata: photos stay as they are
 SCORE = "centred energy"  # see `energy`
+DOUBT = 0.5  # where a file has no such entry
 FORM = {"schema": int, "name": str, "classes": [str], "shape": [int], "temperature": float}
 
 
@@ -40,7 +41,9 @@ class Classifier:
     `name`; `classes`, their names in the order of the outputs; `shape`, (height, width) of an
     image; `temperature`, the divisor of the logits that calibrates the probabilities; `threshold`,
     the lowest energy of an image that looks like one of the classes, or None if none was fitted;
-    `whole_photos`, whether it learnt images with their surroundings, so that nothing is cut out.
+    `doubt`, the probability, 0 to 1, below which the likeliest class is no sure answer, 0.5 where
+    the file names none; `whole_photos`, whether it learnt images with their surroundings, so that
+    nothing is cut out.
     """
 
     def __init__(self, session: "onnxruntime.InferenceSession", about: dict[str, Any]) -> None:
@@ -49,6 +52,7 @@ class Classifier:
         self.classes: tuple[str, ...] = tuple(about["classes"])
         self.shape: tuple[int, int] = (about["shape"][0], about["shape"][1])
         self.temperature: float = float(about["temperature"])
+        self.doubt: float = float(about.get("doubt", DOUBT))
         self.whole_photos: bool = about.get("photos") == WHOLE
         outlier = about.get("outlier")
         self.threshold: float | None = float(outlier["threshold"]) if outlier else None
@@ -210,6 +214,9 @@ def _check(about: dict[str, Any], session: "onnxruntime.InferenceSession", path:
         raise RunError(f"{where}: expected the shape of a grey image, found {shape[:4]}")
     if not about["temperature"] > 0:
         raise RunError(f"{where}: expected a temperature above 0, found {about['temperature']}")
+    require({"doubt": (doubt := about.get("doubt", DOUBT))}, {"doubt": float}, where)
+    if not 0 <= doubt <= 1:
+        raise RunError(f"{where}: expected a doubt of 0 to 1, found {doubt}")
     if outlier is not None:
         require(outlier, {"score": str, "threshold": float}, f"{where}: outlier")
         if outlier["score"] != SCORE:

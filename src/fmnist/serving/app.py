@@ -160,7 +160,8 @@ def make_app(
                 outputs = await batches.run(images)
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
-        answer = describe(classifier, images, outputs, seen)
+        cut = not (raw or classifier.whole_photos or kind.name == "application/json")
+        answer = describe(classifier, images, outputs, seen, cut)
         return Response(
             json.dumps(answer), media_type="application/json", headers={"cache-control": "no-store"}
         )

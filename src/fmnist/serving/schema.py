@@ -7,6 +7,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from fmnist.inference.classifier import Classifier, energy
+from fmnist.inference.verdict import verdicts
 from fmnist.serving import limits
 from fmnist.serving.bodies import MOST_IMAGES, MOST_PHOTOS, Bytes
 
@@ -23,8 +24,10 @@ class ClassProbability(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The answer for one image: all classes, the likeliest first."""
+    """The answer for one image: in words, and all classes, the likeliest first."""
 
+    answer: str
+    sure: bool
     classes: list[ClassProbability]
     unlike: bool
     energy: float
@@ -56,9 +59,9 @@ PROBLEMS = {
 
 
 def describe(
-    classifier: Classifier, images: Bytes, outputs: tuple[Floats, Floats], seen: bool
+    classifier: Classifier, images: Bytes, outputs: tuple[Floats, Floats], seen: bool, cut: bool
 ) -> dict[str, Any]:
-    """The answer for images, (n, height, width), as the JSON of Answer."""
+    """The answer for images, (n, height, width), as the JSON of Answer; `cut` as for `verdicts`."""
     logits, probabilities = outputs
     order = np.argsort(-probabilities, axis=1, kind="stable").tolist()
     columns = (
@@ -66,20 +69,22 @@ def describe(
         probabilities.tolist(),
         logits.tolist(),
         energy(logits).tolist(),
-        classifier.is_unlike(logits).tolist(),
+        verdicts(classifier, images, logits, probabilities, [cut] * len(images)),
         images,
     )
     return {
         "model": classifier.name,
         "predictions": [
             {
+                "answer": said.words,
+                "sure": said.sure,
                 "classes": [{"class": classifier.classes[i], "probability": row[i]} for i in best],
-                "unlike": unlike,
+                "unlike": said.unlike,
                 "energy": score,
                 "logits": raw,
                 **({"seen": image.tolist()} if seen else {}),
             }
-            for best, row, raw, score, unlike, image in zip(*columns, strict=True)
+            for best, row, raw, score, said, image in zip(*columns, strict=True)
         ],
     }
 
