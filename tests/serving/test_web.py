@@ -548,6 +548,7 @@ def many_photos():
         "plain": plain,
         "grey": plain.convert("L"),
         "transparent": shirt((400, 300), (10, 90, 60, 255), (0, 0, 0, 0), "RGBA"),
+        "cut out": shirt((400, 300), (10, 90, 60, 255), (255, 255, 255, 0), "RGBA"),
         "half": shirt((300, 300), (10, 20, 90, 255), (200, 199, 190, 200), "RGBA"),
         "large": Image.fromarray(noisy.clip(0, 255).astype("u1")),
         "wide": shirt((1000, 130), (20, 20, 25), (200, 210, 190)),
@@ -588,21 +589,25 @@ def test_a_photo_is_prepared_and_answered_as_in_python(visit, host, tmp_path):
 
 
 @pytest.mark.browser
-def test_of_several_photos_each_is_answered(visit, host, tmp_path):
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_of_several_photos_each_is_answered(visit, host, tmp_path, viewport):
     image = shirt((300, 300), (20, 60, 20, 255), (0, 0, 0, 0), "RGBA")
     image.save(tmp_path / "plain.png")
     image.rotate(135).save(tmp_path / "turned.png")
     (tmp_path / "letter.txt").write_text("no image")
-    page = visit(host)
+    page = visit(host, viewport=viewport)
     files = [tmp_path / name for name in ("letter.txt", "plain.png", "turned.png")]
     answers = [answer_of(path) for path in files[1:]]
     assert asked(page, lambda: choose_photo(page, files)) == answers[0]
-    assert "letter.txt is not an image" in page.inner_text("#photo-trouble")
+    page.locator("#photo-trouble", has_text="letter.txt is not an image").wait_for()
     tiles = page.locator("#photos label")
     tiles.nth(1).get_by_text(re.compile(r"\w")).wait_for()
     first, second = tiles.all_inner_texts()
     assert first.strip() == page.inner_text("#top")
-    page.screenshot(path=SCREENSHOTS / "photos.png", full_page=True)
+    page.screenshot(path=SCREENSHOTS / f"photos-{viewport['width']}.png", full_page=True)
+    top = page.locator("#top").bounding_box()
+    assert top["y"] + top["height"] < viewport["height"]  # seen without scrolling
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert asked(page, lambda: page.get_by_role("radio", name="turned.png").check()) == answers[1]
     assert second.strip() == page.inner_text("#top")
     choose_photo(page, files[1])
@@ -643,7 +648,7 @@ def test_a_file_that_is_no_image_is_refused_in_words(visit, host, tmp_path, cont
     page.locator("#result").wait_for(state="hidden")  # the answer to another photo
     assert page.locator("#preview").is_hidden()
     assert asked(page, lambda: page.set_input_files("#file", good)) == answer_of(good)
-    assert page.locator("#photo-trouble").is_hidden()
+    assert page.locator("#trouble").is_hidden()
 
 
 @pytest.mark.browser

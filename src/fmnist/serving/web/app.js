@@ -108,8 +108,8 @@ function wrongShare(card) {
   return test ? `Still, of a hundred test images the model gets ${Math.round(100 * (1 - test.accuracy))} wrong.` : "";
 }
 
-// No answer, and why; without `why` that is said elsewhere.
-function refuse(why = "") {
+// No answer, and why.
+function refuse(why) {
   latest = null;
   byId("result").hidden = true;
   byId("said").textContent = "";
@@ -231,7 +231,7 @@ function choose(name) {
   if (name !== "camera") stopCamera();
 }
 
-photos(() => choose("photo"), ofSeveral, () => refuse());
+photos(() => choose("photo"), ofSeveral, refuse);
 const stopCamera = camera(own);
 drawing(own);
 for (const radio of document.querySelectorAll("input[name=source]")) {

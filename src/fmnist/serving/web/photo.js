@@ -9,9 +9,19 @@ const PART = 0.15;
 const MOST_PIECES = 4;
 
 // RGBA pixels, 4 · width · height bytes, to 28 × 28 bytes, 0 where there is background.
-// `segment`: the network: LOOK × LOOK × 3 bytes to a promise of LOOK × LOOK floats, the opacity.
+// The pixels are used up. `segment`: the network: LOOK × LOOK × 3 bytes to a promise of LOOK × LOOK floats, the opacity.
 export async function prepare(pixels, width, height, segment) {
+  layOverWhite(pixels);
   return inForm(await lookTwice(reduced(pixels, width, height), segment));
+}
+
+// Before anything is averaged: colours that nobody sees do not count.
+function layOverWhite(pixels) {
+  for (let i = 0; i < pixels.length; i += 4) {
+    const alpha = pixels[i + 3];
+    if (alpha === 255) continue;
+    for (let k = i; k < i + 3; k++) pixels[k] = roundedDivision(pixels[k] * alpha + 255 * (255 - alpha), 255);
+  }
 }
 
 async function lookTwice(work, segment) {
@@ -55,10 +65,7 @@ async function look(work, left, top, side, segment) {
   const within = (start, size) => Array.from({ length: side }, (_, i) => Math.min(Math.max(start + i, 0), size - 1));
   const seen = shrink(work.pixels, work.width, 4, within(top, work.height), within(left, work.width), LOOK, LOOK);
   const pixels = new Uint8Array(LOOK * LOOK * 3);
-  for (let i = 0; i < LOOK * LOOK; i++) {
-    const alpha = seen[4 * i + 3];
-    for (let c = 0; c < 3; c++) pixels[3 * i + c] = roundedDivision(seen[4 * i + c] * alpha + 255 * (255 - alpha), 255);
-  }
+  for (let i = 0; i < LOOK * LOOK; i++) pixels.set(seen.subarray(4 * i, 4 * i + 3), 3 * i);
   if (isTransparent(work)) {
     return { pixels, opacity: Float32Array.from({ length: LOOK * LOOK }, (_, i) => seen[4 * i + 3] / 255) };
   }

@@ -21,7 +21,7 @@ function complain(id, text) {
 
 // Photos chosen, dropped or pasted anywhere. `begin()` comes before; `taken(pixels)` gets each, one after
 // the other, and gives {show, words}: how to show its answer, and the promise of it in words.
-// `refused()` comes where none can be read.
+// `refused(why)` comes where none can be read.
 export function photos(begin, taken, refused) {
   const [preview, tiles] = [byId("preview"), byId("photos")];
   let [urls, latest] = [[], 0];
@@ -47,7 +47,7 @@ export function photos(begin, taken, refused) {
   const take = async (files) => {
     if (!files.length) return;
     const mine = ++latest;
-    const bad = [];
+    let bad = "";
     begin();
     complain("photo-trouble", "");
     urls.forEach((url) => URL.revokeObjectURL(url));
@@ -58,9 +58,7 @@ export function photos(begin, taken, refused) {
       const bitmap = await createImageBitmap(file).catch(() => null);
       if (mine !== latest) return bitmap?.close();
       if (!bitmap) {
-        bad.push(file.name || "This");
-        const one = bad.length === 1;
-        complain("photo-trouble", `${bad.join(", ")} ${one ? "is not an image" : "are no images"} that this browser can read. Try a JPEG, PNG or WebP.`);
+        bad += `${file.name || "This"} is not an image that this browser can read. `;
         continue;
       }
       const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height);
@@ -75,9 +73,10 @@ export function photos(begin, taken, refused) {
       place.textContent = await words.catch(() => "no answer");
       if (mine !== latest) return;
     }
-    if (urls.length) return;
+    if (bad) bad += "Try a JPEG, PNG or WebP.";
+    if (urls.length) return complain("photo-trouble", bad);
     see(null);
-    refused();
+    refused(bad);
   };
   const file = byId("file");
   file.addEventListener("change", () => take([...file.files]));
