@@ -120,10 +120,12 @@ export function doubts(logits, card, own) {
       text: `Unsure: of a hundred answers with this probability about ${Math.round(100 * (1 - sure))} are wrong.`,
     });
   }
-  if (sure - probabilities[second] < CLOSE) {
+  const ahead = sure - probabilities[second];
+  if (ahead < CLOSE) {
+    const points = Math.round(100 * ahead);
     found.push({
       grave: true,
-      text: `Close: ${card.classes[second]} is only ${Math.round(100 * (sure - probabilities[second]))} points behind ${card.classes[first]}.`,
+      text: `Close: ${card.classes[second]} is only ${points} ${points === 1 ? "point" : "points"} behind ${card.classes[first]}.`,
     });
   }
   const test = card.scores?.test;
