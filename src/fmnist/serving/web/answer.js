@@ -81,7 +81,7 @@ export function mostImportant(map, name) {
   const down = ["top", "middle", "bottom"][third(Math.floor(at / SIDE))];
   const across = ["left", "", "right"][third(at % SIDE)];
   const place = down !== "middle" ? `at the ${down} ${across}`.trim() : across ? `at the ${across}` : "in the middle";
-  return `Red, most ${place}: without it ${Math.round(100 * highest)} points less ${name}`;
+  return `Red, most ${place}: without it ${points(highest)} less ${name}`;
 }
 
 // The answer to an image in words, and whether it is one: {sure, text}. As Python says it.
@@ -122,10 +122,9 @@ export function doubts(logits, card, own) {
   }
   const ahead = sure - probabilities[second];
   if (ahead < CLOSE) {
-    const points = Math.round(100 * ahead);
     found.push({
       grave: true,
-      text: `Close: ${card.classes[second]} is only ${points} ${points === 1 ? "point" : "points"} behind ${card.classes[first]}.`,
+      text: `Close: ${card.classes[second]} is only ${points(ahead)} behind ${card.classes[first]}.`,
     });
   }
   const test = card.scores?.test;
@@ -148,9 +147,14 @@ export function doubts(logits, card, own) {
 
 const number = (value) => value.toFixed(2).replace("-", "−");
 
+function points(share) {
+  const whole = Math.round(100 * share);
+  return `${whole} ${whole === 1 ? "point" : "points"}`;
+}
+
 export function percent(share) {
-  const points = 100 * share;
-  if (points > 99.9) return "> 99.9 %";
-  if (points < 0.1) return "< 0.1 %";
-  return `${points.toFixed(points < 10 || points > 99 ? 1 : 0)} %`;
+  const value = 100 * share;
+  if (value > 99.9) return "> 99.9 %";
+  if (value < 0.1) return "< 0.1 %";
+  return `${value.toFixed(value < 10 || value > 99 ? 1 : 0)} %`;
 }
