@@ -1,6 +1,7 @@
 """Photos that are transparent around a garment."""
 
 import numpy as np
+
 from fmnist.inference.garments import cut_out
 
 
