@@ -38,6 +38,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 UV  := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet $(LOCK_OPTIONS) pyproject.toml
 
 WEB := src/fmnist/serving/web
+SHIPPED := src/fmnist/inference/shipped
 # Where `make page` puts the page.
 OUT ?= build/page
 
@@ -95,7 +96,7 @@ web: venv ## the page's runtime, from npm into src/fmnist/serving/web/vendor; th
 page: web ## the page as a folder for any file host: make page OUT=folder
 	@mkdir -p "$(OUT)/model"
 	@cp -R $(WEB)/. "$(OUT)/"
-	@cp src/fmnist/inference/shipped/model.onnx src/fmnist/inference/shipped/card.json "$(OUT)/model/"
+	@cp $(SHIPPED)/model.onnx $(SHIPPED)/segmenter.onnx $(SHIPPED)/card.json "$(OUT)/model/"
 	@echo "$(OUT) is the page: put it on any file host"
 
 browser: install-dev web ## the page in a real Chromium; make browser CHROMIUM=/path/to/chromium

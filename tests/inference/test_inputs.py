@@ -23,10 +23,11 @@ def halves(bright):
 
 
 def photo(bright):
-    """A photo, 200×160, of a dark thing on white that `prepare` brings to `halves(bright)`."""
-    pixels = np.full((200, 160), 255, np.uint8)
+    """A photo, 200×160, that `prepare` brings to `halves(bright)`: cut out already, so exactly."""
+    pixels = np.zeros((200, 160, 4), np.uint8)
     frame = 255 - np.kron(np.maximum(halves(bright), 40), np.ones((4, 4), np.uint8))
-    pixels[40:152, 20:132] = frame
+    pixels[40:152, 20:132, :3] = frame[:, :, np.newaxis]
+    pixels[40:152, 20:132, 3] = 255
     return Image.fromarray(pixels)
 
 
@@ -41,7 +42,7 @@ def photos(tmp_path):
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     photo(0).save(folder / "a.png")
-    photo(1).convert("RGB").save(folder / "b.jpg")
+    photo(1).save(folder / "b.tiff")
     photo(2).save(folder / "more" / "c.webp", lossless=True)
     (folder / "notes.txt").write_text("no image")
     (folder / "more" / "raw.dng").write_text("no image")
@@ -65,7 +66,7 @@ def test_a_folder_is_walked_in_order(model, photos):
     said = f"note: {photos}: 2 other files are passed over: .dng (1), .txt (1)"
     assert (errors, code) == ([said], 0)
     assert [line["file"] for line in lines] == [
-        str(photos / name) for name in ("a.png", "b.jpg", "more/c.webp")
+        str(photos / name) for name in ("a.png", "b.tiff", "more/c.webp")
     ]
     assert best(lines) == [*CLASSES]
 
@@ -106,7 +107,7 @@ def stdin(monkeypatch, content):
 
 
 def test_standard_input(model, photos, tmp_path, monkeypatch):
-    stdin(monkeypatch, (photos / "b.jpg").read_bytes())
+    stdin(monkeypatch, (photos / "b.tiff").read_bytes())
     lines, _, code = predict(model, "-")
     assert (best(lines), lines[0]["file"], code) == (["bottom"], "-", 0)
     stdin(monkeypatch, write_idx(tmp_path / "some.gz", halves(2)[np.newaxis]).read_bytes())
@@ -119,7 +120,7 @@ def test_standard_input(model, photos, tmp_path, monkeypatch):
 
 
 def test_what_is_bad_is_refused_one_by_one_and_the_rest_goes_on(model, photos):
-    whole = (photos / "b.jpg").read_bytes()
+    whole = (photos / "b.tiff").read_bytes()
     bad = {
         "bad-0.png": b"",
         "bad-1.jpg": whole[: len(whole) // 2],
@@ -204,7 +205,7 @@ def test_show_writes_what_the_model_saw_beside_the_photo(model, photos, tmp_path
     assert sorted(path.name for path in out.iterdir()) == [
         "a.png.2.seen.png",
         "a.png.seen.png",
-        "b.jpg.seen.png",
+        "b.tiff.seen.png",
         "c.webp.seen.png",
     ]
     with Image.open(out / "a.png.seen.png") as image:

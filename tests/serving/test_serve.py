@@ -24,6 +24,7 @@ from server import LINUX, Server, bomb_of_pixels, drip, head, photo, received, s
 from fmnist.data.image_file import decode
 from fmnist.files import sha256
 from fmnist.inference import photos
+from fmnist.inference.garments import SEGMENTER
 from fmnist.serving import bodies
 from fmnist.serving.limits import HEADERS
 
@@ -145,6 +146,8 @@ def test_health_card_and_model(server, model):
     assert answer.content == model.read_bytes()
     again = server.client.get("model/model.onnx", headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    segmenter = server.client.get("model/segmenter.onnx")
+    assert segmenter.content == SEGMENTER.read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def look(pixels: Bytes) -> Look:
 
     Where the border is transparent, the photo's own opacity is taken instead of the network's.
     """
-    work = _reduced(pixels)
+    work = _reduced(_over_white(pixels))
     height, width = work.shape[:2]
     side = max(height, width)
     left, top = (width - side) // 2, (height - side) // 2
@@ -62,6 +62,15 @@ def look(pixels: Bytes) -> Look:
     left += ((x + right) * side - near * LOOK) // (2 * LOOK)
     top += ((y + bottom) * side - near * LOOK) // (2 * LOOK)
     return _look(work, left, top, near)
+
+
+def _over_white(pixels: Bytes) -> Bytes:
+    """RGBA laid over white, before anything is averaged: colours that nobody sees do not count."""
+    if pixels.ndim == 2 or pixels.shape[2] == 3:
+        return pixels
+    alpha = pixels[:, :, 3:].astype(np.uint16)
+    sums = pixels[:, :, :3] * alpha + 255 * (255 - alpha)  # at most 255²
+    return np.concatenate([((sums + 127) // 255).astype(np.uint8), pixels[:, :, 3:]], axis=2)
 
 
 def _reduced(pixels: Bytes) -> Bytes:
@@ -85,12 +94,8 @@ def _look(work: Bytes, left: int, top: int, side: int) -> Look:
     columns = np.clip(np.arange(left, left + side), 0, work.shape[1] - 1)
     seen = shrink(work[rows][:, columns], LOOK, LOOK)
     colours = seen[:, :, :3].astype(np.uint8)
-    if work.shape[2] == 4:
-        alpha = seen[:, :, 3:]
-        white = rounded_division(seen[:, :, :3] * alpha + 255 * (255 - alpha), 255)
-        colours = white.astype(np.uint8)
-        if _is_transparent(work):
-            return Look(colours, (alpha[:, :, 0] / 255).astype(np.float32))
+    if work.shape[2] == 4 and _is_transparent(work):
+        return Look(colours, (seen[:, :, 3] / 255).astype(np.float32))
     (opacity,) = _segmenter().run(["opacity"], {"pixels": colours[np.newaxis]})[0]
     inside = _inside(top, side, work.shape[0])[:, np.newaxis] & _inside(left, side, work.shape[1])
     return Look(colours, np.where(inside, opacity, np.float32(0)))

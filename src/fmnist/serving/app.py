@@ -28,6 +28,7 @@ from starlette.staticfiles import StaticFiles
 from fmnist.errors import RunError, UsageError
 from fmnist.files import read_json
 from fmnist.inference.classifier import WHOLE, Classifier
+from fmnist.inference.garments import SEGMENTER
 from fmnist.inference.model_file import find_model
 from fmnist.serving import limits
 from fmnist.serving.batches import Batches
@@ -180,6 +181,7 @@ def make_app(
 
     kept = {
         "/model/model.onnx": (content, TYPES[".onnx"]),
+        "/model/segmenter.onnx": (SEGMENTER.read_bytes(), TYPES[".onnx"]),
         "/model/card.json": (json.dumps(card).encode(), TYPES[".json"]),
     }
     pages = StaticFiles(directory=WEB, html=True) if WEB.is_dir() else None

@@ -5,7 +5,7 @@ const PATCH = 7; // the square that covers, and its steps: a quarter and a fourt
 const STRIDE = 2;
 const STEPS = SIDE / STRIDE;
 const GREY = 73; // the mean pixel of the training images
-const UNSURE = 0.6; // an answer below this probability is called unsure
+const DOUBT = 0.5; // an answer below this probability is unsure, where the card says nothing of it
 const CLOSE = 0.25; // the second class is close where it is less than this behind
 
 // Calibrated probabilities, as the ONNX file's own second output.
@@ -81,8 +81,23 @@ export function mostImportant(map, name) {
   const down = ["top", "middle", "bottom"][third(Math.floor(at / SIDE))];
   const across = ["left", "", "right"][third(at % SIDE)];
   const place = down !== "middle" ? `at the ${down} ${across}`.trim() : across ? `at the ${across}` : "in the middle";
-  return `Red, most ${place}: without it ${Math.round(100 * highest)} points less ${name}`;
+  return `Red, most ${place}: without it ${points(highest)} less ${name}`;
 }
+
+// The answer to an image in words, and whether it is one: {sure, text}. As Python says it.
+export function verdict(image, logits, card) {
+  const probabilities = softmax(logits, card.temperature);
+  const [first, second] = ranking(probabilities);
+  const a = (name) => (/^\p{Nd}/u.test(name) ? name : `${/^[aeiou]/i.test(name) ? "an" : "a"} ${name}`);
+  const best = a(card.classes[first]);
+  if (!image.some((value) => value)) return { sure: false, text: "No garment found" };
+  if (isUnlike(logits, card)) return { sure: false, text: "Looks like none of the classes" };
+  if (isUnsure(probabilities[first], card)) return { sure: false, text: `Not sure: ${best} or ${a(card.classes[second])}` };
+  return { sure: true, text: `Probably ${best}` };
+}
+
+const isUnlike = (logits, { outlier }) => outlier?.score === "centred energy" && energy(logits) < outlier.threshold;
+const isUnsure = (probability, card) => probability < (card.doubt ?? DOUBT);
 
 // Why an answer may be wrong, the gravest first: [{grave, text}], none where nothing is known.
 // `own`: whether the picture is the user's rather than one of the data set.
@@ -91,7 +106,7 @@ export function doubts(logits, card, own) {
   const [first, second] = ranking(probabilities);
   const found = [];
   const outlier = card.outlier;
-  if (outlier?.score === "centred energy" && energy(logits) < outlier.threshold) {
+  if (isUnlike(logits, card)) {
     found.push({
       grave: true,
       text: `Not like a garment: only ${percent(outlier.test_false_alarm)} of the test images look this unusual to the model ` +
@@ -99,16 +114,17 @@ export function doubts(logits, card, own) {
     });
   }
   const sure = probabilities[first];
-  if (sure < UNSURE) {
+  if (isUnsure(sure, card)) {
     found.push({
       grave: true,
       text: `Unsure: of a hundred answers with this probability about ${Math.round(100 * (1 - sure))} are wrong.`,
     });
   }
-  if (sure - probabilities[second] < CLOSE) {
+  const ahead = sure - probabilities[second];
+  if (ahead < CLOSE) {
     found.push({
       grave: true,
-      text: `Close: ${card.classes[second]} is only ${Math.round(100 * (sure - probabilities[second]))} points behind ${card.classes[first]}.`,
+      text: `Close: ${card.classes[second]} is only ${points(ahead)} behind ${card.classes[first]}.`,
     });
   }
   const test = card.scores?.test;
@@ -131,9 +147,14 @@ export function doubts(logits, card, own) {
 
 const number = (value) => value.toFixed(2).replace("-", "−");
 
+function points(share) {
+  const whole = Math.round(100 * share);
+  return `${whole} ${whole === 1 ? "point" : "points"}`;
+}
+
 export function percent(share) {
-  const points = 100 * share;
-  if (points > 99.9) return "> 99.9 %";
-  if (points < 0.1) return "< 0.1 %";
-  return `${points.toFixed(points < 10 || points > 99 ? 1 : 0)} %`;
+  const value = 100 * share;
+  if (value > 99.9) return "> 99.9 %";
+  if (value < 0.1) return "< 0.1 %";
+  return `${value.toFixed(value < 10 || value > 99 ? 1 : 0)} %`;
 }

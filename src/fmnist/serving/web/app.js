@@ -1,8 +1,7 @@
 // The page: pictures in, an answer out.
 
-import { covered, doubts, mostImportant, occlusionMap, overlay, percent, ranking, softmax, SIDE } from "./answer.js";
+import { covered, doubts, mostImportant, occlusionMap, overlay, percent, ranking, softmax, verdict, SIDE } from "./answer.js";
 import { open } from "./engine.js";
-import { prepare } from "./photo.js";
 import { camera, drawing, photos } from "./pictures.js";
 
 const SIZE = SIDE * SIDE;
@@ -16,61 +15,77 @@ const make = (name, text, className) => {
   return element;
 };
 
-let engine = null;
-let latest = null; // the question that is being answered: a later one takes its place
+const opening = open((share) => (byId("progress").value = share));
+let engine = null; // what that gives, once it does
+let latest; // the question that is being answered: a later one takes its place; null: none is
 
-// A question: {image: 28 × 28 bytes, own: whether it is the user's picture, label, say: aloud or not}.
+// A question: {image: 28 × 28 bytes, or photo: ImageData, own: whether it is the user's picture, label,
+// say: aloud or not}.
 async function ask(question) {
   latest = question;
   if (!engine) return; // asked again once the model is there
-  const { card, logits: run } = engine;
   try {
-    if (!question.image?.some((value) => value)) return nothing(question);
-    const begun = performance.now();
-    const logits = await run(question.image.slice());
-    const took = performance.now() - begun;
+    const found = await answered(question);
     if (question !== latest) return;
-    const probabilities = softmax(logits, card.temperature);
-    tell(question, logits, probabilities, took);
+    tell(question, found);
+    const { images: image } = found;
+    if (!image.some((value) => value)) return;
+    const probabilities = softmax(found.logits, engine.card.temperature);
     const first = ranking(probabilities)[0];
-    const map = await regions(question, probabilities, first);
+    const map = await regions(question, image, probabilities, first);
     if (map) {
-      paint("mattered", overlay(question.image, map));
-      byId("mattered-text").textContent = mostImportant(map, card.classes[first]);
+      paint("mattered", overlay(image, map));
+      byId("mattered-text").textContent = mostImportant(map, engine.card.classes[first]);
     }
   } catch (error) {
-    trouble(`The model failed: ${error.message}`);
+    if (question === latest) refuse(`The model failed: ${error.message}`);
   }
 }
 
+// A question's answer, {images, logits, took: milliseconds}; it is kept, for a photo is asked of once.
+function answered(question) {
+  question.answer ??= opening.then(async ({ ask: run }) => {
+    const begun = performance.now();
+    const { photo, image } = question;
+    const found = await run(photo ? { photo } : { images: image.slice() });
+    return { ...found, took: performance.now() - begun };
+  });
+  return question.answer;
+}
+
 // A row of the map at a time, so that a new question need not wait; null if there is one.
-async function regions(question, probabilities, first) {
-  const { card, logits: run } = engine;
-  const images = covered(question.image);
+async function regions(question, image, probabilities, first) {
+  const { card } = engine;
+  const images = covered(image);
   const classes = card.classes.length;
   const n = images.length / SIZE;
   const every = new Float32Array(n * classes);
   const some = engine.local ? 14 : n / 4;
   for (let start = 0; start < n; start += some) {
-    every.set(await run(images.slice(start * SIZE, (start + some) * SIZE)), start * classes);
+    const { logits } = await engine.ask({ images: images.slice(start * SIZE, (start + some) * SIZE) });
+    every.set(logits, start * classes);
     if (question !== latest) return null;
   }
   return occlusionMap(probabilities, every, classes, card.temperature, first);
 }
 
-function tell({ image, own, label, say }, logits, probabilities, took) {
+function tell({ own, label, say }, { images: image, logits, took }) {
   const { card } = engine;
+  const probabilities = softmax(logits, card.temperature);
   const order = ranking(probabilities).slice(0, TOP);
   const reasons = doubts(logits, card, own);
   const name = card.classes[order[0]];
-  const grave = reasons.some((reason) => reason.grave);
+  const { sure, text } = verdict(image, logits, card);
+  const empty = !image.some((value) => value);
   trouble("");
   byId("result").hidden = false;
-  byId("result").classList.toggle("grave", grave);
+  byId("result").classList.toggle("grave", !sure);
+  byId("hint").hidden = !empty;
+  byId("details").hidden = empty;
   const right = label === undefined ? "" : label === name ? "right" : "wrong";
-  byId("kicker").textContent = right ? `Label: ${label} ${right === "right" ? "✓" : "✗"}` : grave ? "A guess" : "It looks like";
+  byId("kicker").textContent = right ? `Label: ${label} ${right === "right" ? "✓" : "✗"}` : own ? "Your picture" : "";
   byId("kicker").className = right;
-  byId("top").textContent = name;
+  byId("top").textContent = text;
   byId("bars").replaceChildren(...order.map((i) => bar(card.classes[i], probabilities[i])));
   paint("saw", overlayless(image));
   paint("mattered", overlay(image, new Float32Array(SIZE)));
@@ -83,7 +98,9 @@ function tell({ image, own, label, say }, logits, probabilities, took) {
   const second = order[1] === undefined ? "" : `, then ${card.classes[order[1]]}, ${percent(probabilities[order[1]])}`;
   const warning = reasons.find((reason) => reason.grave)?.text ?? "";
   const truth = right ? ` The label says ${label}.` : "";
-  byId("said").textContent = `${name}, ${percent(probabilities[order[0]])}${second}.${truth} ${warning}`;
+  byId("said").textContent = empty
+    ? `${text}. ${byId("hint").textContent}`
+    : `${text}. ${name}, ${percent(probabilities[order[0]])}${second}.${truth} ${warning}`;
 }
 
 function wrongShare(card) {
@@ -91,11 +108,12 @@ function wrongShare(card) {
   return test ? `Still, of a hundred test images the model gets ${Math.round(100 * (1 - test.accuracy))} wrong.` : "";
 }
 
-function nothing({ image }) {
+// No answer, and why.
+function refuse(why) {
+  latest = null;
   byId("result").hidden = true;
-  trouble(image
-    ? "No garment stands out from the background. Lay the whole garment on a plain surface of another colour."
-    : "The paper is empty.");
+  byId("said").textContent = "";
+  trouble(why);
 }
 
 function bar(name, probability) {
@@ -118,13 +136,20 @@ function trouble(text) {
   byId("trouble").hidden = !text;
 }
 
-const own = (pixels) => ask({ image: pixels && prepare(pixels.data, pixels.width, pixels.height), own: true });
+const own = (photo) => (photo ? ask({ photo, own: true }) : refuse("The paper is empty."));
+
+// One of several photos: how to show its answer, and the promise of that in words.
+function ofSeveral(photo) {
+  const question = { photo, own: true };
+  const words = answered(question).then(({ images, logits }) => verdict(images, logits, engine.card).text);
+  return { show: () => ask(question), words };
+}
 
 // What the model is: a few facts and, on demand, its card; the card of a stranger's model may say little.
 function introduce({ card, local }) {
   byId("privacy").textContent = local
     ? "It runs in this page: your pictures stay on this device."
-    : "It runs on the server that this page came from: your pictures are sent there as 28 × 28 pixels.";
+    : "It runs on the server that this page came from: your pictures are sent there.";
   const test = card.scores?.test;
   const points = (share) => (100 * share).toFixed(2);
   const facts = [];
@@ -206,7 +231,7 @@ function choose(name) {
   if (name !== "camera") stopCamera();
 }
 
-photos(() => choose("photo"), own);
+photos(() => choose("photo"), ofSeveral, refuse);
 const stopCamera = camera(own);
 drawing(own);
 for (const radio of document.querySelectorAll("input[name=source]")) {
@@ -219,13 +244,12 @@ const examples = gallery().catch(() => {
   return null;
 });
 try {
-  engine = await open((share) => (byId("progress").value = share));
+  engine = await opening;
   introduce(engine);
-  latest ??= await examples;
-  if (latest) await ask(latest);
+  if (latest === undefined) latest = await examples;
 } catch (error) {
-  trouble(error.message);
-} finally {
-  byId("loading").hidden = true;
-  byId("answer").setAttribute("aria-busy", "false");
+  refuse(error.message);
 }
+byId("loading").hidden = true;
+byId("answer").setAttribute("aria-busy", "false");
+if (latest) ask(latest);

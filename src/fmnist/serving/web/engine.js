@@ -3,8 +3,9 @@
 const REQUEST = 49; // images in a request to the server: a quarter of an occlusion map
 
 // Opens the model. `note(share)` hears how much is loaded, 0 to 1.
-// Gives {card, local, logits}: the model's card, whether it runs in this page, and
-// logits(images: Uint8Array of n × 28 × 28) -> Promise<Float32Array of n × classes>.
+// Gives {card, local, ask}: the model's card, whether it runs in this page, and ask(question), where a
+// question is {images: Uint8Array of n × 28 × 28} or {photo: ImageData}, which is used up, and the answer
+// a promise of {images, logits: Float32Array of n × classes}. A photo becomes one image.
 export async function open(note = () => {}) {
   const [card, engine] = await Promise.all([readCard(), ours(note).catch(theirs)]);
   return { card, ...engine };
@@ -25,7 +26,7 @@ async function readCard() {
 
 async function ours(note) {
   const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-  const answer = (wanted) =>
+  const answer = () =>
     new Promise((resolve, reject) => {
       worker.onerror = (event) => {
         event.preventDefault();
@@ -33,62 +34,74 @@ async function ours(note) {
       };
       worker.onmessage = ({ data }) => {
         if (data.error) reject(new Error(data.error));
-        else if (data[wanted]) resolve(data[wanted]);
+        else if (data.answer) resolve(data.answer);
         else note(data.loaded / data.total);
       };
     });
-  await answer("ready").catch((error) => {
+  await answer().catch((error) => {
     worker.terminate();
     throw error;
   });
   let last = Promise.resolve(); // one question at a time: answers come back in turn
-  const logits = (images) => {
+  const ask = ({ images, photo }) => {
     const asked = last.then(() => {
-      worker.postMessage({ images });
-      return answer("logits");
+      if (images) worker.postMessage({ images });
+      else {
+        const { data, width, height } = photo;
+        worker.postMessage({ photo: { data, width, height } }, [data.buffer]);
+      }
+      return answer();
     });
     last = asked.catch(() => {});
     return asked;
   };
-  return { local: true, logits };
+  return { local: true, ask };
 }
 
 // `reason`: why the model does not run in this page; told where no server answers either.
 async function theirs(reason) {
-  const logits = async (images) => {
-    const size = 28 * 28;
+  const size = 28 * 28;
+  const ask = async ({ images, photo }) => {
+    if (photo) {
+      const [{ seen, logits }] = await post("v1/predict?seen=1", "image/png", await png(photo));
+      return { images: Uint8Array.from(seen.flat()), logits: Float32Array.from(logits) };
+    }
     const rows = [];
     for (let start = 0; start < images.length; start += REQUEST * size) {
-      const some = images.subarray(start, start + REQUEST * size);
-      rows.push(...(await ask(some)));
+      const body = JSON.stringify({ images: nested(images.subarray(start, start + REQUEST * size)) });
+      rows.push(...(await post("v1/predict", "application/json", body)).map((each) => each.logits));
     }
-    return Float32Array.from(rows.flat());
+    return { images, logits: Float32Array.from(rows.flat()) };
   };
   try {
-    await logits(new Uint8Array(28 * 28));
+    await ask({ images: new Uint8Array(size) });
   } catch (error) {
     throw new Error(`The model runs neither in this page (${reason.message}) nor on the server (${error.message})`);
   }
-  return { local: false, logits };
+  return { local: false, ask };
 }
 
-async function ask(images) {
-  const nested = [];
-  for (let i = 0; i < images.length; i += 784) {
-    nested.push(Array.from({ length: 28 }, (_, y) => [...images.subarray(i + 28 * y, i + 28 * y + 28)]));
-  }
+// Rows of numbers, as JSON has images.
+function nested(images) {
+  return Array.from({ length: images.length / 784 }, (_, i) =>
+    Array.from({ length: 28 }, (_, y) => [...images.subarray(784 * i + 28 * y, 784 * i + 28 * y + 28)]));
+}
+
+function png(photo) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: photo.width, height: photo.height });
+  canvas.getContext("2d").putImageData(photo, 0, 0);
+  return new Promise((resolve) => canvas.toBlob(resolve));
+}
+
+async function post(address, type, body) {
   for (let tries = 0; ; tries++) {
-    const response = await fetch("v1/predict", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ images: nested }),
-    });
+    const response = await fetch(address, { method: "POST", headers: { "content-type": type }, body });
     if (response.status === 503 && tries < 3) {
       const seconds = Number(response.headers.get("retry-after")) || 1; // the server is busy
       await new Promise((go) => setTimeout(go, 1000 * seconds));
       continue;
     }
-    if (!response.ok) throw new Error(`v1/predict: the server answers ${response.status}.`);
-    return (await response.json()).predictions.map((each) => each.logits);
+    if (!response.ok) throw new Error(`${address}: the server answers ${response.status}.`);
+    return (await response.json()).predictions;
   }
 }

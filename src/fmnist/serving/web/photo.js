@@ -1,116 +1,193 @@
-// A photo in Fashion-MNIST's form: the same steps, and the same pixels, as fmnist/inference/photos.py, where
-// they are explained.
-
-import { findGarment, roundedDivision } from "./garments.js";
+// The garment of a photo in Fashion-MNIST's form: the same steps, and the same whole numbers, as
+// fmnist/inference/garments.py, where they are explained.
 
 const SIDE = 28;
+export const LOOK = 64;
 const WORK = 256;
-const THUMBNAIL = 56;
+const AROUND = [5, 4];
+const PART = 0.15;
+const MOST_PIECES = 4;
 
 // RGBA pixels, 4 · width · height bytes, to 28 × 28 bytes, 0 where there is background.
-export function prepare(pixels, width, height) {
-  const [rows, columns] = within(height, width, WORK);
-  const work = shrink(pixels, height, width, 4, rows, columns);
-  const channels = Array.from({ length: 4 }, () => new Float64Array(rows * columns));
-  for (let i = 0; i < work.length; i++) channels[i & 3][i >> 2] = work[i];
-  const { grey, mask } = findGarment(channels, rows, columns);
-  const canvas = new Uint8Array(SIDE * SIDE);
-  if (!mask.includes(1)) return canvas;
-  const [top, bottom, left, right] = extent(mask, rows, columns);
-  const cut = new Float64Array((bottom - top) * (right - left));
-  for (let y = top, i = 0; y < bottom; y++) {
-    for (let x = left; x < right; x++, i++) {
-      cut[i] = mask[y * columns + x] ? grey[y * columns + x] : 255;
-    }
-  }
-  const edges = within(bottom - top, right - left, THUMBNAIL);
-  const thumbnail = shrink(cut, bottom - top, right - left, 1, ...edges);
-  const small = subsampled(thumbnail, ...edges);
-  const sharp = sharpened(small.pixels, small.rows, small.columns);
-  const down = Math.floor((SIDE - small.rows) / 2), across = Math.floor((SIDE - small.columns) / 2);
-  sharp.forEach((value, i) => {
-    const y = Math.floor(i / small.columns), x = i % small.columns;
-    canvas[(down + y) * SIDE + across + x] = 255 - value;
-  });
-  return canvas;
+// The pixels are used up. `segment`: the network: LOOK × LOOK × 3 bytes to a promise of LOOK × LOOK floats, the opacity.
+export async function prepare(pixels, width, height, segment) {
+  layOverWhite(pixels);
+  return inForm(await lookTwice(reduced(pixels, width, height), segment));
 }
 
-function within(height, width, longest) {
+// Before anything is averaged: colours that nobody sees do not count.
+function layOverWhite(pixels) {
+  for (let i = 0; i < pixels.length; i += 4) {
+    const alpha = pixels[i + 3];
+    if (alpha === 255) continue;
+    for (let k = i; k < i + 3; k++) pixels[k] = roundedDivision(pixels[k] * alpha + 255 * (255 - alpha), 255);
+  }
+}
+
+async function lookTwice(work, segment) {
+  const { width, height } = work;
   const side = Math.max(height, width);
-  if (side <= longest) return [height, width];
-  return [height, width].map((n) => Math.max(1, Math.floor((2 * n * longest + side) / (2 * side))));
+  let [left, top] = [Math.floor((width - side) / 2), Math.floor((height - side) / 2)];
+  const first = await look(work, left, top, side, segment);
+  const kept = mainPieces(first.opacity);
+  if (!kept.includes(1)) return first;
+  const found = extent(kept);
+  const longest = Math.max(found.bottom - found.top, found.right - found.left, 8);
+  const near = Math.max(8, Math.floor((2 * longest * AROUND[0] * side + AROUND[1] * LOOK) / (2 * AROUND[1] * LOOK)));
+  left += Math.floor(((found.left + found.right) * side - near * LOOK) / (2 * LOOK));
+  top += Math.floor(((found.top + found.bottom) * side - near * LOOK) / (2 * LOOK));
+  return look(work, left, top, near, segment);
 }
 
-// Averages over areas; in units in which every area is whole, so that floating point is exact.
-function shrink(pixels, height, width, channels, rows, columns) {
-  if (rows === height && columns === width) return Float64Array.from(pixels);
-  const across = new Float64Array(rows * width * channels);
-  for (let row = 0; row < rows; row++) {
-    for (const [y, weight] of cover(row, rows, height)) {
-      const from = y * width * channels, to = row * width * channels;
-      for (let i = 0; i < width * channels; i++) across[to + i] += weight * pixels[from + i];
-    }
-  }
-  const result = new Float64Array(rows * columns * channels);
-  for (let column = 0; column < columns; column++) {
-    for (const [x, weight] of cover(column, columns, width)) {
-      for (let row = 0; row < rows; row++) {
-        for (let c = 0; c < channels; c++) {
-          result[(row * columns + column) * channels + c] += weight * across[(row * width + x) * channels + c];
-        }
+// Less than twice WORK pixels a side: means of whole blocks.
+function reduced(pixels, width, height) {
+  const size = Math.max(1, Math.floor(Math.max(height, width) / WORK));
+  if (size === 1) return { pixels, width, height };
+  const [down, across] = [Math.min(size, height), Math.min(size, width)];
+  const [rows, columns] = [Math.floor(height / down), Math.floor(width / across)];
+  const sums = new Uint32Array(rows * columns * 4);
+  for (let y = 0; y < rows * down; y++) {
+    let i = y * width * 4;
+    for (let column = 0, to = Math.floor(y / down) * columns * 4; column < columns; column++, to += 4) {
+      for (let k = 0; k < across; k++, i += 4) {
+        sums[to] += pixels[i];
+        sums[to + 1] += pixels[i + 1];
+        sums[to + 2] += pixels[i + 2];
+        sums[to + 3] += pixels[i + 3];
       }
     }
   }
-  return result.map((sum) => roundedDivision(sum, height * width));
+  return { pixels: sums.map((sum) => roundedDivision(sum, down * across)), width: columns, height: rows };
 }
 
-// The old pixels that new pixel `index` of `count` covers, and how much of each.
-function cover(index, count, size) {
-  const first = Math.floor((index * size) / count), last = Math.ceil(((index + 1) * size) / count);
-  return Array.from({ length: last - first }, (_, i) => {
-    const begin = Math.max((first + i) * count, index * size);
-    const end = Math.min((first + i + 1) * count, (index + 1) * size);
-    return [first + i, end - begin];
+// A square of a photo: {pixels: RGB, opacity}. Beyond the photo its edge is repeated.
+async function look(work, left, top, side, segment) {
+  const within = (start, size) => Array.from({ length: side }, (_, i) => Math.min(Math.max(start + i, 0), size - 1));
+  const seen = shrink(work.pixels, work.width, 4, within(top, work.height), within(left, work.width), LOOK, LOOK);
+  const pixels = new Uint8Array(LOOK * LOOK * 3);
+  for (let i = 0; i < LOOK * LOOK; i++) pixels.set(seen.subarray(4 * i, 4 * i + 3), 3 * i);
+  if (isTransparent(work)) {
+    return { pixels, opacity: Float32Array.from({ length: LOOK * LOOK }, (_, i) => seen[4 * i + 3] / 255) };
+  }
+  const opacity = Float32Array.from(await segment(pixels));
+  const inside = (start, size) => Array.from({ length: LOOK }, (_, i) => {
+    const middle = 2 * LOOK * start + (2 * i + 1) * side;
+    return middle > 0 && middle < 2 * LOOK * size;
   });
+  const [down, across] = [inside(top, work.height), inside(left, work.width)];
+  for (let i = 0; i < opacity.length; i++) if (!down[Math.floor(i / LOOK)] || !across[i % LOOK]) opacity[i] = 0;
+  return { pixels, opacity };
 }
 
-// [top, bottom, left, right] of what is in a mask, the ends excluded.
-function extent(mask, rows, columns) {
-  let [top, bottom, left, right] = [rows, 0, columns, 0];
-  mask.forEach((set, i) => {
-    if (!set) return;
-    const y = Math.floor(i / columns), x = i % columns;
-    top = Math.min(top, y);
-    bottom = Math.max(bottom, y + 1);
-    left = Math.min(left, x);
-    right = Math.max(right, x + 1);
+// Whether the outermost pixels are, in the mean.
+function isTransparent({ pixels, width, height }) {
+  let sum = 0;
+  for (let x = 0; x < width; x++) sum += pixels[4 * x + 3] + pixels[4 * ((height - 1) * width + x) + 3];
+  for (let y = 0; y < height; y++) sum += pixels[4 * y * width + 3] + pixels[4 * (y * width + width - 1) + 3];
+  return sum < 128 * 2 * (width + height);
+}
+
+function inForm({ pixels, opacity }) {
+  const canvas = new Uint8Array(SIDE * SIDE);
+  const kept = mainPieces(opacity);
+  if (!kept.includes(1)) return canvas;
+  const light = new Float64Array(LOOK * LOOK);
+  for (let i = 0; i < light.length; i++) {
+    if (!around(i).some((next) => kept[next])) continue; // beyond the soft rim of what is kept
+    const grey = Math.floor((299 * pixels[3 * i] + 587 * pixels[3 * i + 1] + 114 * pixels[3 * i + 2] + 500) / 1000);
+    light[i] = Math.floor((255 - grey) * Math.min(1, Math.max(0, 2 * opacity[i] - 0.5)) + 0.5);
+  }
+  const { top, bottom, left, right } = extent(kept);
+  const edges = [bottom - top, right - left];
+  const longest = Math.max(...edges);
+  const [rows, columns] = edges.map((n) => Math.max(1, Math.floor((2 * n * SIDE + longest) / (2 * longest))));
+  const range = (start, end) => Array.from({ length: end - start }, (_, i) => start + i);
+  const small = shrink(light, LOOK, 1, range(top, bottom), range(left, right), rows, columns);
+  const [y, x] = [Math.floor((SIDE - rows) / 2), Math.floor((SIDE - columns) / 2)];
+  for (let row = 0; row < rows; row++) canvas.set(small.subarray(row * columns, (row + 1) * columns), (y + row) * SIDE + x);
+  return canvas;
+}
+
+// The old rows `ys` and columns `xs` of an image averaged over areas to rows × columns × channels; in
+// units in which every area is whole, so that floating point is exact.
+function shrink(pixels, width, channels, ys, xs, rows, columns) {
+  const line = width * channels;
+  const across = new Float64Array(rows * line);
+  cover(rows, ys.length, (row, i, area) => {
+    const [to, from] = [row * line, ys[i] * line];
+    for (let k = 0; k < line; k++) across[to + k] += area * pixels[from + k];
   });
-  return [top, bottom, left, right];
+  const sums = new Float64Array(rows * columns * channels);
+  cover(columns, xs.length, (column, i, area) => {
+    for (let row = 0; row < rows; row++) {
+      const [to, from] = [(row * columns + column) * channels, row * line + xs[i] * channels];
+      for (let c = 0; c < channels; c++) sums[to + c] += area * across[from + c];
+    }
+  });
+  return sums.map((sum) => roundedDivision(sum, ys.length * xs.length));
 }
 
-// The longest edge brought to 28 by leaving out, or repeating, rows and columns.
-function subsampled(image, height, width) {
-  const longest = Math.max(height, width);
-  const [rows, columns] = [height, width].map((n) => Math.max(1, Math.floor((2 * n * SIDE + longest) / (2 * longest))));
-  const pixels = new Float64Array(rows * columns);
-  for (let y = 0; y < rows; y++) {
-    for (let x = 0; x < columns; x++) {
-      const from = Math.floor(((2 * y + 1) * height) / (2 * rows)) * width + Math.floor(((2 * x + 1) * width) / (2 * columns));
-      pixels[y * columns + x] = image[from];
+// Calls visit(new, old, area) for each of `size` old pixels that each new one of `count` covers.
+function cover(count, size, visit) {
+  for (let index = 0; index < count; index++) {
+    const [begin, end] = [index * size, (index + 1) * size];
+    for (let i = Math.floor(begin / count); i * count < end; i++) {
+      visit(index, i, Math.min((i + 1) * count, end) - Math.max(i * count, begin));
     }
   }
-  return { pixels, rows, columns };
 }
 
-// image + 1/2 (image - blurred by 1 2 1 / 2 4 2 / 1 2 1), white beyond the edge.
-function sharpened(image, rows, columns) {
-  const at = (y, x) => (y < 0 || x < 0 || y >= rows || x >= columns ? 255 : image[y * columns + x]);
-  return image.map((value, i) => {
-    const y = Math.floor(i / columns), x = i % columns;
-    let blurred = 0;
-    for (let v = -1; v <= 1; v++) {
-      for (let u = -1; u <= 1; u++) blurred += (2 - Math.abs(v)) * (2 - Math.abs(u)) * at(y + v, x + u);
-    }
-    return Math.min(255, Math.max(0, Math.floor((48 * value - blurred + 16) / 32)));
+function roundedDivision(value, by) {
+  return Math.floor((2 * value + by) / (2 * by));
+}
+
+// What follows is about masks of LOOK × LOOK pixels.
+
+// Where a mask is set, the ends excluded.
+function extent(mask) {
+  const found = { top: LOOK, bottom: 0, left: LOOK, right: 0 };
+  mask.forEach((set, i) => {
+    if (!set) return;
+    const [y, x] = [Math.floor(i / LOOK), i % LOOK];
+    found.top = Math.min(found.top, y);
+    found.bottom = y + 1;
+    found.left = Math.min(found.left, x);
+    found.right = Math.max(found.right, x + 1);
   });
+  return found;
+}
+
+// A pixel and those next to it, at most nine.
+function around(i) {
+  const [y, x] = [Math.floor(i / LOOK), i % LOOK];
+  const places = [];
+  for (let v = Math.max(0, y - 1); v <= Math.min(LOOK - 1, y + 1); v++) {
+    for (let u = Math.max(0, x - 1); u <= Math.min(LOOK - 1, x + 1); u++) places.push(v * LOOK + u);
+  }
+  return places;
+}
+
+// The largest 8-connected piece of what is opaque, and others of at least PART of its size; nothing
+// where more than MOST_PIECES are.
+function mainPieces(opacity) {
+  const seen = new Uint8Array(opacity.length);
+  const pieces = [];
+  for (let start = 0; start < seen.length; start++) {
+    if (seen[start] || !(opacity[start] > 0.5)) continue;
+    const piece = [start];
+    seen[start] = 1;
+    for (const place of piece) { // which grows while it is gone through
+      for (const next of around(place)) {
+        if (seen[next] || !(opacity[next] > 0.5)) continue;
+        seen[next] = 1;
+        piece.push(next);
+      }
+    }
+    pieces.push(piece);
+  }
+  const limit = PART * Math.max(...pieces.map((piece) => piece.length));
+  const main = pieces.filter((piece) => piece.length >= limit);
+  const kept = new Uint8Array(opacity.length);
+  if (main.length <= MOST_PIECES) for (const place of main.flat()) kept[place] = 1;
+  return kept;
 }

@@ -19,35 +19,71 @@ function complain(id, text) {
   byId(id).hidden = !text;
 }
 
-// Photos chosen, dropped or pasted anywhere. `taken(pixels)` gets each; `begin()` comes before.
-export function photos(begin, taken) {
-  const preview = byId("preview");
-  const take = async (file) => {
-    if (!file) return;
+// Photos chosen, dropped or pasted anywhere. `begin()` comes before; `taken(pixels)` gets each, one after
+// the other, and gives {show, words}: how to show its answer, and the promise of it in words.
+// `refused(why)` comes where none can be read.
+export function photos(begin, taken, refused) {
+  const [preview, tiles] = [byId("preview"), byId("photos")];
+  let [urls, latest] = [[], 0];
+  const see = (url) => {
+    preview.src = url ?? "";
+    preview.hidden = !url;
+    byId("drop").classList.toggle("full", Boolean(url));
+    byId("choose").textContent = url ? "Another photo" : "Choose a photo";
+  };
+  const tile = (name, url, show) => {
+    const [label, input, image, words] = ["label", "input", "img", "span"].map((tag) => document.createElement(tag));
+    Object.assign(input, { type: "radio", name: "one", checked: !tiles.childElementCount });
+    Object.assign(image, { src: url, alt: name });
+    words.textContent = "…";
+    input.addEventListener("click", () => {
+      see(url);
+      show();
+    });
+    label.append(input, image, words);
+    tiles.append(label);
+    return words;
+  };
+  const take = async (files) => {
+    if (!files.length) return;
+    const mine = ++latest;
+    let bad = "";
     begin();
     complain("photo-trouble", "");
-    let bitmap;
-    try {
-      bitmap = await createImageBitmap(file);
-    } catch {
-      complain("photo-trouble", `${file.name || "This"} is not an image that this browser can read. Try a JPEG, PNG or WebP.`);
-      return;
+    urls.forEach((url) => URL.revokeObjectURL(url));
+    urls = [];
+    tiles.replaceChildren();
+    tiles.hidden = files.length === 1;
+    for (const file of files) {
+      const bitmap = await createImageBitmap(file).catch(() => null);
+      if (mine !== latest) return bitmap?.close();
+      if (!bitmap) {
+        bad += `${file.name || "This"} is not an image that this browser can read. `;
+        continue;
+      }
+      const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height);
+      bitmap.close();
+      const url = URL.createObjectURL(file);
+      const { show, words } = taken(pixels);
+      if (urls.push(url) === 1) {
+        see(url);
+        show();
+      }
+      const place = tile(file.name, url, show);
+      place.textContent = await words.catch(() => "no answer");
+      if (mine !== latest) return;
     }
-    if (preview.src) URL.revokeObjectURL(preview.src);
-    preview.src = URL.createObjectURL(file);
-    preview.hidden = false;
-    byId("drop").classList.add("full");
-    byId("choose").textContent = "Another photo";
-    const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height);
-    bitmap.close();
-    taken(pixels);
+    if (bad) bad += "Try a JPEG, PNG or WebP.";
+    if (urls.length) return complain("photo-trouble", bad);
+    see(null);
+    refused(bad);
   };
   const file = byId("file");
-  file.addEventListener("change", () => take(file.files[0]));
+  file.addEventListener("change", () => take([...file.files]));
   file.addEventListener("click", () => (file.value = "")); // the same file once more is a change too
   addEventListener("paste", (event) => {
-    const pasted = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-    if (pasted) event.preventDefault();
+    const pasted = [...event.clipboardData.files].filter((each) => each.type.startsWith("image/"));
+    if (pasted.length) event.preventDefault();
     take(pasted);
   });
   const over = (event) => {
@@ -62,7 +98,7 @@ export function photos(begin, taken) {
     document.body.classList.remove("dropping");
     if (!event.dataTransfer.files.length) return;
     event.preventDefault();
-    take(event.dataTransfer.files[0]);
+    take([...event.dataTransfer.files]);
   });
 }
 

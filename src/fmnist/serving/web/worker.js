@@ -1,11 +1,13 @@
-// Runs the model off the page's own thread, so that the page stays quick while it works.
-// In: {images: Uint8Array of n × 28 × 28}; out: {logits: Float32Array of n × classes} or {error}.
-// Before that, by itself: {loaded, total} in bytes, then {ready: true} or {error}.
+// Runs both networks off the page's own thread, so that the page stays quick while they work.
+// In: {images: Uint8Array of n × 28 × 28}, or {photo: {data, width, height}}, RGBA as in ImageData.
+// Out: {answer: {images, logits: Float32Array of n × classes}} or {error}. A photo becomes one image.
+// Before that, by itself: {loaded, total} in bytes, then {answer: true} or {error}.
 
+import { LOOK, prepare } from "./photo.js";
 import * as ort from "./vendor/ort.js";
 
 const SIDE = 28;
-let session;
+let model, segmenter;
 
 async function fetched(address, note) {
   const response = await fetch(new URL(address, import.meta.url));
@@ -37,33 +39,37 @@ async function start() {
     const [sum, all] = [0, 1].map((i) => Object.values(sizes).reduce((n, size) => n + size[i], 0));
     postMessage({ loaded: sum, total: all });
   };
-  const [runtime, model] = await Promise.all([
-    fetched("vendor/ort.wasm.gz", note),
-    fetched("model/model.onnx", note),
-  ]);
+  const names = ["vendor/ort.wasm.gz", "model/model.onnx", "model/segmenter.onnx"];
+  const [runtime, ...networks] = await Promise.all(names.map((name) => fetched(name, note)));
   ort.env.wasm.numThreads = 1; // more need headers that a plain file host does not send
   ort.env.wasm.wasmBinary = await inflated(runtime);
-  session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  const options = { executionProviders: ["wasm"], logSeverityLevel: 3 };
+  model = await ort.InferenceSession.create(networks[0], options);
+  segmenter = await ort.InferenceSession.create(networks[1], options);
   await logits(new Uint8Array(SIDE * SIDE)); // the first run makes room; let it not be the user's
+  await segment(new Uint8Array(LOOK * LOOK * 3));
 }
 
 async function logits(images) {
   const input = new ort.Tensor("uint8", images, [images.length / SIDE ** 2, SIDE, SIDE]);
-  const outputs = await session.run({ images: input }, ["logits"]);
-  return outputs.logits.data;
+  return (await model.run({ images: input }, ["logits"])).logits.data;
 }
 
-const starting = start();
-starting.then(
-  () => postMessage({ ready: true }),
+async function segment(pixels) {
+  const input = new ort.Tensor("uint8", pixels, [1, LOOK, LOOK, 3]);
+  return (await segmenter.run({ pixels: input }, ["opacity"])).opacity.data;
+}
+
+async function answer({ images, photo }) {
+  images ??= await prepare(photo.data, photo.width, photo.height, segment);
+  return { images, logits: await logits(images) };
+}
+
+const told = (promise) => promise.then(
+  (found) => postMessage({ answer: found ?? true }),
   (error) => postMessage({ error: String(error.message ?? error) }),
 );
+const starting = start();
+told(starting);
 
-onmessage = async ({ data }) => {
-  try {
-    await starting;
-    postMessage({ logits: await logits(data.images) });
-  } catch (error) {
-    postMessage({ error: String(error.message ?? error) });
-  }
-};
+onmessage = ({ data }) => told(starting.then(() => answer(data)));
