@@ -240,6 +240,7 @@ def _card(path: Path, classifier: Classifier, digest: str) -> dict[str, Any]:
             "classes": list(classifier.classes),
             "shape": [*classifier.shape, 1],
             "temperature": classifier.temperature,
+            "doubt": classifier.doubt,
             "photos": WHOLE if classifier.whole_photos else "cut out",
         }
     card = read_json(beside)
