@@ -10,7 +10,7 @@ TRAIN      ?= train quick --test
 # `make chaos` runs the others there too.
 BACKEND_TESTS := tests/engine/test_augment.py tests/engine/test_models.py tests/engine/test_optimizers.py \
                  tests/scoring/test_evaluation.py tests/training/test_microbatch.py \
-                 tests/training/test_training.py tests/training/test_distillation.py tests/training/test_photos.py
+                 tests/training/test_training.py tests/training/test_distillation.py tests/training/test_learning_photos.py
 # Most of that time JAX compiles: let it remember from one `make test` to the next, and leave out
 # XLA's costly passes, with which `make chaos` runs the same tests.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=.venv/jax-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0

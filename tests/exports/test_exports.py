@@ -32,7 +32,7 @@ from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.recipes.text import VIEWS
 from fmnist.runs.run import Run
-from fmnist.scoring.calibration import COLDEST, HOTTEST, fit_temperature
+from fmnist.scoring.calibration import COLDEST, HALF, HOTTEST, fit_doubt, fit_temperature
 from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
 from fmnist.scoring.figures import score_logits
 from fmnist.scoring.views import predict_logits
@@ -124,6 +124,16 @@ def test_a_temperature_without_an_end_stays_within_bounds():
     labels = np.arange(40) % 4
     assert fit_temperature(np.eye(4)[labels], labels) == COLDEST
     assert fit_temperature(-np.eye(4)[labels], labels) == HOTTEST
+
+
+def test_doubt_leaves_two_answers_in_a_hundred_wrong():
+    random = np.random.default_rng(4)
+    chance, right = random.uniform(0.3, 1, 1000), random.random(1000) < 0.8
+    doubt = fit_doubt(chance, right)
+    wrong_from = [(~right & (chance >= mark)).mean() for mark in (doubt, np.nextafter(doubt, 0))]
+    assert wrong_from == [0.02, 0.021]
+    assert fit_doubt(chance, chance > 0.5) == HALF  # below a half nobody would be sure
+    assert fit_doubt(chance, np.ones(1000, bool)) == HALF
 
 
 # the network

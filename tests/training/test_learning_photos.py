@@ -16,6 +16,7 @@ from fmnist.engine.metrics import LabelledAccuracy
 from fmnist.errors import RunError, UsageError
 from fmnist.exports.export import export
 from fmnist.exports.weight_parts import portable_env
+from fmnist.inference.classifier import Classifier
 from fmnist.inference.photos import prepare_photo
 from fmnist.runs.reproduce import training_command
 from fmnist.scoring.evaluate import compile_forward, load_model
@@ -190,8 +191,13 @@ def test_cards_name_the_photos(run, data, photos, tmp_path):
     pair = ensemble([other, run], tmp_path / "pair", equal=True)
     assert pair.env["photos"] == run.env["photos"]
     assert portable_env(pair)["photos"][0]["folder"] == "all"  # without this machine's folders
-    export(pair, "huggingface", data, out=tmp_path / "out", allow_loss=1)
+    apart = draw_photos(tmp_path / "apart", 4)
+    export(pair, "huggingface", data, out=tmp_path / "out", allow_loss=1, photos=apart)
     card = files.read_json(tmp_path / "out" / "card.json")
+    scored = card["photo_score"]
+    assert (scored["n"], scored["none"], scored["source"]) == (12, 4, SOURCE)
+    assert scored["wrong_and_sure"] <= 0.02
+    assert Classifier.load(tmp_path / "out").doubt == card["doubt"] >= 0.5
     said = "It learnt 32 photos too (hat 8, outwear 8, pants 8, shoes 8)"
     assert any(said in limit for limit in card["limits"])
     (record,) = card["learnt_photos"]
