@@ -24,8 +24,8 @@ from fmnist.inference.photos import read_photo
 from fmnist.system import usable_processors
 from fmnist.training.variation import no_garment, of_image, varied
 
-COPIES = 4  # of each photo
-OWN = 1 / 12  # share of the data set's images of which there is a varied copy
+COPIES = 3  # of each photo
+OWN = 1 / 16  # share of the data set's images of which there is a varied copy
 ENOUGH = 1000  # images that tell whether a data set's ground is black
 
 
