@@ -88,6 +88,15 @@ def export(
             "they tell from which probability on an answer is sure.",
         ),
     ] = None,
+    views: Annotated[
+        str,
+        typer.Option(
+            "--views",
+            metavar="one|flip",
+            help="What an ONNX file answers by: the image alone, or the mean over it and its "
+            "mirror image, in twice the time.",
+        ),
+    ] = "one",
     split: Annotated[
         str | None,
         typer.Option(
@@ -141,6 +150,7 @@ def export(
                 part_size=size,
                 calibrate=find_run(calibrate) if calibrate else None,
                 photos=photos,
+                views=views,  # type: ignore[arg-type]
                 split=split,
                 allow_loss=allow_loss,
                 replace=replace,

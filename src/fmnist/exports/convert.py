@@ -45,8 +45,9 @@ def convert(
     split: str | None,
     allow_loss: float | None,
     photo_folder: Path | None = None,
+    views: str = "one",
 ) -> Export:
-    """The file and its card in a new folder, scored in one view by the file's own runtime.
+    """The file and its card in a new folder, scored by the file's own runtime.
 
     The arguments are as for `export`. Raises UsageError for other data than the run's, RunError for
     weights that give NaN or infinity, FmnistError for an export that does, or scores too low.
@@ -57,10 +58,10 @@ def convert(
     # An export is no reason to open test.
     split = split or ("test" if "test" in run.scores else "val")
     model, about = evaluation.load_model(run)
-    temperature, calibrated_on = _temperature(run, model, about, data, calibrate)
+    temperature, calibrated_on = _temperature(run, model, about, data, calibrate, views)
     path = folder / FILES[form]
     network = portable.build(model, recipe, about, temperature, guarded=form == "keras")
-    save(network, form, path, storage, _some(data.train.images, SAMPLES))
+    save(network, form, path, storage, _some(data.train.images, SAMPLES), flip=views == "flip")
     known = data.val if apart else data.train
     forward = load(form, path)
     familiar = energy(logits_of(forward, _some(known.images, KNOWN)))
@@ -81,11 +82,12 @@ def convert(
     describe(form, path, said)
     forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
-    before = _own_logits(run, model, about, shown.images)
+    before = _own_logits(run, model, about, shown.images, views)
     logits = logits_of(forward, shown.images)
     if not np.isfinite(logits).all():
         raise FmnistError(f"{storage}: expected finite logits, found others; nothing was exported")
-    score = score_logits(logits / temperature, shown.labels, tuple(about["classes"]), split)
+    classes = tuple(about["classes"])
+    score = score_logits(logits / temperature, shown.labels, classes, split, views=views)
     score = evaluation.note(run, score, EXPORT, f"{form}, {storage}")
     made = compare_with_run(
         before,
@@ -130,7 +132,7 @@ def convert(
 
 
 def _temperature(
-    run: Run, model: Any, about: dict[str, Any], data: Data, calibrate: Run | str | None
+    run: Run, model: Any, about: dict[str, Any], data: Data, calibrate: Run | str | None, views: str
 ) -> tuple[float, str]:
     """The temperature, and what it was fitted on in words."""
     recipe, source = run.recipe, run
@@ -149,7 +151,7 @@ def _temperature(
         model, about = evaluation.load_model(source)
     elif recipe.fit_on == "all":
         return 1.0, "nothing: training used every image"
-    logits = _own_logits(source, model, about, data.val.images)
+    logits = _own_logits(source, model, about, data.val.images, views)
     whose = ""
     if source is not run:
         whose = f" of {source.name}, which was trained in the same way without these images"
@@ -164,12 +166,12 @@ def _networks(recipe: Recipe) -> list[Any]:
 
 
 def _own_logits(
-    run: Run, model: Any, about: dict[str, Any], images: NDArray[np.uint8]
+    run: Run, model: Any, about: dict[str, Any], images: NDArray[np.uint8], views: str
 ) -> NDArray[np.float32]:
-    """The run's own logits, in one view. Raises RunError for NaN or infinity."""
+    """The run's own logits. Raises RunError for NaN or infinity."""
     forward = evaluation.compile_forward(model, about["mean"], about["deviation"])
     batch = min(BATCH, run.env["micro_batch"])
-    logits = predict_logits(forward, images, batch=batch)
+    logits = predict_logits(forward, images, views, batch)
     if not np.isfinite(logits).all():
         raise RunError(
             f"{run.weights_path}: expected weights that give finite logits, found others"

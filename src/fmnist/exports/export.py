@@ -49,6 +49,7 @@ def export(
     part_size: int | None = None,
     calibrate: Run | str | None = None,
     photos: Path | str | None = None,
+    views: Literal["one", "flip"] = "one",
     split: str | None = None,
     allow_loss: float | None = None,
     replace: bool = False,
@@ -56,7 +57,7 @@ def export(
     """Export a finished run with its card, and score the exported files.
 
     Args:
-        run: the run to export. It is scored again with one view (safetensors: the run's views). The
+        run: the run to export. It is scored again by `views` (safetensors: by the run's). The
             ledger records a test score as that of an export.
         format: onnx, litert or keras: `model.onnx`, `.tflite` or `.keras`; safetensors; or
             huggingface, a folder for the Hub: the ONNX file, safetensors, config.json, README.md.
@@ -71,6 +72,8 @@ def export(
             Its val gives the temperature. Without it the temperature is 1.
         photos: a folder with a folder a kind of photos, see `photo_folders.read`, that the run has
             not learnt: they tell from which probability on an answer is sure. Without it: 0.5.
+        views: one; or flip, for ONNX: the file answers by the mean over the image and its mirror
+            image, with the same weights, in twice the time.
         split: val or test, the one to score; None: test where the run was scored on it, else val.
         allow_loss: points of accuracy that the file may lose, 0 to 100; None: 0.5.
         replace: overwrite the files of an earlier export (never a run folder, never other files).
@@ -95,6 +98,10 @@ def export(
         raise UsageError("part size: only safetensors is cut into parts; leave it out")
     if calibrate is not None and shares:
         raise UsageError("calibrate: safetensors holds no temperature; leave it out")
+    if views not in ("one", "flip"):
+        raise UsageError(f"views: expected one or flip, received {views!r}")
+    if views == "flip" and format not in ("onnx", "huggingface"):
+        raise UsageError(f"views: flip is for onnx and huggingface, received format {format}")
     if photos is not None and shares:
         raise UsageError("photos: safetensors holds no mark of doubt; leave it out")
     if format == "litert":
@@ -124,7 +131,9 @@ def export(
         else:
             _make(hidden, out)
             place = Path(photos) if photos is not None else None
-            made = convert(run, data, form, chosen, hidden, calibrate, split, allow_loss, place)
+            made = convert(
+                run, data, form, chosen, hidden, calibrate, split, allow_loss, place, views
+            )
             if hub:
                 huggingface.write(hidden, run, chosen)
                 parts = [FILES[form], huggingface.WEIGHTS]

@@ -24,10 +24,18 @@ def logits_of(forward: Forward, images: NDArray[np.uint8]) -> NDArray[np.float32
     return np.concatenate([forward(images[i : i + BATCH])["logits"] for i in parts])
 
 
-def save(network: Any, form: str, path: Path, storage: str, samples: NDArray[np.uint8]) -> None:
-    """Write the file; `samples` are images that set the ranges of int8."""
+def save(
+    network: Any,
+    form: str,
+    path: Path,
+    storage: str,
+    samples: NDArray[np.uint8],
+    *,
+    flip: bool = False,
+) -> None:
+    """Write the file; `samples` are images that set the ranges of int8. `flip`: for ONNX alone."""
     if form == "onnx":
-        onnx_graph.save(network, path, storage, samples)
+        onnx_graph.save(network, path, storage, samples, flip=flip)
     elif form == "litert":
         litert.save(network, path, storage, samples)
     else:

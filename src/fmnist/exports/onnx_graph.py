@@ -20,17 +20,19 @@ from fmnist.errors import UsageError
 from fmnist.exports import onnx_layers
 from fmnist.exports.onnx_layers import Graph
 
+HEAD, FIRST = "logits", "standard"  # the network's last layer, and what comes before its first
 OUTSIDE = ("channel", "probabilities")  # the portable model's own layers around the network
 OPSET, IR_VERSION = 17, 8  # of 2022: read by onnxruntime since 1.12 and by its web version
 
 
-def convert(model: Any) -> ModelProto:
+def convert(model: Any, *, flip: bool = False) -> ModelProto:
     """The graph of a `portable` model: input `images`, outputs `logits` and `probabilities`.
 
-    The number of images n is free. Weights are float32. Raises UsageError for a layer that has no
-    operator here.
+    The number of images n is free. Weights are float32. With `flip` the logits are the mean of the
+    image's and its mirror image's, which goes through the same weights: twice the operations.
+    Raises UsageError for a layer that has no operator here.
     """
-    graph = Graph()
+    graph = Graph(flip, model.output["logits"].shape[1])
     names = {id(model.inputs[0]): "images"}
     _add(graph, model, names)
     for name, tensor in model.output.items():
@@ -75,9 +77,30 @@ def _add(graph: Graph, model: Any, names: dict[int, str], prefix: str = "") -> N
             made = names[id(inner.outputs[0])]
         elif name in OUTSIDE or type(layer).__name__ == "Rescaling":
             made = _operator(graph, layer, inputs, name)
+        elif name == HEAD and graph.flip:
+            made = _mean_of_both(graph, onnx_layers.operator(graph, call, inputs, f"both/{HEAD}"))
         else:
             made = onnx_layers.operator(graph, call, inputs, name)
+        if name == FIRST and graph.flip:
+            made = _with_mirror_images(graph, made)
         names[id(call.output_tensors[0])] = made
+
+
+def _with_mirror_images(graph: Graph, images: str) -> str:
+    """Images (n, 1, h, w) and, behind all of them, their mirror images: (2n, 1, h, w)."""
+    ends = [
+        graph.weight(f"mirror/{name}", [value], np.int64)
+        for name, value in (("first", -1), ("end", -(2**31)), ("axis", 3), ("step", -1))
+    ]
+    mirrored = graph.node("Slice", [images, *ends], "mirror")
+    return graph.node("Concat", [images, mirrored], "both", axis=0)
+
+
+def _mean_of_both(graph: Graph, logits: str) -> str:
+    """Logits (n, classes) of those of images and mirror images, (2n, classes)."""
+    shape = graph.weight("both/shape", [2, -1, graph.classes], np.int64)
+    pairs = graph.node("Reshape", [logits, shape], "both/pairs")
+    return graph.node("ReduceMean", [pairs], HEAD, axes=[0], keepdims=0)
 
 
 def _operator(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
@@ -103,7 +126,9 @@ def _operator(graph: Graph, layer: Any, inputs: list[str], name: str) -> str:
             raise UsageError(f"onnx: layer {name} is a {kind}, which is not exported")
 
 
-def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> None:
+def save(
+    model: Any, path: Path, storage: str, samples: NDArray[np.uint8], *, flip: bool = False
+) -> None:
     """Write a `portable` model as an ONNX file.
 
     Args:
@@ -111,8 +136,9 @@ def save(model: Any, path: Path, storage: str, samples: NDArray[np.uint8]) -> No
             faster in; int8, kernels and what lies between layers in 8 bits, a scale for each
             output channel, computed so: the largest and smallest values of `samples` set the rest.
         samples: training images uint8 (n, height, width), for int8.
+        flip: answer by the mean over the image and its mirror image.
     """
-    made = convert(model)
+    made = convert(model, flip=flip)
     if storage == "float16":
         _store_as_float16(made)
     if storage == "int8":

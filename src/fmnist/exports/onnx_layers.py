@@ -38,9 +38,10 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 
 
 class Graph:
-    """Nodes and weights in the making."""
+    """Nodes and weights in the making; whether mirror images go through them too, see `convert`."""
 
-    def __init__(self) -> None:
+    def __init__(self, flip: bool, classes: int) -> None:
+        self.flip, self.classes = flip, classes
         self.nodes: list[NodeProto] = []
         self.weights: list[TensorProto] = []
         self.takers: dict[int, list[Any]] = defaultdict(list)  # layers by the id of what they take
