@@ -357,6 +357,27 @@ def test_a_folder_for_the_hub(run, data, tmp_path):
         exports.export(run, "huggingface", data, out=out, replace=True)
 
 
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+def test_a_file_that_flips_answers_by_the_mean_of_both_views(run, storage, data, tmp_path):
+    made = exports.export(run, "onnx", data, storage=storage, views="flip", out=tmp_path / "two")
+    exports.export(run, "onnx", data, storage=storage, out=tmp_path / "one")
+    images = data.val.images
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+    one = [answers(tmp_path / "one" / "model.onnx", each)[0] for each in (images, mirrored)]
+    both, chance = answers(tmp_path / "two" / "model.onnx", images)
+    close = {"atol": 1e-4} if storage == "float32" else {"atol": 0.15 * np.ptp(one[0])}
+    np.testing.assert_allclose(both, (one[0] + one[1]) / 2, **close)
+    wanted = softmax(both.astype(float) / made.temperature, axis=1)
+    np.testing.assert_allclose(chance, wanted, atol=1e-5)
+    sizes = [(tmp_path / each / "model.onnx").stat().st_size for each in ("two", "one")]
+    assert sizes[0] - sizes[1] < 2000  # the weights are there once
+    card = files.read_json(tmp_path / "two" / "card.json")
+    assert (made.views, card["scores"]["val"]["views"]) == ("flip", "flip")
+    for first in (images[:1], images[:3]):
+        few = answers(tmp_path / "two" / "model.onnx", first)[0]
+        np.testing.assert_allclose(few, both[: len(first)], atol=1e-4)
+
+
 def test_an_ensemble_is_one_file(run, plain, data, tmp_path):
     both = ensemble([run, plain], tmp_path / "both")
     made = exports.export(both, "onnx", data, storage="float32", out=tmp_path / "out")
@@ -522,6 +543,9 @@ def test_a_folder_that_cannot_be_is_refused_in_a_line(run, data, tmp_path):
         ("onnx", {"storage": "float8"}, "expected one of float32, float16, int8 for onnx"),
         ("onnx", {"part_size": 10**6}, "only safetensors is cut"),
         ("safetensors", {"replace": True}, "never written over"),
+        ("keras", {"views": "flip"}, "flip is for onnx and huggingface"),
+        ("onnx", {"views": "shift"}, "expected one or flip"),
+        ("safetensors", {"photos": "photos"}, "holds no mark of doubt"),
     ],
 )
 def test_what_a_format_does_not_have_is_refused(run, data, tmp_path, form, options, expected):
