@@ -1,5 +1,6 @@
 """Photos to learn from, in a folder a kind: which classes of a data set are right for each."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def read(folder: Path, classes: Sequence[str]) -> Found:
     if not found:
         raise DataError(f"{folder}: expected a folder a kind of photos, found no folder in it")
     return found
+
+
+def sha256(found: Found) -> str:
+    """The hash of the photos' names and files, hexadecimal, the same on every machine."""
+    digest = hashlib.sha256()
+    for path, _ in found:
+        digest.update(f"{path.parent.name}/{path.name}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def source(folder: Path) -> str:

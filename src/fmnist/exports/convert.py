@@ -1,6 +1,5 @@
 """Makes an ONNX, LiteRT or Keras file of a run, calibrates it and scores it."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from fmnist.data.splits import Data, are_on_black
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import card, portable
-from fmnist.exports.doubt import on_photos
+from fmnist.exports.doubt import on_photos, photos_for
 from fmnist.exports.formats import (
     FILES,
     describe,
@@ -59,6 +58,10 @@ def convert(
     split = split or ("test" if "test" in run.scores else "val")
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate, views)
+    # What is light on dark is cut out of photos as Fashion-MNIST's garments were.
+    on_black = are_on_black(_some(data.train.images, KNOWN)).mean() > 0.5
+    photos, photo_score = "cut out" if on_black else WHOLE, None
+    found = photos_for(photo_folder, run, photos == WHOLE) if photo_folder else None
     path = folder / FILES[form]
     network = portable.build(model, recipe, about, temperature, guarded=form == "keras")
     save(network, form, path, storage, _some(data.train.images, SAMPLES), flip=views == "flip")
@@ -68,17 +71,10 @@ def convert(
     threshold = float(np.quantile(familiar, UNLIKE))
     outlier = {"score": SCORE, "threshold": threshold}
     said = {key: about[key] for key in ("classes", "shape")} | {"outlier": outlier}
-    # What is light on dark is cut out of photos as Fashion-MNIST's garments were.
-    on_black = are_on_black(_some(data.train.images, KNOWN)).mean() > 0.5
-    photos = "cut out" if on_black else WHOLE
     said |= {"photos": photos, "schema": SCHEMA, "name": recipe.name, "temperature": temperature}
-    photo_score: dict[str, Any] | None = None
-    if photo_folder:
-        if photos == WHOLE:
-            raise UsageError("--photos: expected a model of images on black, received another")
-        said["doubt"], photo_score = on_photos(
-            photo_folder, about["classes"], partial(logits_of, forward), temperature, threshold
-        )
+    if found:
+        # The file has its temperature by now, and answers as it will.
+        said["doubt"], photo_score = on_photos(found, forward, threshold)
     describe(form, path, said)
     forward = load(form, path)
     shown = data.test.open() if split == "test" else data.val
