@@ -154,22 +154,30 @@ def shrink(pixels: NDArray[Any], rows: int, columns: int) -> Whole:
     height, width, channels = pixels.shape
     # In units in which a pixel is `rows` high and a new one `height`, all areas are whole numbers,
     # and so are the sums, below 2**53: floating point is exact.
-    across = _cover(rows, height) @ pixels.reshape(height, -1).astype(np.float64)
-    across = across.reshape(rows, width, channels).transpose(1, 0, 2).reshape(width, -1)
-    sums = (_cover(columns, width) @ across).reshape(columns, rows, channels).transpose(1, 0, 2)
+    across = _summed(pixels.reshape(height, -1).astype(np.float64), rows)
+    turned = across.reshape(rows, width, channels).transpose(1, 0, 2).reshape(width, -1)
+    sums = _summed(turned, columns).reshape(columns, rows, channels).transpose(1, 0, 2)
     return rounded_division(sums.astype(np.int64), height * width)
 
 
+def _summed(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Lines (size, m) summed to (count, m), each by how much of it the new one covers."""
+    sums = np.empty((count, values.shape[1]))
+    for new, (first, last, areas) in enumerate(_cover(count, len(values))):
+        # A line at a time: of larger products BLAS makes threads, which cost more than they save.
+        sums[new] = areas @ values[first:last]
+    return sums
+
+
 @functools.lru_cache(maxsize=256)
-def _cover(count: int, size: int) -> NDArray[np.float64]:
-    """How much of each of `size` pixels each new one of `count` covers: (count, size)."""
-    new, old = np.arange(count)[:, np.newaxis], np.arange(size)
-    begin, end = (
-        np.maximum(new * size, old * count),
-        np.minimum((new + 1) * size, (old + 1) * count),
-    )
-    shares: NDArray[np.float64] = np.maximum(0, end - begin).astype(np.float64)
-    return shares
+def _cover(count: int, size: int) -> list[tuple[int, int, NDArray[np.float64]]]:
+    """Which of `size` lines each new one of `count` covers, first to last, and how much of each."""
+    found = []
+    for new in range(count):
+        first, last = new * size // count, -(-(new + 1) * size // count)
+        edges = np.clip(np.arange(first, last + 1) * count, new * size, (new + 1) * size)
+        found.append((first, last, np.diff(edges).astype(np.float64)))
+    return found
 
 
 def rounded_division(value: Whole, by: int) -> Whole:

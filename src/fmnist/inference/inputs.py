@@ -17,13 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from fmnist.data.idx import images_in_pieces
 from fmnist.data.image_file import LARGEST_FILE, SUFFIXES, Bytes, PhotoError, decode
-from fmnist.data.splits import are_on_black
 from fmnist.errors import DataError, FmnistError
-from fmnist.inference.photos import prepare, raw
+from fmnist.inference.photos import is_in_form, prepare, raw
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -154,12 +151,8 @@ def _read(
                 content += stream.read(LARGEST_FILE)
         with _alone(content):
             image = decode(content)
-            prepared = (
-                not (as_is or whole)
-                and image.size == shape[::-1]
-                and bool(are_on_black(np.asarray(image.convert("L"))[np.newaxis])[0])
-            )
-            pixels = raw(image, shape) if as_is or prepared else prepare(image, shape, whole=whole)
+            prepared = not as_is and is_in_form(image, shape, whole=whole)
+            pixels = raw(image, shape) if as_is else prepare(image, shape, whole=whole)
             if keep:
                 image.thumbnail((KEPT, KEPT))
             photo = image if keep else None

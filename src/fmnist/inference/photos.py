@@ -13,6 +13,7 @@ import numpy as np
 
 from fmnist.data.image_file import LARGEST_FILE, Bytes, PhotoError, decode
 from fmnist.data.parts import grey, resized
+from fmnist.data.splits import are_on_black
 from fmnist.inference.garments import SIDE, cut_out, grey_of
 
 if TYPE_CHECKING:
@@ -75,13 +76,20 @@ def misfit(shape: tuple[int, int], whole: bool) -> str | None:
     )
 
 
+def is_in_form(image: "Image.Image", shape: tuple[int, int], *, whole: bool) -> bool:
+    """Whether an image has the data set's form already: its size, and black at its border."""
+    if whole or image.size != shape[::-1]:
+        return False
+    return bool(are_on_black(np.asarray(image.convert("L"))[np.newaxis])[0])
+
+
 def prepare(
     image: "Image.Image", shape: tuple[int, int] = (SIDE, SIDE), *, whole: bool = False
 ) -> Bytes:
     """A photo for a model: uint8 of `shape` (height, width).
 
-    A garment is cut out, in Fashion-MNIST's form, which is 28×28 with 0 where there is background.
-    With `whole` the photo stays as it is, grey, of that size, as `load_data` reads a set's images
+    A garment is cut out, in Fashion-MNIST's form, which is 28×28 with 0 where there is background;
+    an image that has that form already, see `is_in_form`, is taken as it is. With `whole` the photo stays as it is, grey, of that size, as `load_data` reads a set's images
     with a size. Raises PhotoError for a garment of another size than 28×28.
     """
     if why := misfit(shape, whole):
@@ -89,4 +97,6 @@ def prepare(
     if whole:
         pixels = np.asarray(image)
         return resized(pixels if pixels.ndim == 2 else grey(pixels[:, :, :3]), *shape)
+    if is_in_form(image, shape, whole=whole):
+        return raw(image, shape)
     return cut_out(np.asarray(image))

@@ -3,7 +3,6 @@
 Several classes may be right for a photo, or none: see `task.cross_entropy`.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,12 @@ from fmnist.data.photo_folders import Found
 from fmnist.data.splits import Split, are_on_black
 from fmnist.errors import DataError, RunError, UsageError
 from fmnist.inference.garments import SIDE, Look, in_form, look
-from fmnist.inference.photos import read_photo
-from fmnist.system import usable_processors
+from fmnist.inference.photos import is_in_form, raw, read_photo
+from fmnist.system import print_message, usable_processors
 from fmnist.training.variation import no_garment, of_image, varied
 
 COPIES = 3  # of each photo
-OWN = 1 / 16  # share of the data set's images of which there is a varied copy
+OWN = 1 / 16  # share of the data set's images of which there is a varied copy, too
 ENOUGH = 1000  # images that tell whether a data set's ground is black
 
 
@@ -38,45 +37,54 @@ class Photos:
 
     images: NDArray[np.uint8]
     allowed: NDArray[np.bool_]
-
     sha256: str
 
 
-def prepare(found: Found, split: Split, classes: int, seed: int) -> Photos:
+def prepare(
+    found: Found, split: Split, classes: int, seed: int, say: Callable[[str], None] = print_message
+) -> Photos:
     """What is learnt beside a split's images: COPIES of each photo, as it is and varied.
 
     Besides, copies of a share OWN of the split's images, varied in the same way, so that what is
     turned or in pairs is no sign of a photo; and for each second photo another form in its colours,
-    which is no class. Copies without a garment are left out. Raises PhotoError.
+    which is no class. `say` is told of photos without a garment, which are left out. Raises
+    PhotoError for one that cannot be read, DataError where none has a garment.
     """
-    random, digest = np.random.default_rng(seed), hashlib.sha256()
+    random = np.random.default_rng(seed)
     with ThreadPoolExecutor(usable_processors()) as pool:
         looks = list(pool.map(_look, (path for path, _ in found)))
     some = random.permutation(len(split))[: int(OWN * len(split))]
     images, sets = [], []
 
-    def add(seen: Look, right: tuple[int, ...]) -> None:
-        if (image := in_form(seen)).any():
+    def add(seen: Look, right: tuple[int, ...]) -> bool:
+        if there := bool((image := in_form(seen)).any()):
             images.append(image)
             sets.append([place in right for place in range(classes)])
+        return there
 
+    empty = []
     for number, ((path, right), seen) in enumerate(zip(found, looks, strict=True)):
-        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
-        add(seen, right)
+        if not add(seen, right):
+            empty.append(path)
         for _ in range(COPIES - 1):
             add(varied(seen, random), right)
         if number % 2:
             add(no_garment(seen, random), ())
+    if len(empty) == len(found):
+        raise DataError(f"{empty[0]}: expected photos of garments, found no garment in any")
+    if empty:
+        say(f"note: no garment was found in {len(empty):,} photos, such as {empty[0]}: left out")
     for number in some:
         seen = of_image(split.images[number, :, :, 0])
         add(varied(seen, random), (int(split.labels[number]),))
-    if not images:
-        raise DataError("photos: expected at least one with a garment, found none")
-    return Photos(np.stack(images)[..., None], np.array(sets), digest.hexdigest())
+    return Photos(np.stack(images)[..., None], np.array(sets), photo_folders.sha256(found))
 
 
 def _look(path: Path) -> Look:
-    return look(np.asarray(read_photo(path)))
+    image = read_photo(path)
+    if is_in_form(image, (SIDE, SIDE), whole=False):
+        return of_image(raw(image))
+    return look(np.asarray(image))
 
 
 def load(
@@ -91,7 +99,7 @@ def load(
     found, source = photo_folders.read(folder, classes), photo_folders.source(folder)
     say(f"preparing {len(found):,} photos of {folder}")
     try:
-        photos = prepare(found, split, len(classes), seed)
+        photos = prepare(found, split, len(classes), seed, say)
     except PhotoError as error:
         raise DataError(f"{error}; convert it to JPEG, or remove it") from None
     return photos, {
