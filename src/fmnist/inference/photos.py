@@ -89,8 +89,9 @@ def prepare(
     """A photo for a model: uint8 of `shape` (height, width).
 
     A garment is cut out, in Fashion-MNIST's form, which is 28×28 with 0 where there is background;
-    an image that has that form already, see `is_in_form`, is taken as it is. With `whole` the photo stays as it is, grey, of that size, as `load_data` reads a set's images
-    with a size. Raises PhotoError for a garment of another size than 28×28.
+    an image that has that form already, see `is_in_form`, is taken as it is. With `whole` the photo
+    stays as it is, grey, of that size, as `load_data` reads a set's images with a size. Raises
+    PhotoError for a garment of another size than 28×28.
     """
     if why := misfit(shape, whole):
         raise PhotoError(why)
