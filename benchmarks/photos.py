@@ -12,8 +12,9 @@ and laid on a ground, also turned, in pairs, cut off by the frame or without a m
 have folds, hands and hangers that these have not, and better pixels: the table says which kinds
 `predict` bears, not how well the model does on photos.
 
-"no class" counts answers of nothing found and of what looks like none of the classes, "not sure"
-those below the model's doubt, "wrong" what is neither and not right.
+"right" counts the likeliest class, whatever is said of it. "no class" counts answers of nothing
+found and of what looks like none of the classes, "not sure" those below the model's doubt, "wrong"
+what is neither and not right.
 """
 
 import argparse
@@ -162,7 +163,8 @@ def answer_real(classifier, folder):
         allowed = np.zeros((len(some), len(classifier.classes)), bool)
         for row, (_, right) in zip(allowed, some, strict=True):
             row[list(right)] = True
-        seen = np.stack([prepare(read_photo(path)) for path, _ in some])
+        shape, whole = classifier.shape, classifier.whole_photos
+        seen = np.stack([prepare(read_photo(path), shape, whole=whole) for path, _ in some])
         rows = answers(classifier, seen, allowed)
         print_row(kind, rows)
         if some[0][1]:

@@ -28,11 +28,12 @@ from fmnist.data.load import load_data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import export as exports
 from fmnist.exports import onnx_graph, outcome, portable
+from fmnist.inference.classifier import DOUBT
 from fmnist.recipes.recipe import Recipe
 from fmnist.recipes.shipped import recipe
 from fmnist.recipes.text import VIEWS
 from fmnist.runs.run import Run
-from fmnist.scoring.calibration import COLDEST, HALF, HOTTEST, fit_doubt, fit_temperature
+from fmnist.scoring.calibration import COLDEST, HOTTEST, fit_doubt, fit_temperature
 from fmnist.scoring.evaluate import compile_forward, evaluate, load_model
 from fmnist.scoring.figures import score_logits
 from fmnist.scoring.views import predict_logits
@@ -132,8 +133,8 @@ def test_doubt_leaves_two_answers_in_a_hundred_wrong():
     doubt = fit_doubt(chance, right)
     wrong_from = [(~right & (chance >= mark)).mean() for mark in (doubt, np.nextafter(doubt, 0))]
     assert wrong_from == [0.02, 0.021]
-    assert fit_doubt(chance, chance > 0.5) == HALF  # below a half nobody would be sure
-    assert fit_doubt(chance, np.ones(1000, bool)) == HALF
+    assert fit_doubt(chance, chance > 0.5) == DOUBT  # below a half nobody would be sure
+    assert fit_doubt(chance, np.ones(1000, bool)) == DOUBT
 
 
 # the network

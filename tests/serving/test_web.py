@@ -25,7 +25,7 @@ from fmnist.data.load import load_data
 from fmnist.errors import DataError
 from fmnist.inference import garments
 from fmnist.inference.classifier import SHIPPED, Classifier, energy
-from fmnist.inference.photos import prepare_photo
+from fmnist.inference.photos import prepare, prepare_photo
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "src" / "fmnist" / "serving" / "web"
@@ -93,6 +93,10 @@ def photos() -> list[np.ndarray]:
         Image.fromarray(random.integers(0, 256, (*shape, 4), np.uint8))
         for shape in ((1, 9), (9, 2), (3, 3), (28, 28), (5, 300), (300, 7), (120, 90))
     ]
+    # One that has the data set's form already, and one that has its size alone.
+    ready = np.zeros((28, 28, 3), np.uint8)
+    ready[4:24, 6:22] = random.integers(60, 256, (20, 16, 3))
+    made += [Image.fromarray(ready), Image.fromarray(255 - ready)]
     # A floor below a wall, a soft shadow, and holes.
     room = np.asarray(made[0]).astype(float)
     room[330:] *= 0.55
@@ -159,7 +163,7 @@ def test_around_the_network_a_photo_is_prepared_to_the_very_pixel_as_in_python(
     """,
         )
     )
-    expected = [garments.cut_out(picture) for picture in pictures]
+    expected = [prepare(Image.fromarray(picture)) for picture in pictures]
     assert sum(image.any() for image in expected) > len(pictures) / 2
     for i, (ours, theirs) in enumerate(zip(prepared, expected, strict=True)):
         np.testing.assert_array_equal(np.reshape(ours, (28, 28)), theirs, err_msg=f"picture {i}")

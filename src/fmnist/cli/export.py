@@ -27,6 +27,12 @@ def show_export(export: "Export", run: "Run") -> None:
         f"logits differ by up to {export.largest_difference:.2g}"
         + ("" if export.format == "safetensors" else f"; temperature {export.temperature:.3f}")
     )
+    if export.photo_score:
+        on = export.photo_score
+        print(
+            f"  on {on['n']:,} photos {on['right']:.1%} right, {on['wrong_and_sure']:.1%} wrong "
+            f"and sure, which it is from a probability of {export.doubt:.2f} on"
+        )
     if export.views != run.recipe.views and (evaluated := run.scores.get(export.split)):
         print(f"  the run scores {evaluated['accuracy']:.2%} by the {VIEWS[run.recipe.views]}")
     if export.split == "val":

@@ -81,7 +81,8 @@ def show_run(run: "Run") -> None:
     for each in env.get("photos", []):
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in each["kinds"].items())
         paragraph(
-            f"photos: {each['folder']}: {each['files']:,} as {each['images']:,} images, {kinds}"
+            f"photos: {each['folder']}: {each['files']:,}, with which {each['images']:,} images "
+            f"were made; {kinds}"
         )
     if given := env.get("command"):
         own = Path(given[0]).name in ("fmnist", "__main__.py")

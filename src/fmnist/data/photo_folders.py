@@ -24,6 +24,7 @@ KINDS = {
 NONE = "none"  # the folder of what is no class
 SOURCE = "source.txt"  # who made the photos, and under which licence
 LONGEST_SOURCE = 1000  # characters
+NAMED = 24  # folders' names that an error lists
 
 Found = list[tuple[Path, tuple[int, ...]]]
 """Each photo's file, and the numbers of the classes that are right for it, ascending."""
@@ -46,8 +47,10 @@ def read(folder: Path, classes: Sequence[str]) -> Found:
         files = _visible(path)
         if not files:
             raise DataError(f"{path}: expected photos, found none")
-        if inner := [each for each in files if not each.is_file()]:
-            raise DataError(f"{inner[0]}: expected photos alone in {path}, found no file")
+        if inner := [each for each in files if each.is_dir()]:
+            raise DataError(f"{inner[0]}: expected a photo, found a folder")
+        if odd := [each for each in files if each.suffix.lower() not in SUFFIXES]:
+            raise DataError(f"{odd[0]}: expected photos alone in {path}, found another file")
         found += [(file, right) for file in files]
     if not found:
         raise DataError(f"{folder}: expected a folder a kind of photos, found no folder in it")
@@ -86,7 +89,8 @@ def _visible(folder: Path) -> list[Path]:
 def _places(path: Path, name: str, classes: Sequence[str]) -> tuple[int, ...]:
     known: dict[str, tuple[str, ...]] = {NONE: (), **KINDS, **{each: (each,) for each in classes}}
     if name not in known:
-        names = ", ".join(each for each in known if "/" not in each)
+        fitting = [each for each, right in known.items() if set(right) <= {*classes}]
+        names = ", ".join([each for each in fitting if "/" not in each][:NAMED])
         raise DataError(
             f"{path}: expected a folder's name to say what its photos show, one of {names}; "
             f"received {name}"

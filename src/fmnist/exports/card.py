@@ -176,10 +176,9 @@ def _words(run: Run, score: Score, before: float) -> dict[str, Any]:
 
 
 def _photos(env: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The photos that a run, or an ensemble's members, learnt: each folder once."""
+    """The photos that a run, or an ensemble's members, learnt."""
     keys = ("files", "images", "kinds", "sha256", "source")
-    made = [{key: each[key] for key in keys} for each in env.get("photos", [])]
-    return list({(_kinds(each), each["source"]): each for each in made}.values())
+    return [{key: each[key] for key in keys} for each in env.get("photos", [])]
 
 
 def _kinds(photos: Mapping[str, Any]) -> str:
@@ -191,7 +190,7 @@ def _licence(env: Mapping[str, Any]) -> str:
     if env["data"]["name"] == FASHION_MNIST:
         said = "MIT. Fashion-MNIST, on which it was trained, is © 2017 Zalando SE, MIT."
     for photos in _photos(env):
-        said += f" Photos that it learnt: {photos['source'] or 'of an unknown licence.'}"
+        said += f" Photos that it learnt: {photos['source'] or 'of an unknown licence'}."
     return said
 
 

@@ -1,5 +1,6 @@
 """Makes an ONNX, LiteRT or Keras file of a run, calibrates it and scores it."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def convert(
         temperature=temperature,
         allow_loss=allow_loss,
     )
+    made = dataclasses.replace(made, doubt=said.get("doubt"), photo_score=photo_score)
     unlike = energy(logits) < threshold
     card.write(
         folder,
@@ -113,7 +115,7 @@ def convert(
         temperature=temperature,
         calibrated_on=calibrated_on,
         photos=photos,
-        doubt=said.get("doubt"),
+        doubt=made.doubt,
         photo_score=photo_score,
         outlier=outlier
         | {

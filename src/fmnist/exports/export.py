@@ -99,11 +99,11 @@ def export(
     if calibrate is not None and shares:
         raise UsageError("calibrate: safetensors holds no temperature; leave it out")
     if views not in ("one", "flip"):
-        raise UsageError(f"views: expected one or flip, received {views!r}")
+        raise UsageError(f"--views: expected one or flip, received {views!r}")
     if views == "flip" and format not in ("onnx", "huggingface"):
-        raise UsageError(f"views: flip is for onnx and huggingface, received format {format}")
+        raise UsageError(f"--views: flip is for onnx and huggingface, received format {format}")
     if photos is not None and shares:
-        raise UsageError("photos: safetensors holds no mark of doubt; leave it out")
+        raise UsageError("--photos: safetensors holds no mark of doubt; leave it out")
     if format == "litert":
         litert.require_converter()
     least = math.ceil(run.weights_path.stat().st_size / 1000) if run.finished else 0

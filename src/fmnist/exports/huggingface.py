@@ -55,7 +55,8 @@ def write(folder: Path, run: Run, storage: str) -> None:
 def _front_matter(card: Mapping[str, Any]) -> str:
     """The card's facts in the Hub's own keys. A value in JSON is one in YAML too."""
     fashion = card["data"]["name"] == FASHION_MNIST
-    known = fashion and all(photos["source"] for photos in card["learnt_photos"])
+    # Photos under another licence may ask for more than ours: then the card's text tells.
+    known = fashion and all("CC0" in photos["source"] for photos in card["learnt_photos"])
     ((split, score),) = card["scores"].items()
     dataset = DATASET if fashion else card["data"]["name"]
     values: dict[str, Any] = {
@@ -82,6 +83,15 @@ def _front_matter(card: Mapping[str, Any]) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
+def _on_photos(card: Mapping[str, Any]) -> str:
+    score = card["photo_score"]
+    return (
+        f"An answer whose probability is below {card['doubt']:.2f} is not sure. Of {score['n']:,} "
+        f"photos of its classes that it has not learnt {score['right']:.1%} are answered rightly, "
+        f"and {score['wrong_and_sure']:.1%} wrongly and as sure; they set that mark."
+    )
+
+
 def _text(card: Mapping[str, Any]) -> str:
     ((split, score),) = card["scores"].items()
     low, high = score["interval"]
@@ -100,6 +110,7 @@ def _text(card: Mapping[str, Any]) -> str:
         f"`images`: {takes['dtype']} ({', '.join(map(str, takes['shape']))}), {takes['values']}.",
         USE,
         "`fmnist predict --model FOLDER photo.jpg` prepares photos and answers by the same file.",
+        *([_on_photos(card)] if card["photo_score"] else []),
         "## Limits",
         "\n".join(f"- {_plain(limit)}" for limit in card["limits"]),
         "## By class",

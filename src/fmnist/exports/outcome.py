@@ -23,7 +23,7 @@ class Export:
     `size` is in bytes, of all `parts`, the names of its files. `accuracy` and `before`, the run's
     own, are of the same `split`, `n` images and `views`; `changed` answers differ,
     `largest_difference` is between logits. `temperature` divides the logits for
-    calibrated probabilities.
+    calibrated probabilities. `doubt` and `photo_score` are those of `exports.doubt.on_photos`.
     """
 
     folder: str
@@ -40,6 +40,8 @@ class Export:
     changed: int
     largest_difference: float
     temperature: float
+    doubt: float | None = None
+    photo_score: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""

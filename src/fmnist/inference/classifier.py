@@ -31,7 +31,7 @@ BATCH = 32  # images at once: quicker than more of them, in 50 MB for the model 
 SCHEMA = 1
 WHOLE = "whole"  # of a file's metadata: photos stay as they are
 SCORE = "centred energy"  # see `energy`
-DOUBT = 0.5  # where a file has no such entry
+DOUBT = 0.5  # where a file has no such entry; photos can only raise it
 FORM = {"schema": int, "name": str, "classes": [str], "shape": [int], "temperature": float}
 
 

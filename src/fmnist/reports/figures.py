@@ -176,7 +176,11 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{data['name']}, {data['n']:,} images, sha256 {data['hash'][:16]}"),
     ]
     rows += [
-        ("photos", f"{each['files']:,} as {each['images']:,} images, sha256 {each['sha256'][:16]}")
+        (
+            "photos",
+            f"{each['files']:,}, with which {each['images']:,} images were made, "
+            f"sha256 {each['sha256'][:16]}",
+        )
         for each in env.get("photos", [])
     ]
     rows += [(name, version) for name, version in env["versions"].items()]

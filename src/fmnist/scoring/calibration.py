@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist.inference.classifier import DOUBT
 from fmnist.scoring.figures import probabilities
 
 COLDEST, HOTTEST = 0.05, 20.0  # bounds of a temperature
 UNLIKE = 0.01  # share of images of the data set's kind that falls below the mark
-HALF = 0.5  # the doubt of a model that no photos were shown to, and the least
 WRONG = 0.02  # share of photos that may be answered wrongly without doubt
 FEWEST = 100  # photos that tell: one of fewer, with a wrong label, would set the doubt alone
 
@@ -37,13 +37,13 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def fit_doubt(chance: NDArray[Any], right: NDArray[np.bool_]) -> float:
-    """The lowest probability, HALF or more, from which on at most WRONG of all answers are wrong.
+    """The lowest probability, DOUBT or more, from which on at most WRONG of all answers are wrong.
 
     `chance`: the best probability of each answer, (n,), 0 where it is in doubt anyway; `right`:
     whether it is right, (n,). At most 1, which answers of 1 reach all the same.
     """
     wrong = np.sort(chance[~right])[::-1]  # the surest first
     allowed = int(WRONG * len(chance))
-    if len(wrong) <= allowed or wrong[allowed] < HALF:
-        return HALF
+    if len(wrong) <= allowed or wrong[allowed] < DOUBT:
+        return DOUBT
     return float(np.nextafter(np.float32(wrong[allowed]), np.float32(1)))

@@ -96,7 +96,7 @@ class Progress:
             else f" in micro-batches of {env['micro_batch']}"
         )
         photos = sum(each["images"] for each in env.get("photos", []))
-        beside = f" and {photos:,} of photos" if photos else ""
+        beside = f" and {photos:,} made with photos" if photos else ""
         self.say(
             f"training {recipe.name} ({env['parameters']:,} parameters) on "
             f"{env['data']['n']:,} images of {env['data']['name']}{beside}, {env['precision']} on "

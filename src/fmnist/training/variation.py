@@ -11,13 +11,11 @@ from PIL import Image, ImageDraw
 from fmnist.inference.garments import LOOK, Look
 
 Layers = NDArray[np.uint8]  # red, green, blue and opacity, (height, width, 4)
-ASKEW, SLIGHTLY = (
-    12.0,
-    8.0,
-)  # degrees, standard deviations: of most copies, and beside quarter turns
+ASKEW = 12.0  # degrees, the standard deviation of most copies' turns
+SLIGHTLY = 8.0  # degrees, that beside quarter turns
 SIDEWAYS = 0.25  # share of the copies that lie on a side, or on their head
 PAIRS, CUT = 0.15, 0.2  # shares of pairs, and of what the frame cuts off
-GLIMPSE = 6  # of 255: what is darker in an image is its ground
+DARK = 6  # of 255: what is no lighter in an image is its ground
 
 
 def varied(seen: Look, random: np.random.Generator) -> Look:
@@ -45,7 +43,7 @@ def varied(seen: Look, random: np.random.Generator) -> Look:
 def of_image(image: NDArray[np.uint8]) -> Look:
     """An image of the data set, uint8 (28, 28), light on black, as a look."""
     size = (LOOK, LOOK)
-    opaque = Image.fromarray(np.where(image > GLIMPSE, np.uint8(255), np.uint8(0)))
+    opaque = Image.fromarray(np.where(image > DARK, np.uint8(255), np.uint8(0)))
     dark, opacity = (
         np.asarray(each.resize(size, Image.Resampling.BILINEAR))
         for each in (Image.fromarray(image), opaque)
@@ -100,7 +98,7 @@ def _paired(layers: Layers, random: np.random.Generator) -> Layers:
 
 
 def _cut_off(layers: Layers, random: np.random.Generator) -> Layers:
-    """Without up to a fifth of the garment at one to four sides, as by the photo's frame."""
+    """Without up to a fifth of the garment at some of the four sides, as by the photo's frame."""
     sides = random.uniform(0, 0.2, 4) * (random.random(4) < 0.6)
     for axis, (before, after) in enumerate(sides.reshape(2, 2)):
         places = np.flatnonzero((layers[:, :, 3] > 127).any(axis=1 - axis))

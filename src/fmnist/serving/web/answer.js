@@ -16,7 +16,7 @@ export function softmax(logits, temperature) {
   return powers.map((power) => power / sum);
 }
 
-// log Σ exp(logits - their mean): the higher, the more like what the model has learnt (predict.energy).
+// log Σ exp(logits - their mean): the higher, the more like what the model has learnt (inference/classifier.py, energy).
 export function energy(logits) {
   const largest = Math.max(...logits);
   const sum = (values) => values.reduce((a, b) => a + b);
@@ -117,7 +117,9 @@ export function doubts(logits, card, own) {
   if (isUnsure(sure, card)) {
     found.push({
       grave: true,
-      text: `Unsure: of a hundred answers with this probability about ${Math.round(100 * (1 - sure))} are wrong.`,
+      text: own
+        ? "Unsure: on photos, answers with so low a probability are often wrong."
+        : `Unsure: of a hundred answers with this probability about ${Math.round(100 * (1 - sure))} are wrong.`,
     });
   }
   const ahead = sure - probabilities[second];

@@ -50,6 +50,7 @@ function answered(question) {
     const found = await run(photo ? { photo } : { images: image.slice() });
     return { ...found, took: performance.now() - begun };
   });
+  question.answer.catch(() => delete question.answer); // so that it can be asked again
   return question.answer;
 }
 
