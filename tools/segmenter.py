@@ -12,9 +12,9 @@ grounds alone. A small U-Net (Ronneberger, Fischer & Brox 2015) learns their opa
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
-import pickle
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -32,6 +32,8 @@ CHANNELS = (8, 16, 32, 40)
 BOTTOM = 48
 BATCH = 64
 HELD = 1000  # composites to score on
+AT_ONCE = 5000  # composites of one seed
+SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def garment_of(path):
@@ -332,12 +334,12 @@ def laid_out(scene, garments, rng):
         scene.lay(garment, rng, size=size, turn=turn, at=middle, shadow=shadow)
 
 
-def composites(count, seed, photos, images):
+def composites(seed, photos, images):
     rng = np.random.default_rng(seed)
     cv2.setNumThreads(1)
     garments = [each for each in photos if is_likely(each[1])]
     others, grounds = from_fashion_mnist(images, rng), strips(photos)
-    made = [composite(garments, others, grounds, rng) for _ in range(count)]
+    made = [composite(garments, others, grounds, rng) for _ in range(AT_ONCE)]
     return [np.stack(each) for each in zip(*made, strict=True)]
 
 
@@ -445,15 +447,14 @@ def _inputs(layer):
 
 
 def _norm_after(layer):
-    (after,) = (
-        (node.operation for node in layer._outbound_nodes) if layer._outbound_nodes else (None,)
-    )
-    return after if type(after).__name__ == "BatchNormalization" else None
+    after = [each.operation for each in layer._outbound_nodes]
+    return next((each for each in after if type(each).__name__ == "BatchNormalization"), None)
 
 
 def fitted(pictures, opacities, epochs):
     import keras
 
+    keras.utils.set_random_seed(0)
     model, n = network(), len(pictures) - HELD
     steps = n // BATCH
     rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * steps)
@@ -489,30 +490,34 @@ def main() -> None:
     parser.add_argument("--sheet", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    start, kept = time.monotonic(), asked.out / "garments.pkl"
+    start = time.monotonic()
+    paths = sorted(each for each in asked.photos.glob("*/*") if each.suffix in SUFFIXES)
+    if not paths:
+        raise SystemExit(f"{asked.photos}: expected photos in a folder a kind, found none")
     # OpenCV's threads do not survive a fork.
     with ProcessPoolExecutor(asked.processes, multiprocessing.get_context("spawn")) as pool:
-        if kept.exists():  # our own file
-            photos = pickle.loads(kept.read_bytes())
-        else:
-            paths = sorted(each for each in asked.photos.glob("*/*") if each.is_file())
-            photos = list(pool.map(garment_of, paths, chunksize=16))
-            kept.write_bytes(pickle.dumps(photos))
-        good = int(sum(is_likely(mask) for _, mask in photos))
+        photos = list(pool.map(garment_of, paths, chunksize=16))
+        good = sum(is_likely(mask) for _, mask in photos)
         print(
             f"{good} of {len(photos)} masks are likely, {time.monotonic() - start:.0f} s",
             flush=True,
         )
         images = fmnist.load_data().train.images[:2500, :, :, 0]
-        share = -(-(asked.composites + HELD) // asked.processes)
-        seeds = range(asked.processes)
-        made = pool.map(composites, *zip(*((share, i, photos, images) for i in seeds), strict=True))
-        pictures, opacities = (np.concatenate(each) for each in zip(*made, strict=True))
+        seeds = range(-(-(asked.composites + HELD) // AT_ONCE))
+        make = functools.partial(composites, photos=photos, images=images)
+        made = [*pool.map(make, seeds)]
+    pictures, opacities = (
+        np.concatenate(each)[: asked.composites + HELD] for each in zip(*made, strict=True)
+    )
     print(f"composites made, {time.monotonic() - start:.0f} s", flush=True)
     if asked.sheet:
         sheet(pictures, opacities).save(asked.out / "composites.png")
     model, figures = fitted(pictures, opacities, asked.epochs)
-    figures |= {"photos": len(photos), "masks": good, "seconds": round(time.monotonic() - start)}
+    figures |= {
+        "photos": len(photos),
+        "masks": int(good),
+        "seconds": round(time.monotonic() - start),
+    }
     model.save(asked.out / "segmenter.keras")
     made = as_onnx(model)
     figures["bytes"] = len(made.SerializeToString())

@@ -171,7 +171,7 @@ def test_resume_prepares_the_photos_again_and_refuses_others(data, photos, tmp_p
         resume(tmp_path / "two", data, progress=QUIET)
     (place / "hat" / "0.jpg").write_bytes(before)
     moved = place.rename(tmp_path / "moved")
-    assert "found none" in refused(
+    assert "--photos DIR says where" in refused(
         call("train", "--resume", tmp_path / "two", "--data", saved(data, tmp_path)), 3
     )
     two = resume(tmp_path / "two", data, photos=moved, progress=QUIET)
@@ -191,13 +191,20 @@ def test_cards_name_the_photos(run, data, photos, tmp_path):
     pair = ensemble([other, run], tmp_path / "pair", equal=True)
     assert pair.env["photos"] == run.env["photos"]
     assert portable_env(pair)["photos"][0]["folder"] == "all"  # without this machine's folders
-    apart = draw_photos(tmp_path / "apart", 4)
+    apart = draw_photos(tmp_path / "apart", 34)
     export(pair, "huggingface", data, out=tmp_path / "out", allow_loss=1, photos=apart)
     card = files.read_json(tmp_path / "out" / "card.json")
     scored = card["photo_score"]
-    assert (scored["n"], scored["none"], scored["source"]) == (12, 4, SOURCE)
+    assert (scored["n"], scored["none"], scored["source"]) == (102, 34, SOURCE)
     assert scored["wrong_and_sure"] <= 0.02
     assert Classifier.load(tmp_path / "out").doubt == card["doubt"] >= 0.5
+    for folder, expected in (
+        (photos, "has not learnt"),
+        (draw_photos(tmp_path / "few", 2), "expected at least 100 photos"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            export(pair, "onnx", data, out=tmp_path / "no", photos=folder)
+    assert not (tmp_path / "no").exists()
     said = "It learnt 32 photos too (hat 8, outwear 8, pants 8, shoes 8)"
     assert any(said in limit for limit in card["limits"])
     (record,) = card["learnt_photos"]

@@ -11,7 +11,7 @@ from typing import Any, cast
 from fmnist.data.splits import Data, Split
 from fmnist.engine import backend, distributed
 from fmnist.engine.architecture import Network
-from fmnist.errors import FmnistError, RunError, UsageError, printable
+from fmnist.errors import DataError, FmnistError, RunError, UsageError, printable
 from fmnist.recipes import shipped
 from fmnist.recipes.recipe import Recipe
 from fmnist.runs import run as runs
@@ -179,6 +179,8 @@ def resume(
     with shared.locked(), reason_kept(shared), trackers.followed(folder, progress.note) as logs:
         split = data.fitting(recipe.fit_on)
         where = photos or next((each["folder"] for each in env.get("photos", [])), None)
+        if not photos and where and not Path(where).is_dir():
+            raise DataError(f"{where}: expected the run's photos; --photos DIR says where they are")
         beside, _ = _photos(where, split, data, recipe, progress)
         own_photos.require_same(env, beside)
         task = Task(recipe, env, split, data.val, beside)
