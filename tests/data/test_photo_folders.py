@@ -43,7 +43,8 @@ def test_a_folders_name_says_which_classes_are_right(tmp_path):
         (("dress/a.jpg",), ("0", "1"), "expected data with the class Dress, received data of 0, 1"),
         (("a.jpg", "hat/b.jpg"), CLASSES, r"a\.jpg: expected photos in a folder a kind"),
         (("hat/.hidden",), CLASSES, "hat: expected photos, found none"),
-        (("hat/more/a.jpg",), CLASSES, "more: expected photos alone"),
+        (("hat/more/a.jpg",), CLASSES, "more: expected a photo, found a folder"),
+        (("hat/a.jpg", "hat/labels.csv"), CLASSES, r"labels\.csv: expected photos alone"),
         (("source.txt",), CLASSES, "found no folder in it"),
     ],
 )

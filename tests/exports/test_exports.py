@@ -129,12 +129,14 @@ def test_a_temperature_without_an_end_stays_within_bounds():
 
 def test_doubt_leaves_two_answers_in_a_hundred_wrong():
     random = np.random.default_rng(4)
-    chance, right = random.uniform(0.3, 1, 1000), random.random(1000) < 0.8
+    chance = random.uniform(0.3, 1, 1000).astype(np.float32)
+    right = random.random(1000) < 0.8
     doubt = fit_doubt(chance, right)
-    wrong_from = [(~right & (chance >= mark)).mean() for mark in (doubt, np.nextafter(doubt, 0))]
+    wrong_from = [(~right & (chance >= mark)).mean() for mark in (doubt, doubt - 1e-6)]
     assert wrong_from == [0.02, 0.021]
     assert fit_doubt(chance, chance > 0.5) == DOUBT  # below a half nobody would be sure
     assert fit_doubt(chance, np.ones(1000, bool)) == DOUBT
+    assert fit_doubt(np.ones(9, np.float32), np.zeros(9, bool)) == 1
 
 
 # the network

@@ -209,7 +209,7 @@ def test_cards_name_the_photos(run, data, photos, tmp_path):
     assert any(said in limit for limit in card["limits"])
     (record,) = card["learnt_photos"]
     assert record["sha256"] == run.env["photos"][0]["sha256"]
-    assert card["licence"].endswith(f" Photos that it learnt: {SOURCE}")
+    assert card["licence"].endswith(f" Photos that it learnt: {SOURCE}.")
     for page in ("card.html", "README.md"):
         text = (tmp_path / "out" / page).read_text(encoding="utf-8")
         assert said in text

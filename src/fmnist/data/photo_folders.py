@@ -49,7 +49,7 @@ def read(folder: Path, classes: Sequence[str]) -> Found:
             raise DataError(f"{path}: expected photos, found none")
         if inner := [each for each in files if each.is_dir()]:
             raise DataError(f"{inner[0]}: expected a photo, found a folder")
-        if odd := [each for each in files if each.suffix.lower() not in SUFFIXES]:
+        if odd := [each for each in files if each.suffix and each.suffix.lower() not in SUFFIXES]:
             raise DataError(f"{odd[0]}: expected photos alone in {path}, found another file")
         found += [(file, right) for file in files]
     if not found:
