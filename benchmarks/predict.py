@@ -41,7 +41,8 @@ def operations(path: Path) -> int:
             total += 2 * int(np.prod(kernel)) * int(np.prod(shapes[node.output[0]][2:]))
         elif node.op_type in ("MatMul", "Gemm"):
             total += 2 * int(np.prod(shapes[node.input[1]]))
-    return total
+    both = any(node.name == "both" for node in graph.node)  # and its mirror image
+    return 2 * total if both else total
 
 
 def photo(random: np.random.Generator, width: int, height: int) -> Image.Image:

@@ -39,8 +39,8 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 def fit_doubt(chance: NDArray[Any], right: NDArray[np.bool_]) -> float:
     """The lowest probability, DOUBT or more, from which on at most WRONG of all answers are wrong.
 
-    `chance`: the best probability of each answer, float32 (n,), 0 where it is in doubt anyway; `right`:
-    whether it is right, (n,). At most 1, which answers of 1 reach all the same.
+    `chance`: the best probability of each answer, float32 (n,), 0 where it is in doubt anyway;
+    `right`: whether it is right, (n,). At most 1, which answers of 1 reach all the same.
     """
     wrong = np.sort(chance[~right])[::-1]  # the surest first
     allowed = int(WRONG * len(chance))
