@@ -14,6 +14,8 @@ from fmnist.data.idx import Bytes
 from fmnist.errors import DataError, UsageError
 from fmnist.system import print_message
 
+SOME = 5000  # images that tell what a split's are like
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -73,6 +75,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def on_black(self) -> bool:
+        """Whether most images are black at their border, by at most SOME spread over all."""
+        chosen = np.linspace(0, len(self) - 1, min(len(self), SOME)).astype(int)
+        return bool(are_on_black(self.images[chosen, :, :, 0]).mean() > 0.5)
 
 
 class SealedSplit:

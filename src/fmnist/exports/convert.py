@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.data.splits import Data, are_on_black
+from fmnist.data.splits import Data
 from fmnist.errors import FmnistError, RunError, UsageError
 from fmnist.exports import card, portable
 from fmnist.exports.doubt import on_photos, photos_for
@@ -60,8 +60,7 @@ def convert(
     model, about = evaluation.load_model(run)
     temperature, calibrated_on = _temperature(run, model, about, data, calibrate, views)
     # What is light on dark is cut out of photos as Fashion-MNIST's garments were.
-    on_black = are_on_black(_some(data.train.images, KNOWN)).mean() > 0.5
-    photos, photo_score = "cut out" if on_black else WHOLE, None
+    photos, photo_score = "cut out" if data.train.on_black else WHOLE, None
     found = photos_for(photo_folder, run, photos == WHOLE) if photo_folder else None
     path = folder / FILES[form]
     network = portable.build(model, recipe, about, temperature, guarded=form == "keras")

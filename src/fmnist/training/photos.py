@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fmnist.data import photo_folders
 from fmnist.data.image_file import PhotoError
 from fmnist.data.photo_folders import Found
-from fmnist.data.splits import Split, are_on_black
+from fmnist.data.splits import Split
 from fmnist.errors import DataError, RunError, UsageError
 from fmnist.inference.garments import SIDE, Look, in_form, look
 from fmnist.inference.photos import is_in_form, raw, read_photo
@@ -25,7 +25,6 @@ from fmnist.training.variation import no_garment, of_image, varied
 
 COPIES = 3  # of each photo
 OWN = 1 / 16  # share of the data set's images of which there is a varied copy, too
-ENOUGH = 1000  # images that tell whether a data set's ground is black
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +114,7 @@ def load(
 def require_fitting(split: Split) -> None:
     """Raise UsageError where photos do not become like the images of a split."""
     height, width, _ = split.images.shape[1:]
-    some = split.images[:: max(1, len(split) // ENOUGH), :, :, 0]
-    on_black = are_on_black(some).mean() > 0.5
+    on_black = split.on_black
     if (height, width) != (SIDE, SIDE) or not on_black:
         raise UsageError(
             f"--photos: expected data of {SIDE} × {SIDE} pixels on black, as garments of photos "
